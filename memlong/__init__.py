@@ -1,0 +1,1 @@
+"""MemLong: a retrievable memory for decoder-only language models."""
