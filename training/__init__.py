@@ -1,0 +1,1 @@
+"""Prepare data, train and evaluate memory-augmented language models."""

@@ -1,0 +1,1 @@
+"""Readers, generators and packers of training and evaluation data."""
