@@ -1,0 +1,1 @@
+"""Retrieval causal attention: one softmax over retrieved and local keys."""

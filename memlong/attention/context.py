@@ -1,0 +1,105 @@
+"""What a forward pass is given of memory, and what it reports back.
+
+Shapes: B batch, H query heads, G key/value heads, T local tokens, N chunks, C chunk tokens, M = N * C memory
+tokens (padding included), D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class LayerMemory(NamedTuple):
+    """Retrieved K-V as one retrieval layer reads them, at position 0.
+
+    Attributes:
+        keys_BGMD: keys.
+        values_BGMD: values.
+    """
+
+    keys_BGMD: Tensor
+    values_BGMD: Tensor
+
+
+@dataclass
+class MassObserver:
+    """Collects attention mass, one entry a forward pass and retrieval layer.
+
+    Attributes:
+        chunk_mass: layer -> list of [B, H, T, N] float32, the share of each query token's attention on each chunk.
+            The local share is what is missing to one.
+        last_only: keep the last local token's row alone, which is all that generation needs.
+    """
+
+    chunk_mass: dict[int, list[Tensor]] = field(default_factory=dict)
+    last_only: bool = True
+
+    def record(self, layer: int, mass_BHTN: Tensor) -> None:
+        """Add the mass of one forward pass of one layer."""
+        self.chunk_mass.setdefault(layer, []).append(mass_BHTN)
+
+    def take(self) -> dict[int, Tensor]:
+        """Return and forget what was recorded: layer -> [B, H, T, N], passes joined along T."""
+        joined = {layer: torch.cat(parts, dim=2) for layer, parts in self.chunk_mass.items()}
+        self.chunk_mass = {}
+        return joined
+
+
+@dataclass(frozen=True)
+class MemoryContext:
+    """Retrieved memory of one batch, ready for every retrieval layer.
+
+    Attributes:
+        layers: retrieval layer -> its K-V.
+        chunk_tokens: C, so that M = N * C splits into chunks.
+        padding_BM: True where a memory position holds no token (short chunks, rows with fewer chunks); None when all do.
+        bias: retrieval layer -> b_h [H], added to memory logits; a learned gate. None is zero.
+        strength: added to every head's bias; -inf is the same as no memory.
+        observer: where attention mass is reported; None computes none.
+    """
+
+    layers: Mapping[int, LayerMemory]
+    chunk_tokens: int
+    padding_BM: Tensor | None = None
+    bias: Mapping[int, Tensor] | None = None
+    strength: float = 0.0
+    observer: MassObserver | None = None
+
+    def layer_bias(self, layer: int) -> Tensor | float:
+        """Return b_h plus strength: a number, or [H]."""
+        learned = self.bias.get(layer) if self.bias else None
+        return self.strength if learned is None else learned + self.strength
+
+
+@dataclass
+class ReadCapture:
+    """Collects un-rotated K-V while a window is read.
+
+    Attributes:
+        layers: stored layers wanted, ascending.
+        kv: layer -> (keys [B, G, T, D], values [B, G, T, D]).
+    """
+
+    layers: tuple[int, ...]
+    kv: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@dataclass
+class CaptureProbe:
+    """Marks the second run of an attention module, the one at position 0 whose K-V are kept."""
+
+    capture: ReadCapture
+    layer: int
+
+
+class KVCaptured(Exception):
+    """Leaves the second run of an attention module as soon as its K-V are there."""
+
+
+class ReadingDone(Exception):
+    """Leaves the decoder at the highest stored layer: nothing above it is needed while reading."""

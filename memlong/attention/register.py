@@ -1,0 +1,145 @@
+"""The only file that knows transformers' attention interface: registers ``memlong`` and switches a model to it.
+
+A registered function reaches every attention module of a decoder without a copy of any model file. The mask
+function of the same name must be registered too: without it the mask is silently absent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from memlong.attention import retrieval
+from memlong.attention.context import CaptureProbe, KVCaptured, MemoryContext, ReadCapture
+from memlong.errors import ModelError
+
+NAME = "memlong"
+
+# Keywords that change nothing in the attention itself, or that the mask already holds.
+_HARMLESS = frozenset(
+    "position_ids cache_position use_cache output_attentions output_hidden_states return_dict is_causal sliding_window "
+    "position_embeddings num_items_in_batch logits_to_keep output_router_logits cu_seq_lens_q cu_seq_lens_k "
+    "max_length_q max_length_k token_type_ids head_mask cross_attn_head_mask layer_past".split()
+)
+_lock = threading.RLock()
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of one module [B, H, T, D] -> ([B, T, H, D], None), with memory where the module's layer reads it.
+
+    Raises:
+        ModelError: for an architecture's extra that is not implemented; nothing is ever silently left out.
+    """
+    context = kwargs.pop("memory", None)
+    if isinstance(context, CaptureProbe):
+        context.capture.kv[context.layer] = (key, value)
+        raise KVCaptured
+    softcap, sinks = kwargs.pop("softcap", None), kwargs.pop("s_aux", None)
+    _refuse_unknown(module, kwargs)
+    layer = getattr(module, "layer_idx", None)
+    kv = context.layers.get(layer) if isinstance(context, MemoryContext) else None
+    if kv is None and softcap is None and sinks is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=kwargs.get("is_causal")
+        )
+    local = retrieval.LocalPart(
+        query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout, softcap, sinks
+    )
+    if kv is None:
+        out, _ = retrieval.eager(local, None)
+    else:
+        memory = retrieval.MemoryPart(kv, context.padding_BM, context.layer_bias(layer), context.chunk_tokens)
+        out = _with_memory(local, memory, context, layer)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _with_memory(local: retrieval.LocalPart, memory: retrieval.MemoryPart, context: MemoryContext, layer: int) -> Tensor:
+    observer = context.observer
+    if local.softcap is not None or local.sinks_H is not None:
+        out, weights = retrieval.eager(local, memory)
+        if observer is not None:
+            chunks = memory.kv.keys_BGMD.shape[2] // memory.chunk_tokens
+            mass = retrieval.chunk_mass(weights, memory.chunk_tokens, chunks)
+            observer.record(layer, mass[:, :, -1:] if observer.last_only else mass)
+        return out
+    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in (local.query_BHTD, *memory.kv))
+    if differentiable or local.dropout > 0 or (observer is None and local.query_BHTD.device.type != "cpu"):
+        return retrieval.fused(local, memory)
+    out, mass = retrieval.merged(local, memory, per_chunk=observer is not None)
+    if observer is not None and mass is not None:
+        observer.record(layer, mass[:, :, -1:] if observer.last_only else mass)
+    return out
+
+
+def _refuse_unknown(module: nn.Module, extras: dict[str, Any]) -> None:
+    for name, value in extras.items():
+        if value is not None and name not in _HARMLESS:
+            raise ModelError(
+                f"{type(module).__name__} passes {name!r} to its attention",
+                "Masks, sliding windows, soft-capping and attention sinks are implemented",
+                "Use a model without it; leaving it out would give wrong answers silently",
+            )
+    if extras.get("is_causal") is False:
+        raise ModelError(
+            f"{type(module).__name__} is not causal", "Decoder-only models", "Use a decoder-only language model"
+        )
+
+
+def register() -> None:
+    """Make ``memlong`` known to transformers; repeated calls change nothing."""
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@contextmanager
+def switched(model: nn.Module) -> Iterator[None]:
+    """Run ``model`` with this attention; its own is back afterwards, whatever happens inside.
+
+    Re-entrant and safe for threads that share a model: the first one in switches, the last one out restores.
+    """
+    with _lock:
+        state = model.__dict__.setdefault("_memlong_switch", {"depth": 0, "saved": []})
+        if state["depth"] == 0:
+            register()
+            configs = _configs(model)
+            state["saved"] = [(config, config._attn_implementation_internal) for config in configs]
+            for config in configs:
+                config._attn_implementation_internal = NAME
+        state["depth"] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            state["depth"] -= 1
+            if state["depth"] == 0:
+                for config, name in state["saved"]:
+                    config._attn_implementation_internal = name
+
+
+def _configs(model: nn.Module) -> list[Any]:
+    """Return every configuration object that an attention module of ``model`` asks for its implementation."""
+    found = model.__dict__.get("_memlong_configs")
+    if found is None:
+        unique = {id(config): config for m in model.modules() if hasattr(config := getattr(m, "config", None), "_attn_implementation_internal")}
+        found = model.__dict__["_memlong_configs"] = list(unique.values())
+    return found
+
+
+__all__ = ["NAME", "ReadCapture", "attention_forward", "register", "switched"]

@@ -1,0 +1,154 @@
+"""Settings of a memory: frozen, checked once, refused with the nearest known name when misspelt.
+
+No torch here: the app and the training configuration read these classes without loading a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from memlong.errors import ConfigError, unknown_name
+
+PRESETS: tuple[str, ...] = ("own", "interpolated", "projected", "paper")
+STORE_DTYPES: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8")
+ANSWER_FROM: tuple[str, ...] = ("memory", "passages", "both", "nothing")
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """What is stored, who reads it, how much is kept and what leaves first.
+
+    Attributes:
+        preset: how retrieval layers come by their K-V when the two lists below are empty (see ``model/layout.py``).
+        stored_layers: layers whose un-rotated K-V the bank holds, ascending; empty means "as the preset says".
+        retrieval_layers: layers that attend to retrieved K-V, ascending; empty means "as the preset says".
+        chunk_tokens: tokens of one chunk, the unit that is embedded, stored, retrieved, counted and evicted.
+        window_tokens: tokens run through the decoder together while reading; a multiple of ``chunk_tokens``.
+        top_k: chunks fetched per query.
+        capacity_tokens: tokens the bank may hold before it evicts.
+        policy: name of the eviction policy.
+        store_dtype: number type of stored K-V.
+        retrieve_every: generated tokens between two retrievals; 0 keeps the first retrieval for the whole answer.
+        local_tokens: local context (question and answer) before its oldest chunk is spilled into the bank.
+        memory_strength: added to the per-head memory bias before the softmax; 0 is neutral, -inf switches memory off.
+        read_batch_tokens: tokens of all windows read in one forward pass.
+        low_score: retrieval score under which the app says that the text may not hold the answer.
+        low_mass: share of attention under which it says the same.
+    """
+
+    preset: str = "own"
+    stored_layers: tuple[int, ...] = ()
+    retrieval_layers: tuple[int, ...] = ()
+    chunk_tokens: int = 256
+    window_tokens: int = 256
+    top_k: int = 4
+    capacity_tokens: int = 131_072
+    policy: str = "trigger_count"
+    store_dtype: str = "bfloat16"
+    retrieve_every: int = 32
+    local_tokens: int = 2048
+    memory_strength: float = 0.0
+    read_batch_tokens: int = 2048
+    low_score: float = 0.25
+    low_mass: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("stored_layers", "retrieval_layers"):
+            object.__setattr__(self, name, tuple(int(layer) for layer in getattr(self, name)))
+        if self.preset not in PRESETS:
+            raise unknown_name("preset", self.preset, PRESETS)
+        if self.store_dtype not in STORE_DTYPES:
+            raise unknown_name("store_dtype", self.store_dtype, STORE_DTYPES)
+        for name in ("chunk_tokens", "top_k", "capacity_tokens", "local_tokens", "read_batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}", "A whole number from 1", f"Raise {name}")
+        if self.window_tokens < self.chunk_tokens or self.window_tokens % self.chunk_tokens:
+            raise ConfigError(
+                f"window_tokens={self.window_tokens} with chunk_tokens={self.chunk_tokens}",
+                "A window holds whole chunks",
+                f"Set window_tokens to a multiple of {self.chunk_tokens}",
+            )
+        if self.capacity_tokens < self.chunk_tokens:
+            raise ConfigError(
+                f"capacity_tokens={self.capacity_tokens} with chunk_tokens={self.chunk_tokens}",
+                "The bank holds at least one chunk",
+                f"Set capacity_tokens to {self.chunk_tokens} or more",
+            )
+        if self.retrieve_every < 0:
+            raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> MemoryConfig:
+        """Build from a mapping (JSON, a link, a form).
+
+        Raises:
+            ConfigError: for an unknown key, with the nearest known name, or a value that does not fit.
+        """
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise unknown_name("setting", key, known)
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that :meth:`from_dict` takes back (JSON-safe)."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def replace(self, **changes: Any) -> MemoryConfig:
+        """Return a checked copy with ``changes``; unknown names are refused as in :meth:`from_dict`."""
+        known = {field.name for field in fields(self)}
+        for key in changes:
+            if key not in known:
+                raise unknown_name("setting", key, known)
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """How one question is answered.
+
+    Attributes:
+        answer_from: ``memory`` (retrieved K-V), ``passages`` (their text in the prompt), ``both``, or ``nothing``.
+        top_k: chunks fetched; None takes the memory's setting.
+        memory_strength: added to the memory's own strength for this answer.
+        documents: ids of the documents to ask; None asks all.
+        masked: chunk ids that retrieval must not return (counterfactuals).
+        temperature: 0 decodes greedily; above 0 samples.
+        top_p: nucleus of the sampling distribution, in (0, 1].
+        max_tokens: tokens of the answer at most.
+        seed: seed of the sampling.
+        retrieve_every: generated tokens between retrievals; None takes the memory's setting.
+        record_attention: whether attention mass is computed (evidence shows it; the Attention view needs it).
+        stop: extra texts that end the answer.
+    """
+
+    answer_from: str = "memory"
+    top_k: int | None = None
+    memory_strength: float = 0.0
+    documents: tuple[int, ...] | None = None
+    masked: tuple[int, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 64
+    seed: int = 0
+    retrieve_every: int | None = None
+    record_attention: bool = True
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.answer_from not in ANSWER_FROM:
+            raise unknown_name("answer_from", self.answer_from, ANSWER_FROM)
+        if self.temperature < 0:
+            raise ConfigError(f"temperature={self.temperature}", "0 (greedy) or more", "Use 0 for exact repeats")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p={self.top_p}", "More than 0, at most 1", "Use 1 to keep every token")
+        if self.max_tokens < 1 or (self.top_k is not None and self.top_k < 1):
+            raise ConfigError(
+                f"max_tokens={self.max_tokens}, top_k={self.top_k}", "Whole numbers from 1", "Raise them"
+            )
+        for name in ("documents", "masked", "stop"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, tuple):
+                object.__setattr__(self, name, tuple(value))

@@ -1,0 +1,92 @@
+"""From the K-V that the bank stores to the K-V that each retrieval layer reads.
+
+Shapes: S stored layers, N chunks, G key/value heads, C chunk tokens, D head size, F = 2 * G * D features of one
+token in one layer (its keys of all heads, then its values).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from memlong.errors import ModelError
+from memlong.model.layout import MemoryLayout
+
+
+class KVMaps(nn.Module):
+    """One affine map per mapped retrieval layer: [K ; V] of its one or two stored layers -> [K_i ; V_i].
+
+    Attributes:
+        weight: str(layer) -> [F * sources, F]. bias: str(layer) -> [F].
+    """
+
+    def __init__(self, layout: MemoryLayout, kv_heads: int, head_dim: int) -> None:
+        super().__init__()
+        features = 2 * kv_heads * head_dim
+        self.weight, self.bias = nn.ParameterDict(), nn.ParameterDict()
+        for layer in layout.mapped_layers:
+            sources = layout.sources[layer].layers
+            start = torch.zeros(len(sources) * features, features)
+            for part in start.split(features):
+                # Before any fit: the mean of the sources, so that unfitted maps are at least finite and in scale.
+                part.copy_(torch.eye(features) / len(sources))
+            self.weight[str(layer)] = nn.Parameter(start)
+            self.bias[str(layer)] = nn.Parameter(torch.zeros(features))
+
+    def apply_map(self, layer: int, features_TF: Tensor) -> Tensor:
+        """Map [tokens, F * sources] to [tokens, F] for one retrieval layer."""
+        weight, bias = self.weight[str(layer)], self.bias[str(layer)]
+        return torch.addmm(bias.to(features_TF.dtype), features_TF, weight.to(features_TF.dtype))
+
+
+def features(keys_NGCD: Tensor, values_NGCD: Tensor) -> Tensor:
+    """Return [N * C, F]: every token's keys of all heads, then its values of all heads."""
+    return torch.cat([_flat(keys_NGCD), _flat(values_NGCD)], dim=-1)
+
+
+def unfold(features_TF: Tensor, chunks: int, kv_heads: int) -> tuple[Tensor, Tensor]:
+    """Undo :func:`features`: [N * C, F] -> keys, values [N, G, C, D]."""
+    keys, values = features_TF.chunk(2, dim=-1)
+    return _unflat(keys, chunks, kv_heads), _unflat(values, chunks, kv_heads)
+
+
+def expand(
+    layout: MemoryLayout, maps: KVMaps | None, keys_SNGCD: Tensor, values_SNGCD: Tensor
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Return retrieval layer -> (keys [N, G, C, D], values [N, G, C, D]).
+
+    Maps are applied to what was retrieved, so their cost is one small matrix product per layer and retrieval.
+
+    Raises:
+        ModelError: when the layout needs maps and there are none.
+    """
+    if layout.mapped_layers and maps is None:
+        raise ModelError(
+            f"Retrieval layers {list(layout.mapped_layers)} read mapped K-V, and there are no maps",
+            "Presets 'projected' and 'interpolated' need fitted maps; 'own' and 'paper' need none",
+            "Run `python -m memlong fit MODEL`, or choose another preset",
+        )
+    place = {layer: index for index, layer in enumerate(layout.stored_layers)}
+    chunks, kv_heads = keys_SNGCD.shape[1:3]
+    flat: dict[int, Tensor] = {}
+    result: dict[int, tuple[Tensor, Tensor]] = {}
+    for layer, source in layout.sources.items():
+        if source.kind != "map":
+            index = place[source.layers[0]]
+            result[layer] = (keys_SNGCD[index], values_SNGCD[index])
+            continue
+        for stored in source.layers:
+            if stored not in flat:
+                flat[stored] = features(keys_SNGCD[place[stored]], values_SNGCD[place[stored]])
+        assert maps is not None
+        mapped = maps.apply_map(layer, torch.cat([flat[stored] for stored in source.layers], dim=-1))
+        result[layer] = unfold(mapped, chunks, kv_heads)
+    return result
+
+
+def _flat(states_NGCD: Tensor) -> Tensor:
+    return states_NGCD.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _unflat(states_TF: Tensor, chunks: int, kv_heads: int) -> Tensor:
+    return states_TF.unflatten(0, (chunks, -1)).unflatten(-1, (kv_heads, -1)).transpose(1, 2)

@@ -1,0 +1,301 @@
+"""A transformers decoder that can read text into K-V and attend to retrieved K-V.
+
+Shapes: B batch rows, T tokens, S stored layers, N chunks, G key/value heads, C chunk tokens, D head size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memlong.attention.context import (
+    CaptureProbe,
+    KVCaptured,
+    LayerMemory,
+    MassObserver,
+    MemoryContext,
+    ReadCapture,
+    ReadingDone,
+)
+from memlong.attention.register import switched
+from memlong.config import MemoryConfig
+from memlong.errors import ModelError
+from memlong.model.architecture import base_model, inspect, position_zero, refuse_missing_rotary
+from memlong.model.layout import resolve_layout
+from memlong.model.sources import KVMaps, expand
+
+
+@dataclass(frozen=True)
+class StoredKV:
+    """Un-rotated K-V of the stored layers for a batch of windows.
+
+    Attributes:
+        keys_SBGTD: keys at position 0. values_SBGTD: values.
+    """
+
+    keys_SBGTD: Tensor
+    values_SBGTD: Tensor
+
+    def piece(self, row: int, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values [S, G, t, D] of tokens ``start`` to ``end`` of one window."""
+        return self.keys_SBGTD[:, row, :, start:end], self.values_SBGTD[:, row, :, start:end]
+
+
+class MemoryModel:
+    """Any decoder-only model with a memory in its upper layers; no model file is copied or changed.
+
+    Args:
+        model: a transformers causal language model, or a PEFT model around one.
+        tokenizer: its tokenizer.
+        config: the memory's settings.
+        maps: affine maps for the retrieval layers that need them (see ``model/sources.py``).
+        bias: retrieval layer -> learned memory bias b_h [H]; None is zero.
+        adapted: parameter name -> adapted value. While answering these stand in for the originals, by pointer:
+            text is read by the original weights and answered by the adapted ones at full speed.
+
+    Raises:
+        ModelError: for an architecture that cannot be given a memory.
+        ConfigError: for layers that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        config: MemoryConfig | None = None,
+        maps: KVMaps | None = None,
+        bias: Mapping[int, Tensor] | None = None,
+        adapted: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.model, self.tokenizer, self.maps, self.bias = model, tokenizer, maps, bias
+        self.base = base_model(model)
+        self.spec = inspect(model)
+        self.config = config or MemoryConfig()
+        self.layout = resolve_layout(self.config, self.spec.layers)
+        self.name = str(getattr(self.base.config, "_name_or_path", "") or self.base.config.model_type)
+        self._adapted = _pair(self.base, adapted) if adapted else []
+        self._reading = 0
+        self._set_adapted(True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding lies, and so where token ids go."""
+        return self.base.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Arithmetic type of hidden states and keys."""
+        return self.base.dtype
+
+    def parameters_bytes(self) -> int:
+        """Return the bytes of all weights, adapted copies included."""
+        own = sum(p.numel() * p.element_size() for p in self.base.parameters())
+        return own + sum(new.numel() * new.element_size() for _, _, new in self._adapted)
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        memory: MemoryContext | None = None,
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,
+        start: int = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the decoder on local tokens, with memory or without.
+
+        Args:
+            ids_BT: token ids. memory: retrieved K-V; None runs the plain model.
+            attention_mask: [B, cached + T], 1 for tokens and 0 for (left) padding; None when there is none.
+            past_key_values: a transformers cache of the earlier local tokens.
+            start: number of earlier local tokens, in the cache. Local tokens are numbered from 1, memory is at 0.
+            kwargs: passed on (``logits_to_keep``, ``use_cache`` ...).
+
+        Returns:
+            The model's own output, ``logits`` [B, T, V] among it.
+        """
+        if memory is not None and memory.strength == float("-inf"):
+            memory = None
+        positions = self._positions(ids_BT, attention_mask, start)
+        kwargs.setdefault("use_cache", past_key_values is not None)
+        if memory is None and not self._needs_own_attention:
+            return self.model(
+                input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
+                past_key_values=past_key_values, **kwargs,
+            )
+        with switched(self.base):
+            return self.model(
+                input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
+                past_key_values=past_key_values, memory=memory, **kwargs,
+            )
+
+    def read(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> StoredKV:
+        """Return the stored layers' un-rotated K-V of every window, by the original weights.
+
+        Runs no layer above the highest stored one. Windows are rows: each depends on its own tokens alone.
+
+        Args:
+            ids_BT: windows, right-padded. attention_mask: [B, T]; None when nothing is padded.
+        """
+        capture = ReadCapture(self.layout.stored_layers)
+        with torch.no_grad(), self.original_weights(), switched(self.base), self._hooks(capture):
+            try:
+                self.model(
+                    input_ids=ids_BT, attention_mask=attention_mask, position_ids=self._positions(ids_BT, attention_mask, 0),
+                    use_cache=False, memory=capture, logits_to_keep=1,
+                )
+            except ReadingDone:
+                pass
+        keys, values = zip(*(capture.kv[layer] for layer in capture.layers), strict=True)
+        return StoredKV(torch.stack(keys), torch.stack(values))
+
+    def memory(
+        self,
+        keys_SNGCD: Tensor,
+        values_SNGCD: Tensor,
+        lengths: Sequence[int],
+        strength: float = 0.0,
+        observer: MassObserver | None = None,
+    ) -> MemoryContext:
+        """Return the context for one batch row that reads these chunks, in the given order.
+
+        Args:
+            keys_SNGCD, values_SNGCD: gathered K-V of the stored layers. lengths: tokens of each chunk (<= C).
+            strength: added to the configured memory strength. observer: collects attention mass; None computes none.
+        """
+        return self.stack_memory([(keys_SNGCD, values_SNGCD, lengths)], strength, observer)
+
+    def stack_memory(
+        self,
+        rows: Sequence[tuple[Tensor, Tensor, Sequence[int]]],
+        strength: float = 0.0,
+        observer: MassObserver | None = None,
+    ) -> MemoryContext:
+        """Return the context of a batch whose rows read different chunks: a (keys, values, lengths) triple a row.
+
+        Rows with fewer chunks are padded; padding is masked.
+        """
+        size = self.config.chunk_tokens if not rows[0][0].numel() else rows[0][0].shape[3]
+        chunks = max(len(lengths) for _, _, lengths in rows)
+        padding = torch.ones(len(rows), chunks, size, dtype=torch.bool)
+        layers: dict[int, tuple[list[Tensor], list[Tensor]]] = {layer: ([], []) for layer in self.layout.sources}
+        for row, (keys, values, lengths) in enumerate(rows):
+            for index, length in enumerate(lengths):
+                padding[row, index, :length] = False
+            for layer, (key_NGCD, value_NGCD) in expand(self.layout, self.maps, keys, values).items():
+                for states, parts in zip((key_NGCD, value_NGCD), layers[layer], strict=True):
+                    parts.append(_join(states, chunks))
+        padded = padding.flatten(1)
+        return MemoryContext(
+            layers={layer: LayerMemory(torch.stack(k), torch.stack(v)) for layer, (k, v) in layers.items()},
+            chunk_tokens=size,
+            padding_BM=padded.to(self.device) if bool(padded.any()) else None,
+            bias=self.bias,
+            strength=self.config.memory_strength + strength,
+            observer=observer,
+        )
+
+    def with_config(self, config: MemoryConfig, maps: KVMaps | None = None) -> MemoryModel:
+        """Return a second view of the same weights with other memory settings."""
+        other = MemoryModel.__new__(MemoryModel)
+        other.__dict__.update(self.__dict__)
+        other.config, other.layout = config, resolve_layout(config, self.spec.layers)
+        other.maps = maps if maps is not None else self.maps
+        return other
+
+    @contextmanager
+    def original_weights(self) -> Iterator[None]:
+        """Run the frozen original weights: adapters are off, and back on afterwards."""
+        adapter = self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else nullcontext()
+        self._set_adapted(False)
+        try:
+            with adapter:
+                yield
+        finally:
+            self._set_adapted(True)
+
+    def _set_adapted(self, on: bool) -> None:
+        for parameter, original, adapted in self._adapted:
+            parameter.data = adapted if on else original
+
+    @property
+    def _needs_own_attention(self) -> bool:
+        # The fused kernels refuse soft-capping and sinks; the model's own eager attention is what it runs without us.
+        return False
+
+    def _positions(self, ids_BT: Tensor, attention_mask: Tensor | None, start: int) -> Tensor:
+        """Return [B or 1, T]: local tokens count from 1 (rotary) or 0 (learned positions), padding not counted."""
+        first = 1 if self.spec.rotary else 0
+        tokens = ids_BT.shape[1]
+        if attention_mask is None:
+            return torch.arange(start + first, start + first + tokens, device=ids_BT.device)[None]
+        counted = attention_mask.long().cumsum(dim=1) - 1 + first
+        return counted.clamp(min=0)[:, -tokens:]
+
+    @contextmanager
+    def _hooks(self, capture: ReadCapture) -> Iterator[None]:
+        handles = [
+            self.spec.attention[layer].register_forward_pre_hook(self._pre_hook(capture, layer), with_kwargs=True)
+            for layer in capture.layers
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _pre_hook(self, capture: ReadCapture, layer: int) -> Any:
+        """Return a hook that runs the attention module once more at position 0 and keeps its K and V.
+
+        The module's own pre-attention step does the work, so k-norm, fused projections and partial or interleaved
+        rotary all come out right, with no rounding step and no knowledge of the architecture.
+        """
+
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if isinstance(kwargs.get("memory"), CaptureProbe):
+                return
+            again = dict(kwargs, memory=CaptureProbe(capture, layer), past_key_values=None)
+            if self.spec.rotary:
+                if kwargs.get("position_embeddings") is None:
+                    raise refuse_missing_rotary(module)
+                again["position_embeddings"] = position_zero(kwargs["position_embeddings"], self.spec.rotary_scale)
+            try:
+                module(*args, **again)
+            except KVCaptured:
+                pass
+            if layer == capture.layers[-1]:
+                raise ReadingDone
+
+        return hook
+
+
+def off(memory: MemoryContext) -> MemoryContext:
+    """Return the same context with memory switched off (bias minus infinity)."""
+    return replace(memory, strength=float("-inf"))
+
+
+def _join(states_NGCD: Tensor, chunks: int) -> Tensor:
+    """Return [G, M, D]: the chunks side by side, padded with zeros to ``chunks``."""
+    missing = chunks - states_NGCD.shape[0]
+    if missing:
+        states_NGCD = torch.cat([states_NGCD, states_NGCD.new_zeros(missing, *states_NGCD.shape[1:])])
+    return states_NGCD.transpose(0, 1).flatten(1, 2)
+
+
+def _pair(base: nn.Module, adapted: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor, Tensor]]:
+    named = dict(base.named_parameters())
+    pairs = []
+    for name, value in adapted.items():
+        parameter = named.get(name)
+        if parameter is None or parameter.shape != value.shape:
+            raise ModelError(
+                f"Adapted weight {name!r} {tuple(value.shape)} has no counterpart in {type(base).__name__}",
+                "Adapted weights of the same model",
+                "Load the base model that the adapter was trained on",
+            )
+        pairs.append((parameter, parameter.data, value.to(parameter.device, parameter.dtype)))
+    return pairs
