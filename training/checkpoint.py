@@ -1,0 +1,75 @@
+"""Checkpoints that resume exactly: weights, optimiser state and step, as safetensors and JSON, never pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from memlong.errors import PersistError
+
+
+def save(folder: Path, step: int, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, extra: dict[str, Any]) -> None:
+    """Write a checkpoint beside the old one, then replace it: a kill leaves the old or the new one, whole.
+
+    Args:
+        folder: of the checkpoint. step: steps done. parameters: by name, in the optimiser's order. extra: JSON values.
+    """
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    save_file({name: p.detach().contiguous() for name, p in parameters.items()}, fresh / "weights.safetensors")
+    state = optimizer.state_dict()["state"]
+    names = list(parameters)
+    tensors: dict[str, Tensor] = {
+        f"{names[index]}|{key}": value.contiguous() for index, values in state.items() for key, value in values.items()
+    }
+    save_file(tensors, fresh / "optimizer.safetensors")
+    (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find(folder: Path) -> Path | None:
+    """Return the newest whole checkpoint: the current one, or the old one if a kill fell between the two renames."""
+    for candidate in (folder, folder.with_name(folder.name + ".old")):
+        if (candidate / "state.json").is_file():
+            return candidate
+    return None
+
+
+def load(folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Load weights and optimiser state in place and return the JSON values, ``step`` among them.
+
+    Raises:
+        PersistError: when the checkpoint holds other parameters.
+    """
+    weights = load_file(folder / "weights.safetensors")
+    if set(weights) != set(parameters):
+        raise PersistError(
+            f"The checkpoint in {folder.name} has {len(weights)} tensors, the run {len(parameters)}, under other names",
+            "A checkpoint of the same recipe and settings",
+            "Start in another folder, or use the settings that the checkpoint was made with",
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    index = {name: position for position, name in enumerate(parameters)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_file(folder / "optimizer.safetensors").items():
+        parameter_name, key = name.rsplit("|", 1)
+        state.setdefault(index[parameter_name], {})[key] = tensor
+    whole = optimizer.state_dict()
+    whole["state"] = state
+    optimizer.load_state_dict(whole)
+    return dict(json.loads((folder / "state.json").read_text()))

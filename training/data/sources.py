@@ -1,0 +1,78 @@
+"""Question sources by name: each yields (doc_id, text, questions) documents for training.
+
+A source is one function and one registry line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from memlong.errors import unknown_name
+from training.data.passages import group, pack
+from training.data.questions import Question, load_questions, load_with_documents
+
+Document = tuple[str, str, list[Question]]
+
+
+def squad(data: Path) -> Iterator[Document]:
+    """Whole SQuAD articles of the training side, with the questions asked of them."""
+    yield from _whole(data / "longqa/train-squad.jsonl.zst", data / "longqa/docs-squad.jsonl.zst")
+
+
+def squad_eval(data: Path) -> Iterator[Document]:
+    """Whole held-out SQuAD articles; for measuring only."""
+    yield from _whole(data / "longqa/eval-squad.jsonl.zst", data / "longqa/docs-squad.jsonl.zst")
+
+
+def fairytale(data: Path) -> Iterator[Document]:
+    """Fairy tales with questions about characters, actions and places; only answers that stand in the story are used."""
+    yield from _whole(data / "longqa/train-fairytale.jsonl.zst", data / "longqa/docs-fairytale-train.jsonl.zst")
+
+
+def qamr(data: Path) -> Iterator[Document]:
+    """Single sentences, many unrelated ones to a pack."""
+    yield from pack(load_questions(data / "qa/train-qamr.jsonl.zst"), seed=1)
+
+
+def nq(data: Path) -> Iterator[Document]:
+    """One paragraph a question, so short packs: every one is read for a dozen questions only."""
+    yield from pack(load_questions(data / "qa/train-nq.jsonl.zst"), seed=2, characters=6_000)
+
+
+SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
+    "squad": squad,
+    "squad-eval": squad_eval,
+    "fairytale": fairytale,
+    "qamr": qamr,
+    "nq": nq,
+}
+
+
+def open_source(name: str, data: Path) -> Iterator[Document]:
+    """Return the documents of a source.
+
+    Raises:
+        ConfigError: for an unknown name. DocumentError: for missing files.
+    """
+    if name not in SOURCES:
+        raise unknown_name("source", name, SOURCES)
+    return SOURCES[name](data)
+
+
+def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:
+    """Yield one document of each source in turn until all are used up."""
+    streams = [open_source(name, data) for name in names]
+    while streams:
+        for stream in list(streams):
+            document = next(stream, None)
+            if document is None:
+                streams.remove(stream)
+            else:
+                yield document
+
+
+def _whole(questions: Path, documents: Path) -> Iterator[Document]:
+    asked, texts = load_with_documents(questions, documents)
+    for doc_id, mine in group(asked).items():
+        yield doc_id, texts[doc_id].text, mine

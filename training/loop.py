@@ -1,0 +1,170 @@
+"""The training loop: read documents into memory, draw questions, learn to answer them from memory."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from memlong.errors import MemLongError
+from memlong.model.wrapper import MemoryModel
+from training import checkpoint
+from training.adapters import trainable
+from training.cache import DocumentMemory
+from training.config import TrainConfig
+from training.data.passages import Passages
+from training.questions import IGNORED, Drawn, QuestionSampler, collate
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a step tells whoever watches: one JSON line in ``metrics.jsonl`` and one call of ``on_report``."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    documents: int
+    seconds: float
+    evaluation: dict[str, float] | None = None
+
+
+class Trainer:
+    """Trains an adapter over a memory of documents.
+
+    Args:
+        config: the recipe. model: its inner model carries the adapter. sampler: draws training questions.
+        memory: K-V of the training documents. held_out: (document, index of question) pairs to evaluate on, with
+            ``held_out_memory`` and ``held_out_sampler`` for their documents.
+        folder: for checkpoints and metrics.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: MemoryModel,
+        sampler: QuestionSampler,
+        memory: DocumentMemory,
+        held_out: Sequence[Drawn],
+        held_out_memory: DocumentMemory,
+        folder: Path,
+    ) -> None:
+        self.config, self.model, self.sampler, self.memory = config, model, sampler, memory
+        self.held_out, self.held_out_memory, self.folder = held_out, held_out_memory, folder
+        self.parameters = trainable(model.model)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+        )
+        self.step = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def resume(self) -> bool:
+        """Continue from the folder's checkpoint if there is one, and say whether there was."""
+        found = checkpoint.find(self.folder / "checkpoint")
+        if found is None:
+            return False
+        self.step = int(checkpoint.load(found, self.parameters, self.optimizer)["step"])
+        return True
+
+    def run(self, on_report: Callable[[Report], None] | None = None, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Train to the end of the recipe, or until ``stopped()``; the last checkpoint is always written."""
+        while self.step < self.config.steps and not stopped():
+            started = time.perf_counter()
+            rate = self._learning_rate()
+            loss = self.train_step()
+            self.step += 1
+            evaluation = self.evaluate() if self.step % self.config.eval_every == 0 else None
+            report = Report(
+                self.step, self.config.steps, loss, rate, len(self.sampler.unlocked(self.step)),
+                time.perf_counter() - started, evaluation,
+            )
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(vars(report)) + "\n")
+            if on_report:
+                on_report(report)
+            if self.step % self.config.save_every == 0:
+                self.save()
+        self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint that :meth:`resume` continues exactly."""
+        checkpoint.save(
+            self.folder / "checkpoint", self.step, self.parameters, self.optimizer, {"config": self.config.to_dict()}
+        )
+
+    def train_step(self) -> float:
+        """Draw, learn, and return the mean loss per answer token.
+
+        Raises:
+            MemLongError: when the loss is not finite; the questions are saved for inspection and nothing is updated.
+        """
+        drawn = self.sampler.draw(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        self.model.model.train()
+        loss = self._loss(drawn, self.memory)
+        if not math.isfinite(loss.item()):
+            bad = self.folder / f"non-finite-{self.step}.json"
+            bad.write_text(json.dumps([vars_of(item) for item in drawn], indent=1))
+            raise MemLongError(
+                f"The loss of step {self.step} is {loss.item()}", "A finite loss",
+                f"Look at {bad.name}, lower the learning rate and resume from the last checkpoint",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
+        self.optimizer.step()
+        return float(loss.item())
+
+    def evaluate(self, batch: int = 16) -> dict[str, float]:
+        """Return the loss per answer token on held-out questions with real retrieval, and how often it hit."""
+        self.model.model.eval()
+        total, count = 0.0, 0
+        with torch.no_grad():
+            for start in range(0, len(self.held_out), batch):
+                part = self.held_out[start : start + batch]
+                tokens = sum(len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part)
+                total += float(self._loss(part, self.held_out_memory)) * tokens
+                count += tokens
+        hit = sum(bool(set(d.asked.gold) & set(d.chunks)) for d in self.held_out)
+        return {"loss": total / max(count, 1), "recall": hit / max(len(self.held_out), 1)}
+
+    def _loss(self, drawn: Sequence[Drawn], memory: DocumentMemory) -> torch.Tensor:
+        for item in drawn:
+            memory.read(item.doc_id)
+        batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens)
+        context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
+        device, answers = self.model.device, batch.labels_BA.shape[1]
+        out: Any = self.model.forward(
+            batch.ids_BT.to(device), context, attention_mask=batch.mask_BT.to(device), logits_to_keep=answers + 1
+        )
+        logits = out.logits[:, :-1].float()
+        return functional.cross_entropy(
+            logits.flatten(0, 1), batch.labels_BA.to(device).flatten(), ignore_index=IGNORED
+        )
+
+    def _learning_rate(self) -> float:
+        """Return the rate of this step: linear warm-up, then linear decay to a tenth."""
+        config, step = self.config, self.step + 1
+        if step <= config.warmup_steps:
+            return config.learning_rate * step / config.warmup_steps
+        left = (config.steps - step) / max(1, config.steps - config.warmup_steps)
+        return config.learning_rate * (0.1 + 0.9 * max(0.0, left))
+
+
+def vars_of(item: Drawn) -> dict[str, Any]:
+    """Return a drawn question as JSON values."""
+    return {"doc_id": item.doc_id, "chunks": list(item.chunks), "question": item.asked.question.to_dict()}
+
+
+def shorten(document: Passages, questions: int) -> list[int]:
+    """Return evenly spread indices of at most ``questions`` of a document's questions."""
+    total = len(document.asked)
+    return sorted({index * total // questions for index in range(min(questions, total))})

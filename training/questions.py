@@ -1,0 +1,114 @@
+"""Batches of questions whose answers are in memory: which question, which chunks, which tokens.
+
+Every choice of a step depends on (seed, step) alone, so a run that is resumed repeats what it would have done.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memlong.prompt import answer_ids, encode_prompt
+from training.config import TrainConfig
+from training.data.passages import AskedChunk, Passages
+
+IGNORED = -100  # label of a token that is not scored, as torch's cross-entropy has it
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A question and the chunks its memory will hold, in document order."""
+
+    doc_id: str
+    asked: AskedChunk
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Left-padded prompts with answers. ``labels_BA`` are the last A positions' targets, IGNORED where unscored."""
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    labels_BA: Tensor
+
+
+class QuestionSampler:
+    """Draws questions and memories from the documents unlocked so far.
+
+    Args:
+        config: curriculum and seed. documents: in the order they are unlocked. embeddings: doc_id -> [chunks, E].
+        questions: doc_id -> [questions, E], embeddings of ``asked`` in order; both L2-normalised.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        documents: Sequence[Passages],
+        embeddings: Mapping[str, np.ndarray],
+        questions: Mapping[str, np.ndarray],
+    ) -> None:
+        self.config, self.documents = config, documents
+        self._rank = {
+            doc.doc_id: np.argsort(-(questions[doc.doc_id] @ embeddings[doc.doc_id].T), axis=1, kind="stable")
+            for doc in documents
+        }
+
+    def unlocked(self, step: int) -> Sequence[Passages]:
+        """Return the documents that a step may ask about."""
+        count = self.config.warm_documents + step // max(1, self.config.documents_every)
+        return self.documents[:count]
+
+    def draw(self, step: int) -> list[Drawn]:
+        """Return the questions of one step; documents are drawn by the square root of their number of questions."""
+        rng = random.Random(f"{self.config.seed}:{step}")
+        documents = self.unlocked(step)
+        weights = [len(document.asked) ** 0.5 for document in documents]
+        drawn = []
+        for document in rng.choices(documents, weights=weights, k=self.config.batch_size):
+            index = rng.randrange(len(document.asked))
+            drawn.append(self._with_memory(document, index, step, rng))
+        return drawn
+
+    def retrieved(self, document: Passages, index: int, top_k: int) -> Drawn:
+        """Return one question with what real retrieval fetches for it."""
+        best = self._rank[document.doc_id][index][:top_k]
+        return Drawn(document.doc_id, document.asked[index], tuple(sorted(int(chunk) for chunk in best)))
+
+    def _with_memory(self, document: Passages, index: int, step: int, rng: random.Random) -> Drawn:
+        asked, ranked = document.asked[index], [int(chunk) for chunk in self._rank[document.doc_id][index]]
+        gold = list(asked.gold)
+        if step < self.config.single_steps:
+            return Drawn(document.doc_id, asked, tuple(sorted(gold)))
+        chosen = ranked[: rng.randint(1, self.config.max_chunks)]
+        if not set(gold) <= set(chosen) and rng.random() >= self.config.miss_rate:
+            others = [chunk for chunk in chosen if chunk not in gold]
+            chosen = gold + others[: max(0, len(chosen) - len(gold))]
+        return Drawn(document.doc_id, asked, tuple(sorted(chosen)))
+
+
+def collate(tokenizer: Any, drawn: Sequence[Drawn], max_answer_tokens: int) -> Batch:
+    """Return token ids and labels: the preferred answer is scored, the prompt is not."""
+    pairs = []
+    for item in drawn:
+        answer = answer_ids(tokenizer, item.asked.question.answers[0])
+        if len(answer) > max_answer_tokens:
+            answer = answer[:max_answer_tokens]
+        pairs.append((encode_prompt(tokenizer, item.asked.question.question), answer))
+    width = max(len(prompt) + len(answer) for prompt, answer in pairs)
+    scored = max(len(answer) for _, answer in pairs)
+    ids = torch.zeros(len(pairs), width, dtype=torch.long)
+    mask = torch.zeros(len(pairs), width, dtype=torch.long)
+    labels = torch.full((len(pairs), scored), IGNORED, dtype=torch.long)
+    for row, (prompt, answer) in enumerate(pairs):
+        tokens = torch.tensor(prompt + answer)
+        ids[row, width - len(tokens) :] = tokens
+        mask[row, width - len(tokens) :] = 1
+        labels[row, scored - len(answer) :] = torch.tensor(answer)
+    return Batch(ids, mask, labels)
