@@ -1,6 +1,7 @@
 """What every test stands on: quiet threads, no network, tiny models made on the spot.
 
-The environment is set before anything heavy is imported: gradio and the hub's client read theirs at import.
+The environment is set before anything heavy is imported: gradio, the hub's client and torch (one thread, since
+workers share the cores) read theirs at import.
 """
 
 from __future__ import annotations
@@ -54,14 +55,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, and torch sees none here"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """One thread for torch: tests share the cores with each other."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def is_loopback(host: object) -> bool:

@@ -189,6 +189,12 @@ def test_guard_lets_this_machine_talk_to_itself(no_network: list[str]) -> None:
     assert not no_network
 
 
+def test_torch_keeps_to_one_thread() -> None:
+    import torch
+
+    assert torch.get_num_threads() == 1
+
+
 def test_tiny_tokenizer_keeps_any_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     text = "Ünïcode, 漢字 and\ttabs\r\n in the harbour 🙂"
     assert tiny_tokenizer.decode(tiny_tokenizer(text)["input_ids"]) == text
