@@ -1,6 +1,6 @@
 """What every test stands on: quiet threads, no network, tiny models made on the spot.
 
-The environment is set before anything heavy is imported: gradio, the hub's client and torch (one thread, since
+The environment is set before anything heavy is imported: gradio, the hub's client and torch (one thread:
 workers share the cores) read theirs at import.
 """
 
