@@ -85,7 +85,7 @@ UNWANTED = re.compile(
 def imports(source: str, path: str) -> Iterator[str]:
     """Yield the dotted names that the file at ``path`` imports anywhere, relative ones made absolute."""
     package = path.removesuffix(".py").split("/")[:-1]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -129,7 +129,7 @@ def wrong_libraries(source: str, path: str) -> list[str]:
         ]
         complaints += [f"{path} imports {library}: {place} does without it" for place in banned]
     if path != "memlong/attention/register.py":
-        named = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(ast.parse(source))}
+        named = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(ast.parse(source, path))}
         named |= {name.split(".")[-1] for name in imports(source, path)}
         complaints += [f"{path} names {x}: only register.py may" for x in sorted(named & ATTENTION_REGISTRY)]
     return complaints
@@ -140,7 +140,7 @@ def unpickling(source: str, path: str) -> list[str]:
     found = [
         name for name in imports(source, path) if name.split(".")[0] in UNPICKLERS or name == "torch.load"
     ]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, path)):
         if isinstance(node, ast.Attribute) and node.attr == "load" and ast.unparse(node.value) == "torch":
             found.append("torch.load")
         if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "trust_remote_code"):
@@ -154,7 +154,7 @@ def too_long(source: str, path: str) -> list[str]:
     complaints = []
     if (lines := len(source.splitlines())) > MOST_LINES:
         complaints.append(f"{path} has {lines} lines, the limit is {MOST_LINES}")
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             statements = sum(isinstance(inner, ast.stmt) for inner in ast.walk(node)) - 1
             statements -= ast.get_docstring(node, clean=False) is not None
