@@ -1,0 +1,221 @@
+"""K-V of the stored layers, one slot a chunk, in memory that is set aside once.
+
+Shapes: N chunks, S stored layers, G key/value heads, C chunk tokens, T <= C tokens, D head size; the axis of
+length 2 holds keys and values. Memory is reserved, not touched: pages that no chunk was written to cost
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memlong.bank.quantise import dequantise, quantise
+from memlong.errors import BankError, unknown_name
+
+DTYPES: dict[str, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+    "int8": torch.int8,
+}
+SCALE_DTYPES: dict[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class KVShape:
+    """Shape of one chunk's K-V.
+
+    Attributes:
+        stored_layers: S. kv_heads: G. chunk_tokens: C. head_dim: D, the same for keys and values.
+    """
+
+    stored_layers: int
+    kv_heads: int
+    chunk_tokens: int
+    head_dim: int
+
+    def __post_init__(self) -> None:
+        if min(self.stored_layers, self.kv_heads, self.chunk_tokens, self.head_dim) < 1:
+            raise BankError(
+                f"{self}", "Every size is at least 1", "Check the model's and the memory's settings"
+            )
+
+    def bytes_per_token(self, dtype: str = "bfloat16", scale_dtype: str = "float16") -> int:
+        """Return the bytes of one token's keys and values in all stored layers, int8 scales included."""
+        scale = _named(SCALE_DTYPES, scale_dtype, "scale type").itemsize if dtype == "int8" else 0
+        number = _named(DTYPES, dtype, "store_dtype").itemsize
+        return 2 * self.stored_layers * self.kv_heads * (self.head_dim * number + scale)
+
+
+class GatheredKV(NamedTuple):
+    """K-V of several chunks, in the order they were asked for; positions behind a short chunk's end are zero.
+
+    Attributes:
+        keys_SNGCD: keys. values_SNGCD: values.
+    """
+
+    keys_SNGCD: Tensor
+    values_SNGCD: Tensor
+
+
+class KVStore:
+    """Numbered slots for K-V; knows nothing of chunks, counts or search.
+
+    Args:
+        slots: chunks that fit. shape: of one chunk's K-V.
+        dtype: how numbers are kept: ``bfloat16``, ``float16``, ``float32`` or ``int8``.
+        device: where the slots lie; host memory may serve a model on a GPU, only gathered chunks travel.
+        scale_dtype: type of the int8 scales.
+
+    Raises:
+        BankError: for an unknown type or a size below 1.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        shape: KVShape,
+        dtype: str = "bfloat16",
+        device: torch.device | str = "cpu",
+        scale_dtype: str = "float16",
+    ) -> None:
+        if slots < 1:
+            raise BankError(f"A store of {slots} slots", "At least one slot", "Raise the capacity")
+        self.slots, self.shape, self.dtype, self.scale_dtype = slots, shape, dtype, scale_dtype
+        self.device = torch.device(device)
+        self.bytes_per_token = shape.bytes_per_token(dtype, scale_dtype)
+        self._tensors = self._reserve(slots)
+        self._staging: dict[str, Tensor] = {}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The memory itself: ``kv`` [slots, S, 2, G, C, D] and, for int8, ``scale`` [slots, S, 2, G, C]."""
+        return self._tensors
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes set aside, touched or not."""
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    def write(self, slot: int, keys_SGTD: Tensor, values_SGTD: Tensor) -> None:
+        """Fill a slot; positions from T on become zero.
+
+        Raises:
+            BankError: when the shapes do not belong to this store.
+        """
+        self.check(keys_SGTD, values_SGTD)
+        tokens = keys_SGTD.shape[2]
+        kv_S2GCD = self._tensors["kv"][slot]
+        kv_S2GCD[..., tokens:, :] = 0
+        for part, states in enumerate((keys_SGTD, values_SGTD)):
+            states = states.detach()
+            if self.dtype == "int8":
+                states, scale_SGT = quantise(states, SCALE_DTYPES[self.scale_dtype])
+                self._tensors["scale"][slot, :, part, :, :tokens] = scale_SGT
+                self._tensors["scale"][slot, :, part, :, tokens:] = 0
+            kv_S2GCD[:, part, :, :tokens] = states
+
+    def check(self, keys_SGTD: Tensor, values_SGTD: Tensor) -> None:
+        """Refuse K-V that a slot cannot hold.
+
+        Raises:
+            BankError: naming both shapes.
+        """
+        shape = self.shape
+        if keys_SGTD.shape[-1] != values_SGTD.shape[-1]:
+            raise BankError(
+                f"Keys of size {keys_SGTD.shape[-1]} and values of size {values_SGTD.shape[-1]}",
+                "The bank keeps keys and values of one size",
+                "Choose a model whose heads have one size for both",
+            )
+        fits = (
+            keys_SGTD.ndim == 4
+            and keys_SGTD.shape == values_SGTD.shape
+            and keys_SGTD.shape[:2] == (shape.stored_layers, shape.kv_heads)
+            and 1 <= keys_SGTD.shape[2] <= shape.chunk_tokens
+            and keys_SGTD.shape[3] == shape.head_dim
+        )
+        if not fits:
+            raise BankError(
+                f"Keys {list(keys_SGTD.shape)} and values {list(values_SGTD.shape)}",
+                f"[{shape.stored_layers}, {shape.kv_heads}, 1 to {shape.chunk_tokens}, {shape.head_dim}] "
+                "(stored layers, heads, tokens, head size)",
+                "Write chunks read by the model and settings that the bank was made for",
+            )
+
+    def gather(
+        self,
+        slots: Sequence[int],
+        out_dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> GatheredKV:
+        """Fetch slots in one selection; only what was fetched is moved and widened.
+
+        Args:
+            slots: rows to fetch, N of them; none gives tensors with N = 0.
+            out_dtype: type to compute in; None keeps the store's own (float32 for int8).
+            device: where to; None leaves them beside the store.
+        """
+        device = self.device if device is None else torch.device(device)
+        out_dtype = out_dtype or (torch.float32 if self.dtype == "int8" else DTYPES[self.dtype])
+        index = torch.as_tensor(list(slots), dtype=torch.long, device=self.device)
+        picked = {name: self._select(name, index, device) for name in self._tensors}
+        if self.dtype == "int8":
+            kv_NS2GCD = dequantise(picked["kv"], picked["scale"], out_dtype)
+        else:
+            kv_NS2GCD = picked["kv"].to(out_dtype)
+        return GatheredKV(*kv_NS2GCD.permute(2, 1, 0, 3, 4, 5).unbind(0))
+
+    def resize(self, slots: int, keep: Sequence[int]) -> dict[int, int]:
+        """Change the number of slots; ``keep`` move to the front in their order, all others are lost.
+
+        Old and new memory exist side by side until the copy is done.
+
+        Returns:
+            The new slot of each one kept.
+        """
+        if len(keep) > slots:
+            raise BankError(
+                f"{len(keep)} slots to keep", f"{slots} slots after the change", "Evict chunks first"
+            )
+        fresh = self._reserve(slots)
+        for name, tensor in fresh.items():
+            for new, old in enumerate(keep):
+                tensor[new] = self._tensors[name][old]
+        self.slots, self._tensors = slots, fresh
+        return {old: new for new, old in enumerate(keep)}
+
+    def _reserve(self, slots: int) -> dict[str, Tensor]:
+        s = self.shape
+        shape = (slots, s.stored_layers, 2, s.kv_heads, s.chunk_tokens, s.head_dim)
+        tensors = {"kv": torch.empty(shape, dtype=DTYPES[self.dtype], device=self.device)}
+        if self.dtype == "int8":
+            tensors["scale"] = torch.empty(
+                shape[:-1], dtype=SCALE_DTYPES[self.scale_dtype], device=self.device
+            )
+        return tensors
+
+    def _select(self, name: str, index: Tensor, device: torch.device) -> Tensor:
+        source = self._tensors[name]
+        if device == self.device or self.device.type != "cpu" or device.type != "cuda":
+            return source.index_select(0, index).to(device)
+        # To a GPU by way of a small page-locked buffer: twice the speed of pageable memory. Locking the slots
+        # themselves would take all of their pages at once.
+        buffer = self._staging.get(name)
+        if buffer is None or len(buffer) < len(index):
+            buffer = torch.empty((len(index), *source.shape[1:]), dtype=source.dtype, pin_memory=True)
+            self._staging[name] = buffer
+        rows = buffer[: len(index)]
+        torch.index_select(source, 0, index, out=rows)
+        return rows.to(device)  # waits for the copy, so the buffer is free again
+
+
+def _named(known: dict[str, torch.dtype], name: str, kind: str) -> torch.dtype:
+    if name not in known:
+        raise unknown_name(kind, name, known, BankError)
+    return known[name]
