@@ -1,8 +1,9 @@
 """Cut a document into chunks of equally many tokens, each an exact span of the text.
 
 Long documents are tokenised in pieces, so that memory holds one piece and not a whole library. A piece is
-encoded together with some text on both sides and only the tokens of its own part are kept: tokens near a cut then
-come out as they would in one go, for byte-level BPE, SentencePiece and WordPiece alike (tests compare them).
+encoded together with some text on both sides and only the tokens of its own part are kept: tokens near a cut
+then come out as they would in one go, for byte-level BPE, SentencePiece and WordPiece alike (tests compare
+them).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Token = tuple[int, int, int]  # token id, start and end in characters
 class Chunk:
     """Consecutive tokens of a document.
 
-    ``span`` is (start, end) in characters. The spans of a document's chunks partition its text: they touch, never
-    overlap, begin at 0 and end at its length. A character whose bytes are cut between chunks belongs to the first.
+    ``span`` is (start, end) in characters. The spans of a document's chunks partition its text: they touch,
+    never overlap, begin at 0 and end at its length. A character cut between two chunks belongs to the first.
     """
 
     index: int
@@ -123,7 +124,7 @@ def _encode(tokenizer: Any, text: str, start: int, end: int) -> list[Token]:
 
 
 def without_surrogates(text: str) -> str:
-    """Replace lone surrogates, which no tokenizer takes; offsets stay true, for one character replaces one."""
+    """Replace lone surrogates, which no tokenizer takes, by one character each: offsets stay true."""
     return _SURROGATE.sub("\ufffd", text)
 
 

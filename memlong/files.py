@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ _STALE_SECONDS = 6 * 3600.0  # a partial folder this old belongs to a process th
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal; remembered while its size and change time stay the same."""
+    """Return the SHA-256 of a file in hexadecimal; remembered while size and change time stay."""
     status = path.stat()
     return _sha256(str(path), status.st_size, status.st_mtime_ns)
 
@@ -29,8 +29,15 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_hash(paths: Sequence[Path]) -> str:
+    """Return one SHA-256 for several files, which changes with any of them, their names or their order."""
+    if len(paths) == 1:
+        return sha256(paths[0])
+    return hashlib.sha256("".join(f"{path.name}:{sha256(path)};" for path in paths).encode()).hexdigest()
+
+
 def is_whole(folder: Path) -> bool:
-    """Say whether ``folder`` was finished by :func:`whole_folder` and still has every file at its full size."""
+    """Say whether :func:`whole_folder` finished ``folder`` and every file still has its size."""
     try:
         sizes = json.loads((folder / MANIFEST).read_text("utf-8"))["files"]
         return bool(sizes) and all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -42,8 +49,8 @@ def is_whole(folder: Path) -> bool:
 def whole_folder(target: Path, **about: str) -> Iterator[Path]:
     """Give an empty folder to fill; when the block ends well it becomes ``target`` in one rename.
 
-    A kill at any moment leaves either no ``target`` or a whole one. Two processes may do this at once: the first to
-    finish wins, the other's work is dropped. ``about`` is kept in the manifest.
+    A kill at any moment leaves either no ``target`` or a whole one. Two processes may do this at once: the
+    first to finish wins, the other's work is dropped. ``about`` is kept in the manifest.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target)
@@ -51,7 +58,8 @@ def whole_folder(target: Path, **about: str) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        files = {str(p.relative_to(partial)): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
+        paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in paths}
         manifest = json.dumps({**about, "files": files}, indent=2)
         (partial / MANIFEST).write_text(manifest + "\n", "utf-8")
         _sync_tree(partial)

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Loggers of the libraries we load weights with. What matters in their messages reaches people as our own errors.
+# Loggers of the libraries we load weights with. What matters in their messages reaches people as our own
+# errors.
 NOISY = ("transformers", "huggingface_hub", "bitsandbytes", "FlagEmbedding", "sentence_transformers", "peft")
 
 

@@ -1,7 +1,8 @@
 """The bundled model, SmolLM2-135M-Instruct (Apache-2.0), as a plain folder that any loader understands.
 
-Sources, in this order: the data folder (converted before), the Python package that carries the weights as a GGUF
-file, the model hub. The package's code is never imported: only its folder is looked up and one file read.
+Sources, in this order: the data folder (converted before), the Python package that carries the weights as a
+GGUF file, the model hub. The package's code is never imported: only its folder is looked up and one file
+read.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ GGUF = f"{NAME}.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MAX_TOKENS = 8192  # positions the model was trained for; the GGUF's tokenizer does not say
 
-# The original template adds a system message naming the model whenever there is none. Ours adds nothing: a question
-# is user and assistant only, so that what stands in the context is what was asked and what was read.
+# The original template adds a system message naming the model whenever there is none. Ours adds nothing: a
+# question is user and assistant only, so that what stands in the context is what was asked and what was read.
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
@@ -92,13 +94,13 @@ def _convert(gguf: Path, target: Path, tell: Progress) -> None:
 
 
 def _plain(model: Any) -> Any:
-    """Return the same model in bfloat16 without the memory of having been quantised, so that it can be saved."""
+    """Return the same model in bfloat16, freed of the note that it was quantised, which forbids saving."""
     import torch
 
     settings = model.config.to_dict()
     for key in ("quantization_config", "_name_or_path", "unk_token_id"):
         settings.pop(key, None)
-    settings["rms_norm_eps"] = round(settings["rms_norm_eps"], 9)  # 9.999999747e-06 in the file: 1e-05 as float32
+    settings["rms_norm_eps"] = round(settings["rms_norm_eps"], 9)  # 1e-05, as float32
     config = type(model.config)(**{**settings, "dtype": "bfloat16"})
     fresh = type(model)(config).to(torch.bfloat16)
     fresh.load_state_dict(model.state_dict())
@@ -108,7 +110,7 @@ def _plain(model: Any) -> Any:
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.model_max_length = MAX_TOKENS
-    for note in ("is_local", "local_files_only", "gguf_file"):  # how it was loaded here means nothing elsewhere
+    for note in ("is_local", "local_files_only", "gguf_file"):  # how it was loaded here
         tokenizer.init_kwargs.pop(note, None)
     tokenizer.save_pretrained(folder)
 
@@ -126,8 +128,8 @@ def _fetch(target: Path, tell: Progress) -> None:
             )
     except (OSError, ValueError) as error:  # no network, offline mode, refused: all of them derive from these
         raise ModelError(
-            f"The bundled model {NAME} is neither in {target.parent}, nor in an installed package, nor can the hub be "
-            f"reached ({type(error).__name__})",
+            f"The bundled model {NAME} is neither in {target.parent}, nor in an installed package, "
+            f"nor can the hub be reached ({type(error).__name__})",
             "It comes from one of these three places",
             "Run 'make setup'",
         ) from error

@@ -1,0 +1,118 @@
+"""What a retriever is: texts in, unit vectors out. Nothing here knows a model.
+
+Shapes: n texts, E embedding size. All vectors are float32 and L2-normalised, so an inner product is a cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]  # [n, E] or [E]
+Tokenise = Callable[[Sequence[str]], list[list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """Text ``index`` has more tokens than the embedder takes at once; it will be embedded in parts."""
+
+    index: int
+    n_tokens: int
+    max_tokens: int
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Embeds texts for retrieval.
+
+    Attributes:
+        name: the registry name.
+        dim: embedding size E.
+        max_tokens: tokens (special ones included) that are embedded at once; None has no limit.
+        fingerprint: names model and weights; banks of two fingerprints must not be mixed.
+        notice: what a person should know about this choice ("" when it is what was asked for).
+    """
+
+    name: str
+    dim: int
+    max_tokens: int | None
+    fingerprint: str
+    notice: str
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors [n, E]. A text over ``max_tokens`` is embedded in parts: nothing is cut off."""
+        ...
+
+    def embed_query(self, text: str) -> Vectors:
+        """Return one unit vector [E]."""
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
+        """Return the tokens of each text, special ones included; None for a retriever without tokens."""
+        ...
+
+    def check(self, texts: Sequence[str]) -> list[TooLong]:
+        """Return the texts that are too long to be embedded at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A text, or a piece of one that was too long: what is embedded at once."""
+
+    index: int
+    text: str
+    ids: list[int]
+
+
+def split_to_fit(texts: Sequence[str], tokenise: Tokenise, max_tokens: int | None) -> list[Part]:
+    """Return every text as one part, or halved at blanks until each part fits; parts stay in order."""
+    parts: list[Part] = []
+    for index, ids in enumerate(tokenise(texts) if texts else []):
+        stack = [Part(index, texts[index], ids)]
+        while stack:
+            part = stack.pop()
+            # A single character cannot be halved; no tokenizer makes more than a handful of tokens of it.
+            if max_tokens is None or len(part.ids) <= max_tokens or len(part.text) < 2:
+                parts.append(part)
+                continue
+            halves = _halves(part.text)
+            pieces = [Part(index, half, new) for half, new in zip(halves, tokenise(halves), strict=True)]
+            stack += reversed(pieces)
+    return parts
+
+
+def _halves(text: str) -> list[str]:
+    middle = len(text) // 2
+    blank = text.rfind(" ", middle // 2, middle)
+    cut = blank if blank > 0 else middle
+    return [text[:cut], text[cut:]]
+
+
+def join_parts(parts: Sequence[Part], vectors_PE: Vectors, texts: int) -> Vectors:
+    """Return [texts, E]: each text's parts averaged by their tokens and normalised again.
+
+    One part is returned unchanged. The mean keeps every part's say; the alternative, cutting, would leave
+    text that can never be found.
+    """
+    sums = np.zeros((texts, vectors_PE.shape[1]), dtype=np.float32)
+    for part, vector in zip(parts, vectors_PE, strict=True):
+        sums[part.index] += len(part.ids) * vector
+    return normalise(sums)
+
+
+def normalise(vectors: Vectors) -> Vectors:
+    """Return vectors of length 1 along the last axis; zero vectors stay zero."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def too_long(counts: Sequence[int] | None, max_tokens: int | None) -> list[TooLong]:
+    """Return the counts over ``max_tokens`` with their positions."""
+    if counts is None or max_tokens is None:
+        return []
+    return [TooLong(index, count, max_tokens) for index, count in enumerate(counts) if count > max_tokens]

