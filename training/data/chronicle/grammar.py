@@ -11,6 +11,8 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
+from training.data.chronicle.words import phrases
+
 _CHOICE = re.compile(r"<([^<>]*)>")
 _SYMBOL = re.compile(r"\{(\w+)(\.a)?\}")
 
@@ -57,9 +59,9 @@ def with_article(noun: str) -> str:
     return ("an " if noun[:1].lower() in "aeiou" else "a ") + noun
 
 
-_ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-         "sixteen seventeen eighteen nineteen").split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = phrases("zero;one;two;three;four;five;six;seven;eight;nine;ten;eleven;twelve;thirteen;fourteen;fifteen;"
+                "sixteen;seventeen;eighteen;nineteen")
+_TENS = phrases("twenty;thirty;forty;fifty;sixty;seventy;eighty;ninety")
 
 
 def number_words(n: int) -> str:

@@ -1,7 +1,8 @@
 """Invented names, made of syllables; those of training and of evaluation share no word, by construction.
 
-A word belongs to one split for good: the parity of a hash of its letters decides which (:func:`split_of`). Whoever asks
-for names of a split gets only words of that split, so no seed, length or order of asking can make the two overlap.
+A word belongs to one split for good: the parity of a hash of its letters decides which (:func:`split_of`).
+Whoever asks for names of a split gets only words of that split, so no seed, length or order of asking can
+make the two overlap.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from memlong.errors import unknown_name
 Split = Literal["train", "eval"]
 SPLITS: tuple[str, ...] = get_args(Split)
 
-_ONSETS = ("b br bl c cr d dr f fr g gr gl h j k l m n p pr qu r s sh sk st t th tr v w y z "
-           "sl sw st pl fl cl dw tw").split()
-_VOWELS = "a e i o u ai ea ou au ei".split()
-_MIDS = ("b d g l m n r s t v z ld lm ln nd nt ng rb rd rl rm rn rt rv sk st th vr br dr ll nn rr ss tt mb "
-         "lv nth rth lk rk lt nz").split()
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Single letters stand several times: names of nothing but clusters are hard to read.
+_ONSETS = _words("b c d f g h j k l m n p r s t v w b d h l m p r t v "
+                 "br cl cr dr fl gr gl pr sh st th tr qu y z")
+_VOWELS = _words("a e i o u a e o a e ai ou")
+_MIDS = _words("b d g l m n r s t v l m n r d v l n r ld lm ln nd nt rb rd rl rm rn rt rv st th ll nn rr ss tt mb lv")
 
 ENDINGS: dict[str, tuple[str, ...]] = {
     "woman": ("a", "wen", "eth", "ine", "issa", "ora", "elle", "ia", "une"),
@@ -72,5 +78,5 @@ class NameMaker:
 
     def _candidate(self, kind: str, middles: int) -> str:
         choice = self._rng.choice
-        body = "".join(choice(_VOWELS[:5] if i else _VOWELS) + choice(_MIDS) for i in range(middles))
+        body = "".join(choice(_VOWELS) + choice(_MIDS) for i in range(middles))
         return (choice(_ONSETS) + body + choice(ENDINGS[kind])).capitalize()

@@ -87,7 +87,7 @@ WEATHER: dict[str, tuple[str, ...]] = {
             {aside}.
         The {elder} burned <an old chair|a cupboard door|half a fence> and sat in front of it with {food}.
         Ice on the {spot} bore the {folk} <by night|on the third day|before the week was out>, and there
-            was {game} with broken lanterns.
+            was {game} by the light of lanterns.
         Candles were <short|dear|counted>, so {span} people told stories near the {spot} and ate {food}.
         A thaw came <too soon|with dirty water|and was welcome>, and under the snow by the {spot} lay
             {thing.a}.

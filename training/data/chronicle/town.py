@@ -5,7 +5,7 @@ from __future__ import annotations
 from training.data.chronicle.words import sentences
 
 MARKET: tuple[str, ...] = sentences("""
-    {ware} was <dear|cheap|hard to come by> at the market, and {ware} could be had for a
+    There was <too little|too much|no end of> {ware} at the market, and {ware} could be had for a
         <smile|song|button>.
     A stranger sold {ware} from a barrow near the {spot}, {aside}.
     {opener}, the scales were tried with <a brick|a known pound of nails|a sleeping child> and found
@@ -13,7 +13,7 @@ MARKET: tuple[str, ...] = sentences("""
     The {folk} bought {ware}, complained of the {ware}, and went home {mood} with {thing.a}.
     Somebody offered {beast.a} in exchange for {thing.a}, and the bargain was debated {span}.
     The stalls stretched from the {spot} to the {spot}, and over all of them hung the smell of {smell}.
-    {ware} that had been refused at the {spot} was sold at the {spot} as something rarer.
+    {ware} that nobody wanted at the {spot} went quickly at the {spot} as something rarer.
     There was {sound} behind the booths and {food} in front of them.
     The {elder} bought {thing.a}, regretted it {span}, and sold it to the {folk}.
     {opener}, {beast.a} ran under the trestles and brought down a tower of {ware}, {aside}.
@@ -182,14 +182,14 @@ TOPICS: dict[str, tuple[str, ...]] = {
 GOSSIP: tuple[str, ...] = sentences("""
     {opener}, {P} was seen near the {spot} in conversation with {beast.a}.
     {P} <lent|lost|gave away> {thing.a} by the {spot}, {aside}.
-    It amused the {folk} that {P} should be so fond of {food}, and {he} was teased about it {span}.
+    It amused the {folk} that {P} should sing so loudly over a plate of {food}, and {he} was teased {span}.
     {P} spoke to the council about {hope}, and sat down {mood}.
     "That is as may be," said {P}, who was {mood}, "but {proverb}."
     {P} slipped by the {spot} and was helped up by the {elder}, {aside}.
     {opener}, {P} stood at the {spot} {span}, listening to {sound}.
     {P} and the {elder} disagreed about {quarrel}, though without heat.
     When {quarrel} was argued at the {spot}, {P} {excuse}.
-    {P} was given {food} at the {spot} and pronounced it better than {food}.
+    {P} was given {food} at the {spot} and asked, very civilly, for more.
     {P} had a cold {span} and put {his} trust in {cure}.
     At {game} {P} was <beaten|unlucky|better than expected>, and the {folk} were {mood}.
     {P} read aloud by the {spot} from a letter about {hope}.
@@ -206,7 +206,7 @@ COLOUR: tuple[str, ...] = sentences("""
     It rained at the time, and the light was {tint}.
     Some were {mood} about it; most went on with their {food}.
     So it was told at the {spot}, and so it stands here.
-    The news reached the {spot} before the {food} was cold.
+    The news reached the {spot} before the {food} had gone cold.
     The clerk blotted the entry, {aside}.
     There was {food} afterwards, and {sound}.
     Of this the {folk} made more than it deserved, {span}.

@@ -1,0 +1,40 @@
+"""Command line of the chronicle generator."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from memlong.errors import MemLongError
+from training.data.chronicle.build import make_chronicle
+from training.data.chronicle.names import SPLITS
+from training.data.jsonl import write_jsonl
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write one chronicle and its questions; return the exit status: 0, or 2 when the arguments do not fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.data.chronicle",
+        description="Write a chronicle of an invented place, with facts that questions can be asked about.")
+    parser.add_argument("--tokens", type=int, default=80_000, help="length, a token taken as 3.9 characters")
+    parser.add_argument("--seed", type=int, default=7, help="another seed, another chronicle")
+    parser.add_argument("--split", choices=SPLITS, default="eval", help="whose names to use")
+    parser.add_argument("--out", type=Path, required=True, help="text file to write")
+    parser.add_argument("--questions", type=Path, help="questions, .jsonl or .jsonl.zst")
+    options = parser.parse_args(arguments)
+    try:
+        made = make_chronicle(options.seed, options.tokens, options.split)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(made.text, encoding="utf-8")
+        if options.questions:
+            write_jsonl(options.questions, (question.to_dict() for question in made.questions))
+    except MemLongError as error:
+        print(error, file=sys.stderr)
+        return 2
+    counts = Counter(question.type for question in made.questions)
+    print(f"{made.title}: {len(made.text):,} characters, {len(made.statements):,} statements")
+    print(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
+    return 0
