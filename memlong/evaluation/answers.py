@@ -1,9 +1,9 @@
 """Metrics for short answers: exact match, word F1, containment, and "the text does not say".
 
-Normalisation, exact match and F1 follow the official evaluation scripts of SQuAD: version 1.1 (Rajpurkar et al. 2016,
-arXiv 1606.05250, ``evaluate-v1.1.py``) for answerable questions and version 2.0 (Rajpurkar et al. 2018, arXiv 1806.03822,
-``evaluate-v2.0.py``) for unanswerable ones, where the right answer is to abstain. A person's model abstains in words
-rather than with an empty string, so :func:`abstains` recognises the usual wordings.
+Normalisation, exact match and F1 follow the official evaluation scripts of SQuAD: version 1.1 (Rajpurkar et al.
+2016, arXiv 1606.05250, ``evaluate-v1.1.py``) for answerable questions and version 2.0 (Rajpurkar et al. 2018,
+arXiv 1806.03822, ``evaluate-v2.0.py``) for unanswerable ones, where the right answer is to abstain. A person's model
+abstains in words rather than with an empty string, so :func:`abstains` recognises the usual wordings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _ABSTAINS = re.compile(
                 (?:say|tell|mention|state|specify|contain|give|provide|reveal|include)\w*
           | (?:(?:that|it|this|answer|information|name|date|place|number)\s)?
                 (?:(?:is|was)\s)? (?:not|never) \s
-                (?:explicitly\s)? (?:stated|mentioned|said|told|given|specified|known|provided|in\s(?:text|document|story))
+                (?:explicitly\s)?
+                (?:stated|mentioned|said|told|given|specified|known|provided|in\s(?:text|document|story))
           | (?:i\s)? (?:do|can)\s?(?:not|nt) \s (?:know|tell|say|find|answer)
           | (?:i\s)? cannot \s (?:know|tell|say|find|answer)
           | (?:there\sis\s)? no \s (?:answer|information|mention)
@@ -43,7 +44,9 @@ _ABSTAINS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AnswerScore:
-    """Scores of one prediction, each between 0 and 1: ``exact``, word ``f1``, ``contains``; and whether it ``abstained``."""
+    """Scores of one prediction, each between 0 and 1: ``exact``, word ``f1``, ``contains``; and whether it
+    ``abstained``.
+    """
 
     exact: float
     f1: float
@@ -54,8 +57,8 @@ class AnswerScore:
 def normalise(text: str) -> str:
     """Return ``text`` in lower case, without punctuation and articles, with single blanks.
 
-    As in SQuAD 1.1, except that curly quotes and long dashes count as punctuation too: a model may write them where the
-    answer has the plain ones.
+    As in SQuAD 1.1, except that curly quotes and long dashes count as punctuation too: a model may write them
+    where the answer has the plain ones.
     """
     without = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
     return " ".join(without.split())
@@ -95,8 +98,8 @@ def word_f1(prediction: str, answers: Sequence[str]) -> float:
 def contains_answer(text: str, answers: Iterable[str]) -> bool:
     """Return whether one of the answers stands in ``text`` as whole words, both normalised.
 
-    Used for long predictions and to see whether a retrieved passage holds the answer. An answer that normalises to
-    nothing is contained in nothing.
+    Used for long predictions and to see whether a retrieved passage holds the answer. An answer that
+    normalises to nothing is contained in nothing.
     """
     padded = f" {normalise(text)} "
     words = (normalise(answer) for answer in answers)
@@ -112,8 +115,8 @@ def abstains(prediction: str) -> bool:
 def score_answer(prediction: str, answers: Sequence[str], answerable: bool = True) -> AnswerScore:
     """Score one prediction.
 
-    For an unanswerable question every score is 1 when the prediction abstains and 0 otherwise, whatever ``answers``
-    holds (SQuAD 2.0 lists plausible but wrong answers there).
+    For an unanswerable question every score is 1 when the prediction abstains and 0 otherwise, whatever
+    ``answers`` holds (SQuAD 2.0 lists plausible but wrong answers there).
 
     Raises:
         ConfigError: the question is answerable and no answer is given, or ``answers`` is one string.
@@ -122,14 +125,19 @@ def score_answer(prediction: str, answers: Sequence[str], answerable: bool = Tru
     if not answerable:
         return AnswerScore(float(abstained), float(abstained), float(abstained), abstained)
     if not _checked(answers):
-        raise ConfigError("An answerable question came without answers", "At least one acceptable answer is needed",
-                          "Give the answers, or mark the question as unanswerable")
+        raise ConfigError(
+            "An answerable question came without answers",
+            "At least one acceptable answer is needed",
+            "Give the answers, or mark the question as unanswerable",
+        )
     contained = float(contains_answer(prediction, answers))
     return AnswerScore(exact_match(prediction, answers), word_f1(prediction, answers), contained, abstained)
 
 
 def mean_scores(scores: Sequence[AnswerScore]) -> dict[str, float]:
-    """Return the means ``exact``, ``f1``, ``contains``, ``abstained`` over the scores, and their number ``n``."""
+    """Return the means ``exact``, ``f1``, ``contains``, ``abstained`` over the scores, and their number
+    ``n``.
+    """
     if not scores:
         return {"exact": 0.0, "f1": 0.0, "contains": 0.0, "abstained": 0.0, "n": 0}
     n = len(scores)
@@ -148,6 +156,9 @@ def _f1(predicted: list[str], expected: list[str]) -> float:
 def _checked(answers: Sequence[str]) -> Sequence[str]:
     if isinstance(answers, str):
         # A bare string would be taken for a list of one-letter answers.
-        raise ConfigError(f"The answers are one string, {answers!r}", "A list or tuple of strings is allowed",
-                          "Put the answer into a list")
+        raise ConfigError(
+            f"The answers are one string, {answers!r}",
+            "A list or tuple of strings is allowed",
+            "Put the answer into a list",
+        )
     return answers

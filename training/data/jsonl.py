@@ -13,16 +13,20 @@ import zstandard
 from memlong.errors import DocumentError
 
 MAX_WINDOW = 2**27
-"""Largest zstd window accepted, in bytes. The data files use 64 MiB, more than zstd takes without being told."""
+"""Largest zstd window accepted, in bytes. The data files use 64 MiB, more than zstd takes without being
+told.
+"""
 
 _BLOCK = 1 << 20
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a ``.jsonl`` or ``.jsonl.zst`` file, one line at a time; blank lines are passed over.
+    """Yield the objects of a ``.jsonl`` or ``.jsonl.zst`` file, one line at a time; blank lines are passed
+    over.
 
     Raises:
-        DocumentError: the file is missing, has another extension, is damaged or cut off, is not UTF-8, or a line is
+        DocumentError: the file is missing, has another extension, is damaged or cut off, is not UTF-8, or a
+        line is
             not a JSON object. The message names the line.
     """
     path = Path(path)
@@ -32,7 +36,9 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise _bad(f"Line {number} of {path} is not JSON ({error.msg} at column {error.colno})") from error
+            raise _bad(
+                f"Line {number} of {path} is not JSON ({error.msg} at column {error.colno})"
+            ) from error
         if not isinstance(row, dict):
             raise _bad(f"Line {number} of {path} is a {type(row).__name__}, not an object")
         yield row
@@ -75,8 +81,11 @@ def _lines(path: Path) -> Iterator[str]:
 def _blocks(path: Path) -> Iterator[bytes]:
     _check_extension(path)
     if not path.is_file():
-        raise DocumentError(f"There is no file {path}", "The path of an existing .jsonl or .jsonl.zst file is allowed",
-                            "Check the path")
+        raise DocumentError(
+            f"There is no file {path}",
+            "The path of an existing .jsonl or .jsonl.zst file is allowed",
+            "Check the path",
+        )
     with path.open("rb") as file:
         if path.suffix != ".zst":
             while block := file.read(_BLOCK):
@@ -106,10 +115,16 @@ def _decompressed(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _check_extension(path: Path) -> None:
     if not path.name.endswith((".jsonl", ".jsonl.zst")):
-        raise DocumentError(f"{path.name} is not a JSON lines file", "Names ending in .jsonl or .jsonl.zst are allowed",
-                            "Convert the file, or rename it if it holds JSON lines")
+        raise DocumentError(
+            f"{path.name} is not a JSON lines file",
+            "Names ending in .jsonl or .jsonl.zst are allowed",
+            "Convert the file, or rename it if it holds JSON lines",
+        )
 
 
 def _bad(given: str) -> DocumentError:
-    return DocumentError(given, "One JSON object per line, UTF-8, plain or compressed with zstd, is allowed",
-                         "Copy or make the file again")
+    return DocumentError(
+        given,
+        "One JSON object per line, UTF-8, plain or compressed with zstd, is allowed",
+        "Copy or make the file again",
+    )

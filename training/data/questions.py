@@ -1,7 +1,8 @@
 """Questions and the documents they are asked of, read from JSON lines.
 
-Two forms: questions that carry their passage (``context``), and questions on whole documents, named by ``doc_id`` and read
-from other files, with ``evidence`` as character spans of the document's text. See ``docs/training.md`` for the fields.
+Two forms: questions that carry their passage (``context``), and questions on whole documents, named by
+``doc_id`` and read from other files, with ``evidence`` as character spans of the document's text. See
+``docs/training.md`` for the fields.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from training.data.jsonl import read_jsonl
 class Question:
     """A question with its acceptable answers.
 
-    ``answers``: the preferred one first, empty when ``answerable`` is false. ``context``: the passage, or None when the
-    question is about a whole document. ``evidence``: spans ``(start, end)``, characters of the document's text.
+    ``answers``: the preferred one first, empty when ``answerable`` is false. ``context``: the passage, or
+    None when the question is about a whole document. ``evidence``: spans ``(start, end)``, characters of the
+    document's text.
     ``type``: such as "extractive" or "changed_fact".
     """
 
@@ -69,9 +71,12 @@ class Question:
                 evidence=tuple((int(start), int(end)) for start, end in row.get("evidence") or ()),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise DocumentError(f"A question cannot be read: {type(error).__name__} {error} in {str(dict(row))[:200]}",
-                                "Allowed: id, doc_id, question, answers (a list), and, where known, context, answerable, "
-                                "type, evidence (a list of [start, end])", "Mend that line of the file") from error
+            raise DocumentError(
+                f"A question cannot be read: {type(error).__name__} {error} in {str(dict(row))[:200]}",
+                "Allowed: id, doc_id, question, answers (a list), and, where known, context, answerable, "
+                "type, evidence (a list of [start, end])",
+                "Mend that line of the file",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +103,9 @@ def load_questions(path: str | Path, limit: int | None = None) -> list[Question]
     return list(read_questions(path, limit))
 
 
-def read_documents(paths: str | Path | Iterable[str | Path],
-                   doc_ids: Collection[str] | None = None) -> Iterator[SourceText]:
+def read_documents(
+    paths: str | Path | Iterable[str | Path], doc_ids: Collection[str] | None = None
+) -> Iterator[SourceText]:
     """Yield the documents of one or several JSON lines files, only those in ``doc_ids`` if given.
 
     A row without ``title`` is called by its id. Books are large: name the ids to keep no more than needed.
@@ -110,14 +116,18 @@ def read_documents(paths: str | Path | Iterable[str | Path],
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for number, row in enumerate(read_jsonl(path), start=1):
             if not isinstance(row.get("doc_id"), str) or not isinstance(row.get("text"), str):
-                raise DocumentError(f"Row {number} of {path} is not a document", "Rows with doc_id and text are allowed",
-                                    "Give a file of documents; questions go into another file")
+                raise DocumentError(
+                    f"Row {number} of {path} is not a document",
+                    "Rows with doc_id and text are allowed",
+                    "Give a file of documents; questions go into another file",
+                )
             if doc_ids is None or row["doc_id"] in doc_ids:
                 yield SourceText(row["doc_id"], str(row.get("title") or row["doc_id"]), row["text"])
 
 
-def load_with_documents(questions: str | Path, documents: str | Path | Iterable[str | Path],
-                        limit: int | None = None) -> tuple[list[Question], dict[str, SourceText]]:
+def load_with_documents(
+    questions: str | Path, documents: str | Path | Iterable[str | Path], limit: int | None = None
+) -> tuple[list[Question], dict[str, SourceText]]:
     """Return the questions of a file and the documents they are asked of, by ``doc_id``.
 
     Raises:
@@ -127,23 +137,28 @@ def load_with_documents(questions: str | Path, documents: str | Path | Iterable[
     wanted = {question.doc_id for question in asked}
     texts = {document.doc_id: document for document in read_documents(documents, wanted)}
     if missing := sorted(wanted - texts.keys()):
-        raise DocumentError(f"{len(missing)} of {len(wanted)} documents asked about are not in the document files, "
-                            f"first {missing[0]!r}", "Every doc_id of the questions must be there",
-                            "Name all files that hold the documents")
+        raise DocumentError(
+            f"{len(missing)} of {len(wanted)} documents asked about are not in the document files, "
+            f"first {missing[0]!r}",
+            "Every doc_id of the questions must be there",
+            "Name all files that hold the documents",
+        )
     for question in asked:
         length = len(texts[question.doc_id].text)
         for start, end in question.evidence:
             if not 0 <= start < end <= length:
-                raise DocumentError(f"Evidence {start} to {end} of question {question.id!r} lies outside its document",
-                                    f"Spans within 0 to {length} characters are allowed",
-                                    "Use the document file that the questions were made from")
+                raise DocumentError(
+                    f"Evidence {start} to {end} of question {question.id!r} lies outside its document",
+                    f"Spans within 0 to {length} characters are allowed",
+                    "Use the document file that the questions were made from",
+                )
     return asked, texts
 
 
 def with_evidence_context(question: Question, document: SourceText, margin: int = 200) -> Question:
-    """Return the question with the passage around its evidence as ``context``: from ``margin`` characters before the
-    first span to ``margin`` after the last, widened to whole words; unchanged when it has a context or no evidence.
-    Evidence spans then count in the context.
+    """Return the question with the passage around its evidence as ``context``: from ``margin`` characters
+    before the first span to ``margin`` after the last, widened to whole words; unchanged when it has a
+    context or no evidence. Evidence spans then count in the context.
     """
     if question.context is not None or not question.evidence:
         return question
@@ -155,8 +170,16 @@ def with_evidence_context(question: Question, document: SourceText, margin: int 
     while end < len(text) and not text[end].isspace():
         end += 1
     moved = tuple((a - start, b - start) for a, b in question.evidence)
-    return Question(question.id, question.doc_id, question.question, question.answers, text[start:end],
-                    question.answerable, question.type, moved)
+    return Question(
+        question.id,
+        question.doc_id,
+        question.question,
+        question.answers,
+        text[start:end],
+        question.answerable,
+        question.type,
+        moved,
+    )
 
 
 def _strings(value: Any) -> tuple[str, ...]:

@@ -66,19 +66,44 @@ def test_contains_whole_words_only() -> None:
     assert not contains_answer("anything", ["the", ""])
 
 
-@pytest.mark.parametrize("text", [
-    NOT_IN_TEXT, "", "  ", "The text doesn't say.", "The document does not mention her age.", "It is not stated.",
-    "Not mentioned in the text.", "I don't know.", "I cannot tell from this.", "unanswerable", "No information is given.",
-    "The story never says.", "Unknown.", "The answer is not given.", "That is not told.",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        NOT_IN_TEXT,
+        "",
+        "  ",
+        "The text doesn't say.",
+        "The document does not mention her age.",
+        "It is not stated.",
+        "Not mentioned in the text.",
+        "I don't know.",
+        "I cannot tell from this.",
+        "unanswerable",
+        "No information is given.",
+        "The story never says.",
+        "Unknown.",
+        "The answer is not given.",
+        "That is not told.",
+    ],
+)
 def test_abstaining_is_recognised(text: str) -> None:
     assert abstains(text)
 
 
-@pytest.mark.parametrize("text", [
-    "not far from the mill", "no one", "the unknown soldier", "It was not sold until May", "In the text of the law", "never",
-    "He did not say a word to the miller", "no", "nothing but a coat",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not far from the mill",
+        "no one",
+        "the unknown soldier",
+        "It was not sold until May",
+        "In the text of the law",
+        "never",
+        "He did not say a word to the miller",
+        "no",
+        "nothing but a coat",
+    ],
+)
 def test_answers_are_not_taken_for_abstaining(text: str) -> None:
     assert not abstains(text)
 

@@ -18,14 +18,25 @@ from training.data.questions import (
     with_evidence_context,
 )
 
-ROW: dict[str, Any] = {"id": "q1", "doc_id": "d1", "question": "Who?", "answers": ["Ada", "Ada L."], "source": "made up",
-                       "answerable": True, "type": "explicit", "evidence": [[4, 9]]}
+ROW: dict[str, Any] = {
+    "id": "q1",
+    "doc_id": "d1",
+    "question": "Who?",
+    "answers": ["Ada", "Ada L."],
+    "source": "made up",
+    "answerable": True,
+    "type": "explicit",
+    "evidence": [[4, 9]],
+}
 TEXT = "The rain fell on the roof of the mill all night."
 
 
 def test_both_forms_are_read(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
-    write_jsonl(path, [ROW, {"id": "q2", "doc_id": "d1", "question": "When?", "answers": ["May"], "context": "In May."}])
+    write_jsonl(
+        path,
+        [ROW, {"id": "q2", "doc_id": "d1", "question": "When?", "answers": ["May"], "context": "In May."}],
+    )
     whole, passage = load_questions(path)
     assert whole == Question("q1", "d1", "Who?", ("Ada", "Ada L."), None, True, "explicit", ((4, 9),))
     assert passage.context == "In May." and passage.answerable and passage.evidence == ()
@@ -60,7 +71,10 @@ def test_a_missing_field_is_named() -> None:
 
 def _files(folder: Path, row: dict[str, Any]) -> tuple[Path, Path]:
     write_jsonl(folder / "q.jsonl", [row])
-    write_jsonl(folder / "docs.jsonl.zst", [{"doc_id": "d0", "text": "other"}, {"doc_id": "d1", "title": "T", "text": TEXT}])
+    write_jsonl(
+        folder / "docs.jsonl.zst",
+        [{"doc_id": "d0", "text": "other"}, {"doc_id": "d1", "title": "T", "text": TEXT}],
+    )
     return folder / "q.jsonl", folder / "docs.jsonl.zst"
 
 

@@ -1,4 +1,6 @@
-"""Questions on a chronicle, made from its facts; answers are exact, evidence is where the deciding statements stand."""
+"""Questions on a chronicle, made from its facts; answers are exact, evidence is where the deciding
+statements stand.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from itertools import islice
 
 from training.data.chronicle.grammar import number_words
 from training.data.chronicle.prose import Statement
-from training.data.chronicle.relations import RELATIONS, Relation
+from training.data.chronicle.relation import Relation
+from training.data.chronicle.relations import RELATIONS
 from training.data.chronicle.world import Entity, Fact, Value, World
 from training.data.questions import Question
 
@@ -38,15 +41,23 @@ class Asker:
         made += self._unanswerable(limit=max(1, len(made) // 4))
         self._rng.shuffle(made)
         return tuple(
-            Question(f"{self._doc_id}-{number}", self._doc_id, text, answers, None, bool(answers), kind, evidence)
-            for number, (kind, text, answers, evidence) in enumerate(made, start=1))
+            Question(
+                f"{self._doc_id}-{number}", self._doc_id, text, answers, None, bool(answers), kind, evidence
+            )
+            for number, (kind, text, answers, evidence) in enumerate(made, start=1)
+        )
 
     def _facts(self) -> Iterator[tuple[str, str, tuple[str, ...], tuple[Span, ...]]]:
         for (subject, _), fact in self._of.items():
             if not fact.relation.event:
                 kind = "single_fact" if fact.steady else "changed_fact"
                 value = self._value_for(subject, fact)
-                yield kind, self._word(fact.relation, subject, fact.detail), value.answers, (self._last(fact),)
+                yield (
+                    kind,
+                    self._word(fact.relation, subject, fact.detail),
+                    value.answers,
+                    (self._last(fact),),
+                )
 
     def _two_hops(self) -> Iterator[tuple[str, str, tuple[str, ...], tuple[Span, ...]]]:
         """Ask for a fact of a person who is named only by another fact; both never changed."""
@@ -54,8 +65,15 @@ class Asker:
             if not first.relation.head or not first.steady:
                 continue
             person = self._value_for(subject, first)
-            seconds = [fact for (label, name), fact in self._of.items()
-                       if label == person.label and fact.steady and name != first.relation.name] if person.entity else []
+            seconds = (
+                [
+                    fact
+                    for (label, name), fact in self._of.items()
+                    if label == person.label and fact.steady and name != first.relation.name
+                ]
+                if person.entity
+                else []
+            )
             if seconds:
                 second = self._rng.choice(seconds)
                 value = self._value_for(person.label, second)
@@ -91,15 +109,26 @@ class Asker:
     def _unanswerable(self, limit: int) -> list[tuple[str, str, tuple[str, ...], tuple[Span, ...]]]:
         """Ask for facts that are told of others but not of this subject, which the text does mention."""
         named = {label for label, _ in self._of} | {
-            value.label for fact in self._world.facts for value in fact.values if value.entity}
+            value.label for fact in self._world.facts for value in fact.values if value.entity
+        }
         told = {fact.relation.name for fact in self._world.facts}
-        subjects = [s for s in (*self._world.people, *self._world.objects, *self._world.works) if s.label in named]
-        gaps = [(subject, relation) for subject in subjects for relation in RELATIONS
-                if relation.subject == subject.kind and relation.name in told and not relation.event
-                and (subject.label, relation.name) not in self._of]
+        subjects = [
+            s for s in (*self._world.people, *self._world.objects, *self._world.works) if s.label in named
+        ]
+        gaps = [
+            (subject, relation)
+            for subject in subjects
+            for relation in RELATIONS
+            if relation.subject == subject.kind
+            and relation.name in told
+            and not relation.event
+            and (subject.label, relation.name) not in self._of
+        ]
         self._rng.shuffle(gaps)
-        return [("unanswerable", self._word(relation, subject.label, subject.detail), (), ())
-                for subject, relation in islice(gaps, limit)]
+        return [
+            ("unanswerable", self._word(relation, subject.label, subject.detail), (), ())
+            for subject, relation in islice(gaps, limit)
+        ]
 
     def _word(self, relation: Relation, subject: str, detail: str) -> str:
         text = self._rng.choice(relation.questions).replace("{x}", subject).replace("{d}", detail)

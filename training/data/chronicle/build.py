@@ -33,20 +33,25 @@ class Chronicle:
     statements: tuple[Statement, ...] = ()
 
 
-def make_chronicle(seed: int, tokens: int, split: Split = "eval",
-                   count_tokens: Callable[[str], int] | None = None) -> Chronicle:
-    """Return the chronicle of a seed: some ``tokens`` tokens of prose with planted facts, and questions on them.
+def make_chronicle(
+    seed: int, tokens: int, split: Split = "eval", count_tokens: Callable[[str], int] | None = None
+) -> Chronicle:
+    """Return the chronicle of a seed: some ``tokens`` tokens of prose with planted facts, and questions on
+    them.
 
-    The same arguments give the same chronicle in every process. Chronicles of the splits "train" and "eval" share no
-    name. ``count_tokens`` counts the tokens of a text; without it a token is 3.9 characters. The length is met
-    within a sentence or two, from some 1,000 tokens on within 2 %.
+    The same arguments give the same chronicle in every process. Chronicles of the splits "train" and "eval"
+    share no name. ``count_tokens`` counts the tokens of a text; without it a token is 3.9 characters. The length is
+    met within a sentence or two, from some 1,000 tokens on within 2 %.
 
     Raises:
         ConfigError: ``tokens`` is below 200, or the split is unknown.
     """
     if tokens < MIN_TOKENS:
-        raise ConfigError(f"A chronicle of {tokens} tokens was asked for", f"{MIN_TOKENS} tokens and more are allowed",
-                          "Ask for a longer one")
+        raise ConfigError(
+            f"A chronicle of {tokens} tokens was asked for",
+            f"{MIN_TOKENS} tokens and more are allowed",
+            "Ask for a longer one",
+        )
     chars = round(tokens * CHARS_PER_TOKEN)
     world = WorldMaker(random.Random(f"world {split} {seed} {tokens}"), split, chars).make()
     goal = chars

@@ -18,7 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write one chronicle and its questions; return the exit status: 0, or 2 when the arguments do not fit."""
     parser = argparse.ArgumentParser(
         prog="python -m training.data.chronicle",
-        description="Write a chronicle of an invented place, with facts that questions can be asked about.")
+        description="Write a chronicle of an invented place, with facts that questions can be asked about.",
+    )
     parser.add_argument("--tokens", type=int, default=80_000, help="length, a token taken as 3.9 characters")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another chronicle")
     parser.add_argument("--split", choices=SPLITS, default="eval", help="whose names to use")

@@ -59,8 +59,10 @@ def with_article(noun: str) -> str:
     return ("an " if noun[:1].lower() in "aeiou" else "a ") + noun
 
 
-_ONES = phrases("zero;one;two;three;four;five;six;seven;eight;nine;ten;eleven;twelve;thirteen;fourteen;fifteen;"
-                "sixteen;seventeen;eighteen;nineteen")
+_ONES = phrases(
+    "zero;one;two;three;four;five;six;seven;eight;nine;ten;eleven;twelve;thirteen;fourteen;fifteen;"
+    "sixteen;seventeen;eighteen;nineteen"
+)
 _TENS = phrases("twenty;thirty;forty;fifty;sixty;seventy;eighty;ninety")
 
 

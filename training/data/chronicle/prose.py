@@ -1,7 +1,7 @@
 """The writer: strings facts and filler together, and notes where each fact stands.
 
-Repetition is kept low in two ways: word lists are drawn like packs of cards, and of several candidate sentences
-the one is taken that repeats the fewest runs of eight words.
+Repetition is kept low in two ways: word lists are drawn like packs of cards, and of several candidate
+sentences the one is taken that repeats the fewest runs of eight words.
 """
 
 from __future__ import annotations
@@ -55,15 +55,19 @@ _OPENINGS = sentences("""
 _PREFACE = sentences("""
     Here is set down what befell in {town}, year by year, as the clerks of the town saw and heard it. Where
         things changed, the later entry holds. What is not written here the clerks did not know.
-    This book was kept by the clerks of {town}, one after another, by the same window. They wrote what they saw
+    This book was kept by the clerks of {town}, one after another, by the same window. They wrote what they
+    saw
         and what they were told. Where an entry is overtaken by another, the later one is right.
-    The clerks of {town} have written this chronicle so that it should be known who lived here and what they had
+    The clerks of {town} have written this chronicle so that it should be known who lived here and what they
+    had
         and did. Let the reader trust the later entry over the earlier one.""")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One telling of a fact. ``index``: which of the fact's values it tells. ``span``: characters of the text."""
+    """One telling of a fact. ``index``: which of the fact's values it tells. ``span``: characters of the
+    text.
+    """
 
     fact: Fact
     index: int
@@ -77,8 +81,19 @@ class Writer:
         self._world = world
         self._rng = rng
         self._chars = chars
-        lists = {**WORDS, **WEATHER, **TOPICS, "fields": FIELDS, "water": WATER, "gossip": GOSSIP, "colour": COLOUR,
-                 "when": _WHEN, "openings": _OPENINGS, "preface": _PREFACE, "year_names": _YEAR_NAMES}
+        lists = {
+            **WORDS,
+            **WEATHER,
+            **TOPICS,
+            "fields": FIELDS,
+            "water": WATER,
+            "gossip": GOSSIP,
+            "colour": COLOUR,
+            "when": _WHEN,
+            "openings": _OPENINGS,
+            "preface": _PREFACE,
+            "year_names": _YEAR_NAMES,
+        }
         for relation in RELATIONS:
             lists[f"first {relation.name}"] = relation.first
             lists[f"change {relation.name}"] = relation.change
@@ -116,7 +131,9 @@ class Writer:
         self._put(f"Chapter {year + 1}. The Year {number}, called {shown}\n\n")
 
     def _season(self, season: int, now: list[tuple[Fact, int]], filler: float) -> None:
-        """Write a season: its facts in the order of time, and about ``filler`` characters of other sentences."""
+        """Write a season: its facts in the order of time, and about ``filler`` characters of other
+        sentences.
+        """
         name = SEASONS[season % 4]
         self._bound = {"season": name, "year": str(self._world.first_year + season // 4)}
         paragraphs = max(1, round(filler / 420), -(-len(now) // 3))
@@ -131,7 +148,9 @@ class Writer:
             told = due
 
     def _paragraph(self, kinds: list[str], topic: str, facts: list[tuple[Fact, int]], room: float) -> int:
-        """Write the facts among about ``room`` characters of filler, and return the characters of filler written."""
+        """Write the facts among about ``room`` characters of filler, and return the characters of filler
+        written.
+        """
         filler = [self._fresh(kind) for kind in kinds]
         while room - sum(map(len, filler)) > 55:
             gossip = self._known and self._rng.random() < 0.12
@@ -180,8 +199,12 @@ class Writer:
         """Write one statement, now and then with a remark after it; return the characters of the remark."""
         subject = fact.subject
         bound = {
-            **self._bound, **_pronouns(subject),
-            "X": subject.label, "V": fact.values[index].label, "O": fact.values[index - 1].label, "D": fact.detail,
+            **self._bound,
+            **_pronouns(subject),
+            "X": subject.label,
+            "V": fact.values[index].label,
+            "O": fact.values[index - 1].label,
+            "D": fact.detail,
             "month": self._rng.choice(MONTHS[self._bound["season"]]),
         }
         kind = "change" if _is_change(fact, index) else "first"

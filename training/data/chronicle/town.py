@@ -175,8 +175,16 @@ TRAVELLERS: tuple[str, ...] = sentences("""
     Two musicians played {span} for {food}; it sounded like {sound}, but sadder.""")
 
 TOPICS: dict[str, tuple[str, ...]] = {
-    "market": MARKET, "dispute": DISPUTE, "feast": FEAST, "letters": LETTERS, "school": SCHOOL,
-    "sickness": SICKNESS, "night": NIGHT, "talk": TALK, "council": COUNCIL, "travellers": TRAVELLERS,
+    "market": MARKET,
+    "dispute": DISPUTE,
+    "feast": FEAST,
+    "letters": LETTERS,
+    "school": SCHOOL,
+    "sickness": SICKNESS,
+    "night": NIGHT,
+    "talk": TALK,
+    "council": COUNCIL,
+    "travellers": TRAVELLERS,
 }
 
 GOSSIP: tuple[str, ...] = sentences("""

@@ -43,14 +43,27 @@ OBJECT_KINDS: tuple[str, ...] = phrases("""
         crown;banner pole;font""")
 
 WORK_KINDS: dict[str, str] = {
-    "Inn": "beds", "Mill": "millstones", "Bridge": "arches", "Orchard": "pear trees", "Stables": "stalls",
-    "Brewery": "vats", "Vineyard": "rows of vines", "Dairy": "cows", "Foundry": "moulds", "Theatre": "benches",
-    "Arcade": "shops", "Lock": "paddles", "Nursery": "glass frames", "Ropery": "spindles",
+    "Inn": "beds",
+    "Mill": "millstones",
+    "Bridge": "arches",
+    "Orchard": "pear trees",
+    "Stables": "stalls",
+    "Brewery": "vats",
+    "Vineyard": "rows of vines",
+    "Dairy": "cows",
+    "Foundry": "moulds",
+    "Theatre": "benches",
+    "Arcade": "shops",
+    "Lock": "paddles",
+    "Nursery": "glass frames",
+    "Ropery": "spindles",
 }
 """Kinds of works and what is counted in each."""
 
 BUILDING_KINDS: tuple[str, ...] = phrases(
-    "Tower;Chapel;Hall;Granary;Priory;Armoury;Vault;Almshouse;Observatory;Guildhouse;Treasury;Lighthouse")
+    "Tower;Chapel;Hall;Granary;Priory;Armoury;Vault;Almshouse;Observatory;Guildhouse;Treasury;Lighthouse"
+)
 
 STREET_KINDS: tuple[str, ...] = phrases(
-    "Row;Lane;Stair;Yard;Quay;Hill;Gate;Alley;Terrace;Court;Passage;Square")
+    "Row;Lane;Stair;Yard;Quay;Hill;Gate;Alley;Terrace;Court;Passage;Square"
+)

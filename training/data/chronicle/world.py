@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 from training.data.chronicle.grammar import number_words
 from training.data.chronicle.names import NameMaker
-from training.data.chronicle.relations import BY_NAME, EVENTS, OBJECT, PERSON, WORK, Relation
+from training.data.chronicle.of_people import PERSON
+from training.data.chronicle.of_things import OBJECT, WORK
+from training.data.chronicle.relation import Relation
+from training.data.chronicle.relations import BY_NAME, EVENTS
 from training.data.chronicle.values import BUILDING_KINDS, OBJECT_KINDS, STREET_KINDS, VALUES, WORK_KINDS
 
 CHARS_PER_STATEMENT = 105
@@ -31,7 +34,9 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a fact: ``label`` as it stands in the text, the acceptable ``answers``, the entity or number it is."""
+    """A value of a fact: ``label`` as it stands in the text, the acceptable ``answers``, the entity or
+    number it is.
+    """
 
     label: str
     answers: tuple[str, ...]
@@ -102,8 +107,11 @@ class WorldMaker:
         facts: list[Fact] = []
         for subjects, relations in ((world.people, PERSON), (world.objects, OBJECT), (world.works, WORK)):
             for subject in subjects:
-                facts += [self._fact(subject, relation) for relation in relations
-                          if relation.name != "spouse" and self._rng.random() < relation.share]
+                facts += [
+                    self._fact(subject, relation)
+                    for relation in relations
+                    if relation.name != "spouse" and self._rng.random() < relation.share
+                ]
         facts += self._marriages()
         for relation in EVENTS:
             for subject in world.people if relation.subject == "person" else world.works:
@@ -153,7 +161,9 @@ class WorldMaker:
         people = list(self.world.people)
         self._rng.shuffle(people)
         couples = max(1, int(len(people) * relation.share))
-        return [Fact(people[2 * i], relation, [_of(people[2 * i + 1])], self._times(1)) for i in range(couples)]
+        return [
+            Fact(people[2 * i], relation, [_of(people[2 * i + 1])], self._times(1)) for i in range(couples)
+        ]
 
     def _times(self, count: int) -> list[float]:
         return sorted(self._rng.random() * self.world.seasons for _ in range(count))
@@ -177,7 +187,9 @@ class WorldMaker:
         return Value(words, (words, str(number)), number=number)
 
     def _fitting(self, facts: list[Fact]) -> list[Fact]:
-        """Return as many facts as half of the text can tell, in turn from each relation, so that all kinds stay."""
+        """Return as many facts as half of the text can tell, in turn from each relation, so that all kinds
+        stay.
+        """
         self._rng.shuffle(facts)
         rank: dict[str, int] = {}
         order: list[tuple[int, int]] = []
