@@ -1,9 +1,9 @@
 """Metrics for short answers: exact match, word F1, containment, and "the text does not say".
 
-Normalisation, exact match and F1 follow the official evaluation scripts of SQuAD: version 1.1 (Rajpurkar et al.
-2016, arXiv 1606.05250, ``evaluate-v1.1.py``) for answerable questions and version 2.0 (Rajpurkar et al. 2018,
-arXiv 1806.03822, ``evaluate-v2.0.py``) for unanswerable ones, where the right answer is to abstain. A person's model
-abstains in words rather than with an empty string, so :func:`abstains` recognises the usual wordings.
+Normalisation, exact match and F1 follow the official evaluation scripts of SQuAD: version 1.1 (Rajpurkar et
+al. 2016, arXiv 1606.05250, ``evaluate-v1.1.py``) for answerable questions and version 2.0 (Rajpurkar et al.
+2018, arXiv 1806.03822, ``evaluate-v2.0.py``) for unanswerable ones, where the right answer is to abstain. A
+model abstains in words rather than with an empty string, so :func:`abstains` recognises the usual wordings.
 """
 
 from __future__ import annotations

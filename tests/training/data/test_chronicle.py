@@ -19,7 +19,7 @@ from training.data.chronicle import TYPES, Chronicle, make_chronicle
 from training.data.chronicle.cli import main
 from training.data.questions import Question, load_questions
 
-SENTENCE = re.compile(r"(?:Chapter \d+\.[^\n]*|[^.?!\n]+[.?!])")
+SENTENCE = re.compile(r'(?:Chapter \d+\.[^\n]*|[^.?!\n]+[.?!]"?)')
 
 
 @lru_cache

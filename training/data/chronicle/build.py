@@ -24,7 +24,7 @@ _TOLERANCE = 0.004
 
 @dataclass(frozen=True, slots=True)
 class Chronicle:
-    """A made-up chronicle. ``statements``: every telling of a fact with its span, in the order of the text."""
+    """A made-up chronicle. ``statements``: each telling of a fact with its span, in the order of the text."""
 
     title: str
     text: str
@@ -36,12 +36,11 @@ class Chronicle:
 def make_chronicle(
     seed: int, tokens: int, split: Split = "eval", count_tokens: Callable[[str], int] | None = None
 ) -> Chronicle:
-    """Return the chronicle of a seed: some ``tokens`` tokens of prose with planted facts, and questions on
-    them.
+    """Return the chronicle of a seed: some ``tokens`` tokens of prose with planted facts, and its questions.
 
     The same arguments give the same chronicle in every process. Chronicles of the splits "train" and "eval"
-    share no name. ``count_tokens`` counts the tokens of a text; without it a token is 3.9 characters. The length is
-    met within a sentence or two, from some 1,000 tokens on within 2 %.
+    share no name. ``count_tokens`` counts the tokens of a text; without it a token is 3.9 characters. The
+    length is met within a sentence or two, from some 1,000 tokens on within 2 %.
 
     Raises:
         ConfigError: ``tokens`` is below 200, or the split is unknown.

@@ -15,7 +15,7 @@ from training.data.jsonl import write_jsonl
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write one chronicle and its questions; return the exit status: 0, or 2 when the arguments do not fit."""
+    """Write one chronicle and its questions; return the exit status, 2 when the arguments do not fit."""
     parser = argparse.ArgumentParser(
         prog="python -m training.data.chronicle",
         description="Write a chronicle of an invented place, with facts that questions can be asked about.",
