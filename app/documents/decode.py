@@ -13,6 +13,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f\ufffd]")
+_COMMON = frozenset(
+    "àâäáãåæçèéêëìíîïñòóôöõøœùúûüÿßÀÂÄÁÅÆÇÈÉÊËÍÎÑÓÔÖØŒÙÚÜ"
+    "\u2018\u2019\u201a\u201c\u201d\u201e\u2013\u2014\u2026\u2022«»‹›¡¿°§£€©®\xa0\xad"
+)
 _SAMPLE = 200_000
 _JUNK_SHARE = 0.01
 
@@ -58,7 +62,23 @@ def _wide(raw: bytes) -> str | None:
     return "utf-16-le" if zeros_odd > zeros_even else "utf-16-be"
 
 
+def _western(raw: bytes) -> str | None:
+    """Return the text if it is Windows-1252 with nothing but common western letters and signs in it.
+
+    Statistics cannot tell short French from Lithuanian; but Polish, Czech or Lithuanian read as western shows signs
+    such as the superscript three, which no western text has in its words.
+    """
+    try:
+        text = raw.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    high = [char for char in text[:_SAMPLE] if char > "\x7f"]
+    return text if len(high) < 0.15 * len(text[:_SAMPLE]) and _COMMON.issuperset(high) else None
+
+
 def _guess(raw: bytes) -> tuple[str, str]:
+    if western := _western(raw):
+        return western, "cp1252"
     from charset_normalizer import from_bytes  # 30 ms to import, rarely needed
 
     best = from_bytes(raw[:_SAMPLE]).best()

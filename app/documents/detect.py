@@ -22,7 +22,8 @@ _KNOWN = (
     (b"\x1f\x8b", "a gzip archive"), (b"7z\xbc\xaf", "a 7-Zip archive"), (b"Rar!", "a RAR archive"),
     (b"\xfd7zXZ", "an xz archive"), (b"(\xb5/\xfd", "a Zstandard archive"), (b"BZh", "a bzip2 archive"),
     (b"{\\rtf", "a Rich Text file (RTF)"), (b"ID3", "a sound file"), (b"OggS", "a sound file"),
-    (b"RIFF", "a media file"), (b"\x7fELF", "a program"), (b"MZ\x90", "a program"), (b"%!PS", "a PostScript file"),
+    (b"RIFF", "a media file"), (b"\x7fELF", "a program"),
+    (b"MZ\x90", "a program"), (b"%!PS", "a PostScript file"),
     (b"AT&TFORM", "a DjVu book"), (b"SQLite format 3", "a database"), (b"ITSF", "a compiled help file (CHM)"),
     (b"GGUF", "a language model (GGUF)"),
 )  # fmt: skip
@@ -53,7 +54,7 @@ def detect(path: Path, name: str, limits: Limits) -> tuple[str, list[str]]:
 def _kind(path: Path, head: bytes, extension: str, limits: Limits) -> str:
     if b"%PDF-" in head[:1024]:
         return "pdf"
-    if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _archive_kind(path, limits)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         raise refusals.wrong_kind(

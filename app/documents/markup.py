@@ -14,16 +14,17 @@ from app.documents import refusals
 from app.documents.limits import Limits
 
 _SKIPPED = frozenset(
-    "script style noscript template nav head svg math iframe object embed audio video canvas button select textarea "
-    "rt rp title map".split()
+    "script style noscript template nav head svg math iframe object embed audio video canvas button select "
+    "textarea rt rp title map".split()
 )
 _PAGE_FRAME = frozenset({"header", "footer"})
 _BLOCK = frozenset(
-    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption "
-    "figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu ol p pre section summary table "
-    "tbody tfoot thead tr ul".split()
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset "
+    "figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu ol p pre section summary "
+    "table tbody tfoot thead tr ul".split()
 )
 _TIGHT = frozenset({"li", "tr", "dt", "dd"})
+_LISTS = frozenset({"ul", "ol", "dl"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _CELLS = frozenset({"td", "th"})
 _LAYOUT = "h1,h2,h3,h4,table,ul,ol,blockquote,p+p,div+div"
@@ -108,6 +109,7 @@ class _Walker:
         self.prefix = ""
         self.cells = 0  # open cells of data tables: blocks inside them stay on the row's line
         self.row_started = False
+        self.fresh = False  # a list or table has begun and has no line yet
 
     def walk(self, root: Any) -> Iterator[Block]:
         stack: list[tuple[Any, bool]] = [(root, False)]
@@ -164,12 +166,13 @@ class _Walker:
         yield from self.flush()
         self.level = _HEADINGS.get(tag, 0)
         if tag in _TIGHT:
-            self.glue = "\n"
+            self.glue = "\n\n" if self.fresh else "\n"
+        elif tag == "table" or (tag in _LISTS and not self.lists):
+            self.fresh = True
         if tag == "pre":
             self.preformatted += 1
         elif tag in ("ul", "ol"):
             self.lists.append(1 if tag == "ol" else None)
-            self.glue = "\n\n"
         elif tag == "tr":
             self.row_started = False
         elif tag == "li":
@@ -192,15 +195,13 @@ class _Walker:
             self.preformatted = max(self.preformatted - 1, 0)
         elif tag in ("ul", "ol") and self.lists:
             self.lists.pop()
-        if tag in ("ul", "ol", "table", "dl"):
-            self.glue = "\n\n"
 
     def flush(self) -> Iterator[Block]:
         text = "".join(self.pieces).strip()
         self.pieces = []
         if text:
             yield Block(self.prefix + text, self.level, self.glue)
-            self.level, self.glue, self.prefix = 0, "\n\n", ""
+            self.level, self.glue, self.prefix, self.fresh = 0, "\n\n", "", False
 
 
 def _skipped(node: Any) -> bool:

@@ -7,6 +7,7 @@ normalisation removes, so that the halves of the word meet.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pypdfium2
@@ -25,7 +26,8 @@ _NUMBERED = re.compile(r"\d{1,2}(?:\.\d{1,2}){0,3}\.? [A-Z].{0,70}[^.,;:]")
 _ITEM = re.compile(r"(?:- |\(?\d{1,3}[.)] |\(?[a-z]\) )")
 _SENTENCE_END = (".", "!", "?", '."', '!"', '?"', ".'", ".)", ":", "?)", "!)")
 _JUNK_TITLE = re.compile(
-    r"(?:untitled|microsoft (?:word|powerpoint)\b.*|document\d*|title|.*\.(?:docx?|tex|dvi|indd|qxd|rtf|pdf))",
+    r"(?:untitled|microsoft (?:word|powerpoint)\b.*|document\d*|title|.*\."
+    r"(?:docx?|tex|dvi|indd|qxd|rtf|pdf))",
     re.IGNORECASE,
 )
 _SHORT = 0.75  # of the usual line length
@@ -135,7 +137,7 @@ def _add_pages(builder: Builder, pages: list[list[str]]) -> None:
 def _paragraphs(lines: list[str], usual: int) -> str:
     """Join set lines; a paragraph ends at a short line that ends a sentence or stands before a new start."""
     out = lines[0]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         fits = len(before) + 1 + len(line.split(maxsplit=1)[0]) < usual * _SHORT
         new_start = line[:1].isupper() or not line[:1].isalnum() or line[:1].isdigit()
         if _NUMBERED.fullmatch(line) or _NUMBERED.fullmatch(before):
