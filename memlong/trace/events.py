@@ -228,7 +228,25 @@ class AnswerFinished(Event):
     low_evidence: bool
 
 
-EVENTS: dict[str, type[Event]] = {event.__name__: event for event in Event.__subclasses__()}
+EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        DocumentOpened,
+        DocumentClosed,
+        ChunkWritten,
+        Retrieved,
+        Evicted,
+        Pinned,
+        Unpinned,
+        Deleted,
+        Restored,
+        CapacityChanged,
+        QuestionAsked,
+        TokenGenerated,
+        LayerMass,
+        AnswerFinished,
+    )
+}
 """Every kind by name."""
 
 _NAMES: dict[type[Event], tuple[str, ...]] = {}
@@ -252,9 +270,9 @@ def from_dict(values: Mapping[str, Any]) -> Event:
     if kind is None:
         raise unknown_name("kind of event", name, EVENTS, PersistError)
     own = {key: _tuples(value) for key, value in given.items()}
-    if "hits" in own:
-        own["hits"] = tuple(Hit(*hit) for hit in own["hits"])
     try:
+        if kind is Retrieved:
+            own["hits"] = tuple(Hit(*hit) for hit in own.get("hits", ()))
         return kind(**own)
     except TypeError as error:
         raise PersistError(

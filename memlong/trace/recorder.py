@@ -78,7 +78,7 @@ class Recorder:
         return self._events[max(0, step) :]
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every event from now on, in the writer's thread; call the result to end that."""
+        """Call ``listener`` with every event from now on, in the writer's thread; call the result to stop."""
         self._listeners = (*self._listeners, listener)
 
         def unsubscribe() -> None:
@@ -99,12 +99,12 @@ class Recorder:
             kind: one class or name, or several. doc_id, answer_id: what the event says of itself.
             chunk_id: a chunk that the event is about, found or looked at.
         """
-        kinds = kind if isinstance(kind, tuple) or kind is None else (kind,)
-        names = None if kinds is None else {each if isinstance(each, str) else each.__name__ for each in
-        kinds} return [
+        kinds = kind if isinstance(kind, tuple) else () if kind is None else (kind,)
+        names = {each if isinstance(each, str) else each.__name__ for each in kinds}
+        return [
             event
             for event in self._events
-            if (names is None or event.kind in names)
+            if (kind is None or event.kind in names)
             and (doc_id is None or getattr(event, "doc_id", None) == doc_id)
             and (answer_id is None or getattr(event, "answer_id", None) == answer_id)
             and (chunk_id is None or chunk_id in chunks_of(event))
