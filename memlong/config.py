@@ -33,6 +33,8 @@ class MemoryConfig:
         retrieve_every: generated tokens between two retrievals; 0 keeps the first retrieval for the whole answer.
         local_tokens: local context (question and answer) before its oldest chunk is spilled into the bank.
         memory_strength: added to the per-head memory bias before the softmax; 0 is neutral, -inf switches memory off.
+        bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
+            travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
         low_score: retrieval score under which the app says that the text may not hold the answer.
         low_mass: share of attention under which it says the same.
@@ -50,6 +52,7 @@ class MemoryConfig:
     retrieve_every: int = 32
     local_tokens: int = 2048
     memory_strength: float = 0.0
+    bank_device: str = "model"
     read_batch_tokens: int = 2048
     low_score: float = 0.25
     low_mass: float = 0.02
@@ -122,6 +125,7 @@ class AskOptions:
         retrieve_every: generated tokens between retrievals; None takes the memory's setting.
         record_attention: whether attention mass is computed (evidence shows it; the Attention view needs it).
         stop: extra texts that end the answer.
+        history: earlier turns of the conversation put before the question.
     """
 
     answer_from: str = "memory"
@@ -136,6 +140,7 @@ class AskOptions:
     retrieve_every: int | None = None
     record_attention: bool = True
     stop: tuple[str, ...] = ()
+    history: int = 0
 
     def __post_init__(self) -> None:
         if self.answer_from not in ANSWER_FROM:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from memlong.bank.store import KVStore
+from memlong.bank.store import KVShape, KVStore
 from memlong.model.wrapper import MemoryModel
 from training.data.passages import Passages
 
@@ -31,9 +31,8 @@ class DocumentMemory:
             self._first[document.doc_id] = slots
             slots += len(document.chunks)
         spec, config = model.spec, model.config
-        self.store = KVStore(
-            slots, len(model.layout.stored_layers), spec.kv_heads, config.chunk_tokens, spec.head_dim, config.store_dtype
-        )
+        shape = KVShape(len(model.layout.stored_layers), spec.kv_heads, config.chunk_tokens, spec.head_dim)
+        self.store = KVStore(slots, shape, config.store_dtype)
 
     def read(self, doc_id: str, on_batch: Callable[[int], None] | None = None) -> None:
         """Read a document that was not read yet, window by window in batches; ``on_batch`` is told the tokens."""

@@ -5,6 +5,7 @@ Shapes: B batch rows, T tokens, S stored layers, N chunks, G key/value heads, C 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -79,7 +80,7 @@ class MemoryModel:
         self.layout = resolve_layout(self.config, self.spec.layers)
         self.name = str(getattr(self.base.config, "_name_or_path", "") or self.base.config.model_type)
         self._adapted = _pair(self.base, adapted) if adapted else []
-        self._reading = 0
+        self._fingerprint: str | None = None
         self._set_adapted(True)
 
     @property
@@ -96,6 +97,24 @@ class MemoryModel:
         """Return the bytes of all weights, adapted copies included."""
         own = sum(p.numel() * p.element_size() for p in self.base.parameters())
         return own + sum(new.numel() * new.element_size() for _, _, new in self._adapted)
+
+    def fingerprint(self) -> str:
+        """Return a name of the original weights: a hash of the architecture and of a sample of every parameter.
+
+        Banks of two fingerprints must not be mixed; adapters do not count, since they never write K-V.
+        """
+        if self._fingerprint is None:
+            digest = hashlib.sha256(type(self.base).__name__.encode())
+            with torch.no_grad(), self.original_weights():
+                for name, parameter in self.base.named_parameters():
+                    if "lora_" in name:
+                        continue
+                    flat = parameter.detach().flatten()
+                    step = max(1, flat.numel() // 64)
+                    digest.update(f"{name}{tuple(parameter.shape)}".replace(".base_layer", "").encode())
+                    digest.update(flat[::step][:64].float().cpu().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint
 
     def forward(
         self,

@@ -1,0 +1,180 @@
+"""``python -m memlong ask | read | fit``: the library without a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlong.config import ANSWER_FROM, PRESETS, AskOptions, MemoryConfig
+from memlong.errors import ConfigError, DocumentError, MemLongError
+
+if TYPE_CHECKING:
+    from memlong.model.wrapper import MemoryModel
+    from memlong.session import Session
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for a refusal, 130 for an interrupt."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return int(chosen.run(chosen))
+    except MemLongError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+def ask(chosen: argparse.Namespace) -> int:
+    """Read a book (or load a saved session) and answer one question about it."""
+    if bool(chosen.load) == (len(chosen.words) == 2):
+        raise ConfigError(
+            f"{len(chosen.words)} texts{' and --load' if chosen.load else ''}",
+            "Either BOOK and QUESTION, or QUESTION with --load DIR",
+            'Write: ask BOOK "QUESTION", or ask --load DIR "QUESTION"',
+        )
+    session = _session(chosen)
+    if not chosen.load:
+        _read(session, Path(chosen.words[0]), quiet=chosen.json)
+    answer = session.ask(
+        chosen.words[-1], AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens)
+    )
+    if chosen.json:
+        evicted = [event.chunk_id for event in session.recorder.filter(kind="Evicted")]
+        print(json.dumps(answer.to_dict() | {"evicted": evicted}, ensure_ascii=False, indent=1))
+        return 0
+    print(answer.text)
+    if answer.low_evidence:
+        print("(The text may not contain the answer: little was found, or little attention was paid to it.)")
+    for item in answer.retrieved:
+        mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
+        print(f"\n[{item.rank}] chunk {item.chunk_id}  score {item.score:.3f}{mass}, triggered {item.trigger_count} times"
+              f"  {item.title} {item.place}".rstrip())
+        print("    " + " ".join(item.text.split())[:300])
+    return 0
+
+
+def read(chosen: argparse.Namespace) -> int:
+    """Read a book and save the session."""
+    session = _session(chosen)
+    _read(session, Path(chosen.book), quiet=chosen.json)
+    session.save(chosen.save)
+    report = session.report(0)
+    if chosen.json:
+        print(json.dumps(vars(report) | {"saved": str(chosen.save)}))
+    else:
+        print(f"{report.title}: {report.n_tokens:,} tokens, {report.chunks_kept} of {report.chunks_read} chunks kept, "
+              f"{report.seconds:.0f} s; saved in {chosen.save}")
+    return 0
+
+
+def fit(chosen: argparse.Namespace) -> int:
+    """Fit the maps of a preset on texts, say how well they fit, and save them."""
+    from memlong.fit import fit_maps, fit_report
+    from memlong.model.sources import save_maps
+
+    model = _model(chosen)
+    texts = [read_text(Path(path)) for path in chosen.texts]
+    maps, fits = fit_maps(model, texts, progress=_progress_line("Fitting"))
+    print(fit_report(fits))
+    out = Path(chosen.out)
+    out.mkdir(parents=True, exist_ok=True)
+    save_maps(maps, out / "maps.safetensors")
+    settings = {"version": 1, "memory": model.config.to_dict(), "base": chosen.model}
+    (out / "memory.json").write_text(json.dumps(settings, indent=1) + "\n")
+    print(f"Saved in {out}")
+    return 0
+
+
+def read_text(path: Path) -> str:
+    """Return a text file's content.
+
+    Raises:
+        DocumentError: when it is missing or not text; other formats are the app's.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DocumentError(f"{path}: {error.strerror}", "A file that can be read", "Check the path") from error
+    except UnicodeDecodeError as error:
+        raise DocumentError(
+            f"{path} is not UTF-8 text", "Plain text or Markdown here; PDF, EPUB, DOCX and HTML in the app",
+            "Convert it to text, or open it in the app (python app.py)",
+        ) from error
+
+
+def _session(chosen: argparse.Namespace) -> Session:
+    from memlong.retriever import make_retriever
+    from memlong.session import Session
+
+    model, retriever = _model(chosen), make_retriever(chosen.retriever)
+    if retriever.notice:
+        print(retriever.notice, file=sys.stderr)
+    return Session.load(chosen.load, model, retriever) if getattr(chosen, "load", None) else Session(model, retriever)
+
+
+def _model(chosen: argparse.Namespace) -> MemoryModel:
+    from memlong.model.load import load_model
+
+    model = load_model(chosen.model, progress=_progress_line("Loading"))
+    names = ("capacity_tokens", "policy", "chunk_tokens", "window_tokens", "store_dtype", "preset")
+    given = {name: value for name in names if (value := getattr(chosen, name, None)) is not None}
+    if "chunk_tokens" in given:
+        given.setdefault("window_tokens", given["chunk_tokens"])
+    if "preset" in given and given["preset"] != model.config.preset:
+        given |= {"stored_layers": (), "retrieval_layers": ()}
+    return model.with_config(model.config.replace(**given)) if given else model
+
+
+def _read(session: Session, path: Path, quiet: bool) -> None:
+    text = read_text(path)
+    report = _progress_line("Reading")
+    session.read(text, title=path.stem, progress=None if quiet else lambda p: report(p.tokens_done / p.tokens_total,
+                 f"{p.chunks_done} of {p.chunks_total} chunks, {p.tokens_per_second:.0f} tokens/s, {p.seconds_left:.0f} s left"))
+
+
+def _progress_line(what: str) -> Any:
+    def show(share: float, words: str = "") -> None:
+        if sys.stderr.isatty():
+            print(f"\r{what} {share:4.0%} {words}\x1b[K", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m memlong", description="Ask a long text, from a memory.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("ask", help="read a book and answer a question about it")
+    command.add_argument("words", nargs="+", metavar="BOOK QUESTION", help="with --load: the question alone")
+    command.add_argument("--load", type=Path, help="folder of a saved session, in place of BOOK")
+    command.add_argument("--answer-from", choices=ANSWER_FROM, default="memory")
+    command.add_argument("--top-k", type=int)
+    command.add_argument("--max-tokens", type=int, default=64)
+    _common(command, ask)
+    command = commands.add_parser("read", help="read a book and save the session")
+    command.add_argument("book")
+    command.add_argument("--save", type=Path, required=True, help="folder to save in")
+    _common(command, read)
+    command = commands.add_parser("fit", help="fit the maps of a preset by least squares")
+    command.add_argument("model", help='"bundled", a folder or a hub id')
+    command.add_argument("texts", nargs="+", help="text files")
+    command.add_argument("--preset", choices=PRESETS, default="interpolated")
+    command.add_argument("--out", default="maps", help="folder for maps.safetensors and memory.json")
+    command.set_defaults(run=fit)
+    return parser
+
+
+def _common(command: argparse.ArgumentParser, run: Any) -> None:
+    command.add_argument("--model", default="bundled", help='"bundled", a folder or a hub id')
+    command.add_argument("--retriever", default="auto", help="auto, bge-m3, minilm, hashing, or a sentence-transformers model")
+    command.add_argument("--capacity-tokens", type=int, help="tokens the bank may hold")
+    command.add_argument("--policy", help="who leaves a full bank")
+    command.add_argument("--chunk-tokens", type=int, help="tokens of one chunk")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=run)
+
+

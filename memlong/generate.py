@@ -1,0 +1,193 @@
+"""The decode loop: prefill, sample, stream, stop; memory is renewed and local context spilled through hooks.
+
+Our own loop, because transformers' ``generate`` refuses the keyword that carries memory.
+
+Shapes: H query heads, N chunks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from memlong.attention.context import MemoryContext
+from memlong.config import AskOptions
+from memlong.model.wrapper import MemoryModel
+
+
+@dataclass(frozen=True)
+class GeneratedToken:
+    """One token of an answer.
+
+    Attributes:
+        index: from 0. token_id: its id. text: all text of the answer so far, whole characters only.
+        logprob: natural logarithm of its probability at temperature 1.
+        mass_HN: retrieval layer -> attention mass [H, N] that its prediction paid to each retrieved chunk; empty when
+            nobody looks. chunk_ids: what the N columns are.
+    """
+
+    index: int
+    token_id: int
+    text: str
+    logprob: float
+    mass_HN: dict[int, Tensor]
+    chunk_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """Memory for the next tokens: the context and the chunks in its order."""
+
+    context: MemoryContext
+    chunk_ids: tuple[int, ...]
+
+
+@dataclass
+class Hooks:
+    """What the loop asks of its owner.
+
+    Attributes:
+        retrieve: newest text of the answer -> memory for the next tokens, or None for none. Called before the first
+            token with "" and then every ``retrieve_every`` tokens.
+        spill: takes the token ids that leave the local context, oldest first.
+        cancelled: asked once per token.
+    """
+
+    retrieve: Callable[[str], Retrieved | None]
+    spill: Callable[[list[int]], None]
+    cancelled: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Generation:
+    """State and outcome of one answer; iterate :meth:`tokens`.
+
+    Attributes:
+        stop_reason: "end", "stop text", "length", "cancelled", or "" while running.
+        seconds: wall time spent in "prefill" and "decode".
+    """
+
+    model: MemoryModel
+    prompt: Sequence[int]
+    options: AskOptions
+    hooks: Hooks
+    stop_reason: str = ""
+    text: str = ""
+    generated: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "decode": 0.0})
+
+    def tokens(self) -> Iterator[GeneratedToken]:
+        """Yield tokens until a stop rule fires; the end token itself is not yielded."""
+        local = _Local(self.model, list(self.prompt), self.hooks.spill)
+        random = torch.Generator().manual_seed(self.options.seed)
+        ends = _end_tokens(self.model)
+        every = self.model.config.retrieve_every if self.options.retrieve_every is None else self.options.retrieve_every
+        retrieved = self.hooks.retrieve("")
+        logits, mass = self._timed("prefill", local.prefill, retrieved)
+        for index in range(self.options.max_tokens):
+            token, logprob = _sample(logits, self.options, random)
+            if token in ends:
+                self.stop_reason = "end"
+                return
+            self.generated.append(token)
+            if self._update_text():
+                self.stop_reason = "stop text"
+                return
+            yield GeneratedToken(index, token, self.text, logprob, mass, retrieved.chunk_ids if retrieved else ())
+            if self.hooks.cancelled():
+                self.stop_reason = "cancelled"
+                return
+            if index + 1 == self.options.max_tokens:
+                break
+            if every and (index + 1) % every == 0:
+                retrieved = self.hooks.retrieve(self.text)
+            logits, mass = self._timed("decode", local.append, retrieved, token)
+        self.stop_reason = "length"
+
+    def _timed(self, what: str, run: Callable[..., Any], *arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = run(*arguments)
+        self.seconds[what] += time.perf_counter() - started
+        return result
+
+    def _update_text(self) -> bool:
+        """Refresh ``text`` and say whether a stop text ended the answer (it is cut off)."""
+        text = str(self.model.tokenizer.decode(self.generated, skip_special_tokens=True))
+        # The bytes of one character may come in several tokens; half a character is not shown.
+        self.text = text.removesuffix("\ufffd")
+        for stop in self.options.stop or _default_stops(self.model):
+            at = self.text.find(stop)
+            if at >= 0:
+                self.text = self.text[:at]
+                return True
+        return False
+
+
+class _Local:
+    """The local context: token ids, their cache, and the rule that its oldest chunk leaves when it is full."""
+
+    def __init__(self, model: MemoryModel, ids: list[int], spill: Callable[[list[int]], None]) -> None:
+        self.model, self.ids, self.spill = model, ids, spill
+        self.cache = DynamicCache()
+
+    def prefill(self, retrieved: Retrieved | None) -> tuple[Tensor, dict[int, Tensor]]:
+        """Run all ids and return the last token's logits [V] and attention mass."""
+        size, room = self.model.config.chunk_tokens, self.model.config.local_tokens
+        while len(self.ids) > room and len(self.ids) > size:
+            self.spill(self.ids[:size])
+            del self.ids[:size]
+        self.cache = DynamicCache()
+        return self._run(self.ids, retrieved, 0)
+
+    def append(self, retrieved: Retrieved | None, token: int) -> tuple[Tensor, dict[int, Tensor]]:
+        """Add one token; when that overfills the context, spill its oldest chunk and run what is left anew."""
+        self.ids.append(token)
+        if len(self.ids) > self.model.config.local_tokens and len(self.ids) > self.model.config.chunk_tokens:
+            # Positions start at 1 again for what stays, so the cache is rebuilt once per chunk, not per token.
+            return self.prefill(retrieved)
+        return self._run([token], retrieved, len(self.ids) - 1)
+
+    def _run(self, ids: list[int], retrieved: Retrieved | None, start: int) -> tuple[Tensor, dict[int, Tensor]]:
+        context = retrieved.context if retrieved else None
+        with torch.no_grad():
+            out = self.model.forward(
+                torch.tensor([ids], device=self.model.device), context, past_key_values=self.cache, start=start, logits_to_keep=1
+            )
+        mass = {}
+        if context is not None and context.observer is not None:
+            mass = {layer: rows[0, :, -1].cpu() for layer, rows in context.observer.take().items()}
+        return out.logits[0, -1].float().cpu(), mass
+
+
+def _sample(logits_V: Tensor, options: AskOptions, random: torch.Generator) -> tuple[int, float]:
+    """Return a token and its log-probability; temperature 0 takes the most likely one."""
+    logprobs = logits_V.log_softmax(dim=-1)
+    if options.temperature == 0:
+        token = int(logits_V.argmax())
+        return token, float(logprobs[token])
+    probabilities = (logits_V / options.temperature).softmax(dim=-1)
+    if options.top_p < 1:
+        # Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of tokens that reaches top_p.
+        ordered, order = probabilities.sort(descending=True)
+        ordered[ordered.cumsum(dim=0) - ordered >= options.top_p] = 0
+        probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
+    token = int(torch.multinomial(probabilities, 1, generator=random))
+    return token, float(logprobs[token])
+
+
+def _end_tokens(model: MemoryModel) -> set[int]:
+    configured = getattr(model.base.generation_config, "eos_token_id", None)
+    ends = set(configured if isinstance(configured, list) else [configured])
+    ends.add(model.tokenizer.eos_token_id)
+    return {int(token) for token in ends if token is not None}
+
+
+def _default_stops(model: MemoryModel) -> tuple[str, ...]:
+    """A model without a chat template never ends its turn by itself: a question of its own does."""
+    return () if getattr(model.tokenizer, "chat_template", None) else ("\nQuestion:",)

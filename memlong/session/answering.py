@@ -1,0 +1,224 @@
+"""Answering: retrieve, decode, count what memory was worth, and say when it was worth little.
+
+Shapes: H query heads, N chunks, L retrieval layers, E embedding size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from memlong.attention.context import MassObserver
+from memlong.chunking import Chunk
+from memlong.config import AskOptions
+from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
+from memlong.prompt import encode_prompt
+from memlong.session.reading import read_windows, store_chunk
+from memlong.session.results import Answer, AnswerDelta, Evidence
+from memlong.trace import events
+
+if TYPE_CHECKING:
+    from memlong.session.session import Session
+
+CONVERSATION = "conversation"
+
+
+@dataclass
+class _Fetched:
+    """One chunk as this answer met it; scores are the best of all its retrievals."""
+
+    chunk_id: int
+    score: float
+    before: int
+    count: int
+    evidence: Evidence
+    mass: float = 0.0
+
+
+@dataclass
+class Answering:
+    """One question on its way to an answer.
+
+    Attributes:
+        session: whose memory. answer_id: counts up. question, options: as asked.
+    """
+
+    session: Session
+    answer_id: int
+    question: str
+    options: AskOptions
+    fetched: dict[int, _Fetched] = field(default_factory=dict)
+    evicted: list[int] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    _query_seconds: float = 0.0
+
+    def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
+        """Yield the growing answer, one delta a token, and the finished :class:`Answer` last."""
+        session, options = self.session, self.options
+        top_k = options.top_k or session.config.top_k
+        session.recorder.append(
+            events.QuestionAsked(
+                answer_id=self.answer_id, question=self.question, answer_from=options.answer_from, top_k=top_k,
+                documents=options.documents,
+            )
+        )
+        timings = dict(session.seconds)
+        first = self._fetch(self.question, "question") if options.answer_from != "nothing" else []
+        passages = self._texts(first) if options.answer_from in ("passages", "both") else []
+        history = session.turns[-options.history :] if options.history else ()
+        prompt = encode_prompt(session.tokenizer, self.question, passages, history)
+        waiting = [first]
+        generation = Generation(
+            session.model, prompt, options,
+            Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel),
+        )
+        tokens: list[GeneratedToken] = []
+        shown = ""
+        for token in generation.tokens():
+            tokens.append(token)
+            self._note(token)
+            delta, shown = token.text[len(shown) :], token.text
+            yield AnswerDelta(shown, delta, len(tokens), self.evidence(len(tokens)))
+        self.seconds = {name: session.seconds.get(name, 0.0) - timings.get(name, 0.0) for name in ("embed", "search", "gather")}
+        # The first retrieval runs inside neither phase; later ones inside decoding are told apart by their own names.
+        self.seconds |= generation.seconds
+        answer = self._finish(generation, tokens)
+        session.turns.append((self.question, answer.text))
+        yield answer
+
+    def evidence(self, n_tokens: int) -> tuple[Evidence, ...]:
+        """Return what was fetched so far, best score first, with attention mass averaged over tokens."""
+        ordered = sorted(self.fetched.values(), key=lambda chunk: (-chunk.score, chunk.chunk_id))
+        looked = self.options.record_attention and self.options.answer_from in ("memory", "both") and n_tokens
+        return tuple(
+            _with(chunk, rank, chunk.mass / n_tokens if looked else None) for rank, chunk in enumerate(ordered, start=1)
+        )
+
+    def _memory(self, newest: str, waiting: list[list[int]]) -> Retrieved | None:
+        """Return memory for the next tokens: the question's chunks first, then those of question and newest text."""
+        session, options = self.session, self.options
+        if options.answer_from not in ("memory", "both"):
+            return None
+        ids = waiting.pop() if waiting else self._fetch(f"{self.question} {newest}", "newest")
+        if not ids:
+            return None
+        ordered = session.in_document_order(ids)
+        gathered = session.timed("gather", session.bank.gather, ordered, session.model.dtype, session.model.device)
+        lengths = session.bank.lengths(ordered)
+        observer = MassObserver() if options.record_attention else None
+        context = session.timed(
+            "gather", session.model.memory, gathered.keys_SNGCD, gathered.values_SNGCD, lengths,
+            options.memory_strength, observer,
+        )
+        return Retrieved(context, tuple(ordered))
+
+    def _fetch(self, text: str, query: str) -> list[int]:
+        """Search with a text, trigger what was found, and remember it as evidence; return chunk ids, best first."""
+        session, options = self.session, self.options
+        if not len(session.bank):
+            return []
+        embedding = session.timed("embed", session.retriever.embed_query, text)
+        documents = set(options.documents) if options.documents is not None else None
+        hits = session.search(embedding, options.top_k or session.config.top_k, documents, set(options.masked))
+        before = {hit.chunk_id: session.bank.get(hit.chunk_id).trigger_count for hit in hits}
+        triggered = session.trigger(hits)
+        session.recorder.append(
+            events.Retrieved(query=query, query_id=self.answer_id, doc_id=None, hits=triggered)
+        )
+        for hit in triggered:
+            known = self.fetched.get(hit.chunk_id)
+            if known is None:
+                evidence = session.evidence_of(hit.chunk_id)
+                self.fetched[hit.chunk_id] = _Fetched(
+                    hit.chunk_id, hit.score, before[hit.chunk_id], hit.trigger_count, evidence
+                )
+            else:
+                known.score, known.count = max(known.score, hit.score), hit.trigger_count
+        return [hit.chunk_id for hit in triggered]
+
+    def _texts(self, ids: Sequence[int]) -> list[str]:
+        return [self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)]
+
+    def _note(self, token: GeneratedToken) -> None:
+        """Add a token's attention to its chunks, and put it into the trace."""
+        recorder = self.session.recorder
+        memory_mass, per_chunk = None, None
+        if token.mass_HN:
+            layers = torch.stack(list(token.mass_HN.values()))  # [L, H, N]
+            share_N = layers.mean(dim=(0, 1))
+            memory_mass = float(share_N.sum())
+            per_chunk = tuple(zip(token.chunk_ids, (float(m) for m in share_N), strict=True))
+            for chunk_id, mass in per_chunk:
+                self.fetched[chunk_id].mass += mass
+            for layer, heads_HN in token.mass_HN.items():
+                mean_N = heads_HN.mean(dim=0)
+                recorder.append(
+                    events.LayerMass(
+                        answer_id=self.answer_id, index=token.index, layer=layer, local_mass=float(1 - mean_N.sum()),
+                        chunk_mass=tuple(zip(token.chunk_ids, (float(m) for m in mean_N), strict=True)),
+                        head_mass=tuple(float(m) for m in heads_HN.sum(dim=-1)),
+                    )
+                )
+        recorder.append(
+            events.TokenGenerated(
+                answer_id=self.answer_id, index=token.index, token_id=token.token_id,
+                text=self.session.tokenizer.decode([token.token_id]), logprob=token.logprob,
+                memory_mass=memory_mass, chunk_mass=per_chunk,
+            )
+        )
+
+    def _spill(self, ids: list[int]) -> None:
+        """Store the local context's oldest chunk with its own text, as part of the conversation."""
+        session = self.session
+        document = session.conversation()
+        text = str(session.tokenizer.decode(ids))
+        start = len(document.text)
+        document.text += text
+        document.n_tokens += len(ids)
+        chunk = Chunk(document.chunks_total, (start, len(document.text)), tuple(ids))
+        document.chunks_total += 1
+        document.chunks_read += 1
+        embedding: np.ndarray = session.timed("embed", session.retriever.embed_documents, [text])[0]
+        # Stored K-V are written by the original weights and depend on their window alone, so it is read once more.
+        kv = session.timed("prefill", read_windows, session, [[chunk]])
+        store_chunk(session, document, chunk, embedding, kv.piece(0, 0, len(ids)), window=chunk.index)
+        self.evicted += session.evict()
+
+    def _finish(self, generation: Generation, tokens: Sequence[GeneratedToken]) -> Answer:
+        session, config = self.session, self.session.config
+        evidence = self.evidence(len(tokens))
+        masses = [item.attention_mass for item in evidence if item.attention_mass is not None]
+        memory_mass = sum(masses) if masses else None
+        best = max((item.score for item in evidence), default=0.0)
+        low = self.options.answer_from != "nothing" and (
+            best < config.low_score or (memory_mass is not None and memory_mass < config.low_mass)
+        )
+        text = generation.text.strip()
+        answer = Answer(
+            answer_id=self.answer_id, question=self.question, text=text, retrieved=evidence, evicted=tuple(self.evicted),
+            chunks_read=session.chunks_read, chunks_kept=len(session.bank), seconds=self.seconds,
+            n_tokens=len(tokens), stop_reason=generation.stop_reason, memory_mass=memory_mass,
+            logprob=sum(token.logprob for token in tokens), low_evidence=low, answer_from=self.options.answer_from,
+            reading=session.reading_in_words(), token_texts=tuple(session.tokenizer.decode([t.token_id]) for t in tokens),
+        )
+        session.recorder.append(
+            events.AnswerFinished(
+                answer_id=self.answer_id, text=text, stop_reason=generation.stop_reason, seconds=dict(self.seconds),
+                n_tokens=len(tokens), memory_mass=memory_mass, low_evidence=low,
+            )
+        )
+        return answer
+
+
+def _with(chunk: _Fetched, rank: int, mass: float | None) -> Evidence:
+    base = chunk.evidence
+    return Evidence(
+        base.chunk_id, rank, chunk.score, mass, chunk.before, chunk.count, base.doc_id, base.title, base.place, base.span, base.text
+    )
+
+

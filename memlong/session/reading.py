@@ -1,0 +1,133 @@
+"""Reading: windows to K-V and embeddings, chunk by chunk into the bank, the least triggered out of it.
+
+Shapes: S stored layers, B windows of one batch, G key/value heads, T tokens, D head size, E embedding size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from memlong.bank.ledger import ChunkPlace
+from memlong.chunking import Chunk
+from memlong.model.wrapper import StoredKV
+from memlong.session.results import DocumentState, ReadProgress
+from memlong.trace.events import ChunkWritten, Retrieved
+
+if TYPE_CHECKING:
+    from memlong.session.session import Session
+
+
+@dataclass
+class Reading:
+    """A document on its way into the bank; it can be left and taken up again at any batch.
+
+    Attributes:
+        document: its state, updated as reading goes on. chunks: all of it. evicted: chunks that left so far.
+        too_long: chunks that the embedder took in parts.
+    """
+
+    document: DocumentState
+    chunks: Sequence[Chunk]
+    evicted: int = 0
+    too_long: int = 0
+
+    def steps(self, session: Session) -> Iterator[ReadProgress]:
+        """Read from where it was left, one batch of windows a step."""
+        document, config = self.document, session.config
+        per_window = config.window_tokens // config.chunk_tokens
+        per_batch = max(1, config.read_batch_tokens // config.window_tokens) * per_window
+        here, started_tokens = 0.0, self._tokens_done()
+        document.status = "reading"
+        while document.chunks_read < len(self.chunks):
+            started = time.perf_counter()
+            left = self._batch(session, self.chunks[document.chunks_read : document.chunks_read + per_batch], per_window)
+            elapsed = time.perf_counter() - started
+            here += elapsed
+            document.seconds += elapsed
+            if document.chunks_read == len(self.chunks):
+                document.status = "done"
+            yield self._progress(here, started_tokens, left)
+
+    def _batch(self, session: Session, chunks: Sequence[Chunk], per_window: int) -> int:
+        """Read some windows and store their chunks, in document order; return how many chunks left."""
+        windows = [chunks[start : start + per_window] for start in range(0, len(chunks), per_window)]
+        texts = [self.document.text[slice(*chunk.span)] for chunk in chunks]
+        self.too_long += len(session.retriever.check(texts))
+        embeddings = session.timed("embed", session.retriever.embed_documents, texts)
+        kv = session.timed("prefill", read_windows, session, windows)
+        left, at = 0, 0
+        for row, window in enumerate(windows):
+            mine = embeddings[at : at + len(window)]
+            at += len(window)
+            # A chunk of the window being read is local context, not yet memory: search first, store afterwards.
+            for chunk, embedding in zip(window, mine, strict=True):
+                self._retrieve(session, chunk, embedding)
+            start = 0
+            for chunk, embedding in zip(window, mine, strict=True):
+                piece = kv.piece(row, start, start + chunk.n_tokens)
+                start += chunk.n_tokens
+                store_chunk(session, self.document, chunk, embedding, piece, window=chunk.index // per_window)
+            self.document.chunks_read += len(window)
+            gone = session.evict()
+            left += len(gone)
+        self.evicted += left
+        return left
+
+    def _retrieve(self, session: Session, chunk: Chunk, embedding: np.ndarray) -> None:
+        hits = session.search(embedding, session.config.top_k)
+        if hits:
+            session.recorder.append(
+                Retrieved(query="chunk", query_id=chunk.index, doc_id=self.document.doc_id, hits=session.trigger(hits))
+            )
+
+    def _tokens_done(self) -> int:
+        return sum(chunk.n_tokens for chunk in self.chunks[: self.document.chunks_read])
+
+    def _progress(self, seconds: float, started_tokens: int, left: int) -> ReadProgress:
+        document, done = self.document, self._tokens_done()
+        speed = (done - started_tokens) / seconds if seconds else 0.0
+        return ReadProgress(
+            document.doc_id, document.title, document.chunks_read, document.chunks_total, done, document.n_tokens,
+            document.seconds, speed, (document.n_tokens - done) / speed if speed else 0.0, left,
+        )
+
+
+def read_windows(session: Session, windows: Sequence[Sequence[Chunk]]) -> StoredKV:
+    """Return the K-V of windows (lists of consecutive chunks), one row each, by the original weights."""
+    lengths = [sum(chunk.n_tokens for chunk in window) for window in windows]
+    ids = torch.zeros(len(windows), max(lengths), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, window in enumerate(windows):
+        tokens = [token for chunk in window for token in chunk.token_ids]
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    device = session.model.device
+    padded = min(lengths) < max(lengths)
+    return session.model.read(ids.to(device), mask.to(device) if padded else None)
+
+
+def store_chunk(
+    session: Session,
+    document: DocumentState,
+    chunk: Chunk,
+    embedding: np.ndarray,
+    kv: tuple[torch.Tensor, torch.Tensor],
+    window: int,
+) -> int:
+    """Write one chunk into the bank and the trace, and return its id."""
+    record = session.bank.write(
+        ChunkPlace(document.doc_id, chunk.index, chunk.span, chunk.n_tokens), embedding, *kv, step=session.recorder.step
+    )
+    session.recorder.append(
+        ChunkWritten(
+            chunk_id=record.chunk_id, doc_id=document.doc_id, index_in_doc=chunk.index, span=chunk.span,
+            n_tokens=chunk.n_tokens, window=window,
+        )
+    )
+    return record.chunk_id

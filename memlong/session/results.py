@@ -1,0 +1,159 @@
+"""What a session hands out: progress, evidence, answers. Plain values, no tensors, so any caller can show or send them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from memlong.chunking import PageSpan, place
+
+
+@dataclass
+class DocumentState:
+    """One document of a session.
+
+    Attributes:
+        doc_id: counts up from 0. title, text, spans: as given. n_tokens: of the whole text.
+        chunks_total, chunks_read: chunks it has, and how many were read so far.
+        status: "reading", "done", "cancelled", "failed" or "removed". seconds: spent reading.
+    """
+
+    doc_id: int
+    title: str
+    text: str
+    spans: tuple[PageSpan, ...] = ()
+    n_tokens: int = 0
+    chunks_total: int = 0
+    chunks_read: int = 0
+    status: str = "reading"
+    seconds: float = 0.0
+
+    def place(self, span: tuple[int, int]) -> str:
+        """Return where a span lies, in words ("page 12", "Chapter 3"), or "" when the document has no parts."""
+        return place(self.spans, *span)
+
+
+@dataclass(frozen=True)
+class ReadProgress:
+    """How far reading is, after one batch of windows.
+
+    Attributes:
+        evicted: chunks that left during this batch. tokens_per_second: mean of this run; seconds_left: at that speed.
+    """
+
+    doc_id: int
+    title: str
+    chunks_done: int
+    chunks_total: int
+    tokens_done: int
+    tokens_total: int
+    seconds: float
+    tokens_per_second: float
+    seconds_left: float
+    evicted: int
+
+
+@dataclass(frozen=True)
+class ReadEstimate:
+    """What reading a text will take, known before the start.
+
+    Attributes:
+        bank_share: of the bank's capacity, above 1 when chunks will have to leave. bytes: of K-V it will occupy.
+        seconds: at the speed of earlier reading in this process; None before the first.
+    """
+
+    n_tokens: int
+    n_chunks: int
+    bank_share: float
+    bytes: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What came of reading one document.
+
+    Attributes:
+        too_long: chunks longer than the embedder takes at once (embedded in parts, nothing is cut).
+    """
+
+    doc_id: int
+    title: str
+    n_tokens: int
+    chunks_read: int
+    chunks_kept: int
+    evicted: int
+    seconds: float
+    status: str
+    too_long: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One retrieved chunk beside an answer.
+
+    Attributes:
+        rank: 1 is the best score. score: cosine of query and chunk. attention_mass: share of all attention that the
+            answer's tokens paid to it, mean over retrieval layers and heads; None when nobody looked.
+        trigger_count_before, trigger_count: before and after this answer. place: page or chapter, in words.
+        span: characters of the document's text. text: the chunk itself.
+    """
+
+    chunk_id: int
+    rank: int
+    score: float
+    attention_mass: float | None
+    trigger_count_before: int
+    trigger_count: int
+    doc_id: int
+    title: str
+    place: str
+    span: tuple[int, int]
+    text: str
+
+
+@dataclass(frozen=True)
+class AnswerDelta:
+    """An answer while it is written: all text so far, what is new, and the evidence as known by now."""
+
+    text: str
+    delta: str
+    n_tokens: int
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A finished answer.
+
+    Attributes:
+        retrieved: every chunk fetched for it, best first. evicted: chunks that left while answering.
+        chunks_read, chunks_kept: of the whole session when it was asked.
+        seconds: wall time of embed, search, gather, prefill and decode. logprob: sum over its tokens.
+        memory_mass: share of attention that fell on memory; None when nobody looked.
+        low_evidence: whether score or attention say that the text may not hold the answer.
+        reading: documents that were still being read, in words, or "".
+    """
+
+    answer_id: int
+    question: str
+    text: str
+    retrieved: tuple[Evidence, ...]
+    evicted: tuple[int, ...]
+    chunks_read: int
+    chunks_kept: int
+    seconds: dict[str, float]
+    n_tokens: int
+    stop_reason: str
+    memory_mass: float | None
+    logprob: float
+    low_evidence: bool
+    answer_from: str = "memory"
+    reading: str = ""
+    token_texts: tuple[str, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-safe values; ``answer`` is the text."""
+        values = asdict(self)
+        values["answer"] = values.pop("text")
+        return values

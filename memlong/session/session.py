@@ -1,0 +1,398 @@
+"""One reader's state: documents, bank, trace. It joins the model, the retriever and the bank, which know nothing of each other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memlong.bank.bank import Bank, Eviction, Hit
+from memlong.bank.ledger import ChunkRecord
+from memlong.bank.store import KVShape
+from memlong.chunking import PageSpan, chunk_text
+from memlong.config import AskOptions, MemoryConfig
+from memlong.errors import BankError, ConfigError, DocumentError
+from memlong.model.wrapper import MemoryModel
+from memlong.session import saving
+from memlong.session.answering import CONVERSATION, Answering
+from memlong.session.reading import Reading, read_windows
+from memlong.session.results import (
+    Answer,
+    AnswerDelta,
+    DocumentState,
+    Evidence,
+    ReadEstimate,
+    ReadProgress,
+    ReadReport,
+)
+from memlong.trace import events
+from memlong.trace.recorder import Recorder
+
+
+class Session:
+    """Read documents, ask about them, and see what the memory did.
+
+    Not for several threads at once; readers share a model by taking turns between steps.
+
+    Args:
+        model: a model with a memory (``memlong.load_model``).
+        retriever: embeds chunks and questions (``memlong.make_retriever``).
+        config: settings of this session's memory; None takes the model's. Layers and chunk size must be the model's.
+        recorder: where events go; None makes one. bank: a filled one of the same shape; None makes an empty one.
+
+    Raises:
+        ConfigError: when ``config`` asks for other layers than the model has.
+        BankError: when the bank does not fit into memory.
+    """
+
+    def __init__(
+        self,
+        model: MemoryModel,
+        retriever: Any,
+        config: MemoryConfig | None = None,
+        recorder: Recorder | None = None,
+        bank: Bank | None = None,
+    ) -> None:
+        self.config = config or model.config
+        for name in ("preset", "stored_layers", "retrieval_layers", "chunk_tokens"):
+            if getattr(self.config, name) != getattr(model.config, name):
+                raise ConfigError(
+                    f"A session with {name}={getattr(self.config, name)!r} on a model with {getattr(model.config, name)!r}",
+                    "The session's layers and chunk size are the model's",
+                    "Load the model with this configuration",
+                )
+        self.model = model if self.config == model.config else model.with_config(self.config)
+        self.tokenizer, self.retriever = model.tokenizer, retriever
+        self.recorder = recorder or Recorder()
+        self.bank = bank or make_bank(self.model, retriever.dim, self.config)
+        self.documents: dict[int, DocumentState] = {}
+        self.turns: list[tuple[str, str]] = []
+        self.seconds: dict[str, float] = {}
+        self._readings: dict[int, Reading] = {}
+        self._gone: dict[int, ChunkRecord] = {}
+        self._answers = 0
+        self._speed: float | None = None
+        if not self.recorder.step:
+            self._note_capacity()
+
+    # Reading
+
+    def read(
+        self,
+        text: str,
+        title: str = "text",
+        spans: Sequence[PageSpan] = (),
+        progress: Callable[[ReadProgress], None] | None = None,
+        cancel: Callable[[], bool] = lambda: False,
+    ) -> ReadReport:
+        """Read a document into memory.
+
+        Args:
+            text: the document. title: shown with its chunks. spans: its pages or chapters.
+            progress: called after every batch of windows. cancel: asked as often; what was read until then stays.
+
+        Raises:
+            DocumentError: for a text without any token. BankError: when everything held is pinned.
+        """
+        doc_id = self.open(text, title, spans)
+        for step in self.read_steps(doc_id):
+            if progress:
+                progress(step)
+            if cancel():
+                self.stop_reading(doc_id)
+                break
+        return self.report(doc_id)
+
+    def open(self, text: str, title: str = "text", spans: Sequence[PageSpan] = ()) -> int:
+        """Cut a document into chunks, ready for :meth:`read_steps`, and return its id.
+
+        Raises:
+            DocumentError: for a text without any token.
+        """
+        chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
+        if not chunks:
+            raise DocumentError(f"{title!r} holds no text", "At least one word", "Choose another document")
+        document = DocumentState(
+            doc_id=len(self.documents), title=title, text=text, spans=tuple(spans),
+            n_tokens=sum(chunk.n_tokens for chunk in chunks), chunks_total=len(chunks),
+        )
+        self.documents[document.doc_id] = document
+        self._readings[document.doc_id] = Reading(document, chunks)
+        self.recorder.append(
+            events.DocumentOpened(
+                doc_id=document.doc_id, title=title, n_tokens=document.n_tokens, n_chunks=len(chunks), n_characters=len(text)
+            )
+        )
+        return document.doc_id
+
+    def read_steps(self, doc_id: int) -> Iterator[ReadProgress]:
+        """Read an opened document from where it was left, one batch of windows a step."""
+        reading = self._reading(doc_id)
+        for progress in reading.steps(self):
+            self._speed = progress.tokens_per_second or self._speed
+            if reading.document.status == "done":
+                self._closed(reading.document)
+            yield progress
+
+    def stop_reading(self, doc_id: int) -> None:
+        """Mark a document as left in the middle; :meth:`read_steps` goes on with it."""
+        document = self._reading(doc_id).document
+        if document.status == "reading":
+            document.status = "cancelled"
+            self._closed(document)
+
+    def estimate(self, text: str) -> ReadEstimate:
+        """Return what reading ``text`` will take, before anything is read."""
+        chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
+        tokens = sum(chunk.n_tokens for chunk in chunks)
+        return ReadEstimate(
+            tokens, len(chunks), tokens / self.config.capacity_tokens,
+            len(chunks) * self.config.chunk_tokens * self.bank.store.bytes_per_token,
+            tokens / self._speed if self._speed else None,
+        )
+
+    def report(self, doc_id: int) -> ReadReport:
+        """Return what came of reading a document, as of now."""
+        reading = self._reading(doc_id)
+        document = reading.document
+        return ReadReport(
+            doc_id, document.title, document.n_tokens, document.chunks_read, self.kept(doc_id), reading.evicted,
+            document.seconds, document.status, reading.too_long,
+        )
+
+    def kept(self, doc_id: int) -> int:
+        """Return how many chunks of a document the bank holds now."""
+        return sum(1 for record in self.bank.records() if record.doc_id == doc_id)
+
+    # Answering
+
+    def ask(self, question: str, options: AskOptions | None = None, **changes: Any) -> Answer:
+        """Answer a question; see :class:`~memlong.config.AskOptions` for ``changes``."""
+        if options is None:
+            options = AskOptions(**changes)
+        *_, answer = self.stream(question, options)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def stream(
+        self, question: str, options: AskOptions | None = None, cancel: Callable[[], bool] = lambda: False
+    ) -> Iterator[AnswerDelta | Answer]:
+        """Yield the growing answer; the last item is the finished :class:`Answer`.
+
+        Args:
+            cancel: asked once per token; the answer so far is kept.
+
+        Raises:
+            ConfigError: for an empty question. BankError: for documents that do not exist.
+        """
+        if not question.strip():
+            raise ConfigError("An empty question", "A question in words", "Type one")
+        options = options or AskOptions()
+        unknown = set(options.documents or ()) - set(self.documents)
+        if unknown:
+            raise BankError(
+                f"Documents {sorted(unknown)} do not exist", f"Known: {sorted(self.documents)}", "Ask one of these, or all"
+            )
+        self._answers += 1
+        yield from Answering(self, self._answers - 1, question.strip(), options).steps(cancel)
+
+    # Chunks
+
+    def pin(self, chunk_id: int) -> None:
+        """Keep a chunk from being evicted. Raises BankError when it is not held."""
+        self.bank.pin(chunk_id)
+        self.recorder.append(events.Pinned(chunk_id=chunk_id))
+
+    def unpin(self, chunk_id: int) -> None:
+        """Let a chunk be evicted again. Raises BankError when it is not held."""
+        self.bank.unpin(chunk_id)
+        self.recorder.append(events.Unpinned(chunk_id=chunk_id))
+
+    def delete_chunk(self, chunk_id: int) -> None:
+        """Remove a chunk by hand. Raises BankError when it is not held."""
+        self._gone[chunk_id] = self.bank.delete(chunk_id)
+        self.recorder.append(events.Deleted(chunk_id=chunk_id))
+
+    def restore(self, chunk_id: int, pin: bool = True) -> list[int]:
+        """Bring back a chunk that was evicted or deleted: its window is read again. Returns who had to leave for it.
+
+        Args:
+            pin: keep it from being evicted at once (its count may be the lowest).
+
+        Raises:
+            BankError: when it never was here, is still here, or its document was removed.
+        """
+        gone = self._gone.get(chunk_id)
+        if gone is None or chunk_id in self.bank:
+            raise BankError(
+                f"Chunk {chunk_id}", "Chunks that were evicted or deleted", "Choose one from the list of evicted chunks"
+            )
+        document = self.documents.get(gone.doc_id)
+        if document is None or document.status == "removed" or gone.doc_id not in self._readings:
+            raise BankError(
+                f"The document of chunk {chunk_id} is not here any more", "Chunks of documents of this session",
+                "Read the document again",
+            )
+        chunks = self._readings[gone.doc_id].chunks
+        per_window = self.config.window_tokens // self.config.chunk_tokens
+        first = gone.index_in_doc // per_window * per_window
+        window, chunk = chunks[first : first + per_window], chunks[gone.index_in_doc]
+        kv = read_windows(self, [window])
+        start = sum(other.n_tokens for other in window[: gone.index_in_doc - first])
+        embedding = self.retriever.embed_documents([document.text[slice(*chunk.span)]])[0]
+        self.bank.restore(gone, embedding, *kv.piece(0, start, start + chunk.n_tokens))
+        del self._gone[chunk_id]
+        self.recorder.append(
+            events.Restored(
+                chunk_id=chunk_id, doc_id=gone.doc_id, index_in_doc=gone.index_in_doc, span=gone.span,
+                n_tokens=gone.n_tokens, trigger_count=gone.trigger_count,
+            )
+        )
+        if pin:
+            self.pin(chunk_id)
+        return self.evict()
+
+    def remove_document(self, doc_id: int) -> None:
+        """Remove a document and its chunks. Raises BankError when there is none."""
+        document = self.documents.get(doc_id)
+        if document is None or document.status == "removed":
+            raise BankError(f"Document {doc_id}", f"Known: {sorted(self.documents)}", "Choose one of these")
+        self.bank.delete_document(doc_id)
+        document.status, document.text = "removed", ""
+        self._readings.pop(doc_id, None)
+        self._closed(document)
+
+    def set_capacity(self, tokens: int) -> list[int]:
+        """Change the bank's size; returns the ids of chunks that had to leave.
+
+        Raises:
+            BankError: when pinned chunks or the machine's memory do not allow it; then nothing changed.
+        """
+        config = self.config.replace(capacity_tokens=tokens)
+        gone = self.bank.set_capacity(tokens, self.recorder.step)
+        self._reconfigure(config)
+        return self._evicted(gone)
+
+    def set_policy(self, name: str) -> None:
+        """Choose who leaves from now on. Raises ConfigError for an unknown name."""
+        self.bank.set_policy(name)
+        self._reconfigure(self.config.replace(policy=name))
+
+    # What reading and answering share
+
+    @property
+    def chunks_read(self) -> int:
+        """Chunks read in this session, of all documents."""
+        return sum(document.chunks_read for document in self.documents.values())
+
+    def search(
+        self, embedding_E: np.ndarray, top_k: int, documents: set[int] | None = None, exclude: set[int] | None = None
+    ) -> list[Hit]:
+        """Return the best chunks for an embedding, best first."""
+        return list(self.timed("search", self.bank.search, embedding_E, top_k, documents, exclude or ()))
+
+    def trigger(self, hits: Sequence[Hit]) -> tuple[events.Hit, ...]:
+        """Count these chunks as retrieved, and return them with their new counts, for the trace."""
+        self.bank.trigger([hit.chunk_id for hit in hits], self.recorder.step)
+        return tuple(
+            events.Hit(hit.chunk_id, float(hit.score), rank, self.bank.get(hit.chunk_id).trigger_count)
+            for rank, hit in enumerate(hits, start=1)
+        )
+
+    def evict(self) -> list[int]:
+        """Let chunks leave until the bank fits its capacity; returns their ids."""
+        return self._evicted(self.bank.evict(self.recorder.step))
+
+    def in_document_order(self, chunk_ids: Iterable[int]) -> list[int]:
+        """Return chunk ids by document and place in it."""
+        get = self.bank.get
+        return sorted(chunk_ids, key=lambda chunk_id: (get(chunk_id).doc_id, get(chunk_id).index_in_doc))
+
+    def evidence_of(self, chunk_id: int) -> Evidence:
+        """Return a held chunk with its text and place; rank, score and counts are left at 0."""
+        record = self.bank.get(chunk_id)
+        document = self.documents[record.doc_id]
+        return Evidence(
+            chunk_id, 0, 0.0, None, 0, record.trigger_count, record.doc_id, document.title, document.place(record.span),
+            record.span, document.text[slice(*record.span)],
+        )
+
+    def conversation(self) -> DocumentState:
+        """Return the document that holds spilled local context; it is made at the first spill."""
+        for document in self.documents.values():
+            if document.title == CONVERSATION and document.doc_id not in self._readings:
+                return document
+        document = DocumentState(len(self.documents), CONVERSATION, "", status="done")
+        self.documents[document.doc_id] = document
+        return document
+
+    def reading_in_words(self) -> str:
+        """Return how far documents that are still being read were read, or ""."""
+        parts = [
+            f"{document.title}: {document.chunks_read} of {document.chunks_total} chunks read"
+            for document in self.documents.values()
+            if document.status in ("reading", "cancelled")
+        ]
+        return "; ".join(parts)
+
+    def timed(self, what: str, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Run and add the wall time to ``seconds[what]``."""
+        started = time.perf_counter()
+        result = run(*arguments)
+        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - started
+        return result
+
+    # Saving
+
+    def save(self, folder: str | Path) -> None:
+        """Save everything; a kill at any moment leaves the old or the new state. Raises PersistError."""
+        saving.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, model: MemoryModel, retriever: Any) -> Session:
+        """Load a saved session. Raises PersistError for damage, or a bank of another model or retriever."""
+        return saving.load(cls, Path(folder), model, retriever)
+
+    def _reading(self, doc_id: int) -> Reading:
+        reading = self._readings.get(doc_id)
+        if reading is None:
+            raise BankError(f"Document {doc_id}", f"Known: {sorted(self._readings)}", "Choose one of these")
+        return reading
+
+    def _evicted(self, evictions: Sequence[Eviction]) -> list[int]:
+        for item in evictions:
+            self._gone[item.record.chunk_id] = item.record
+            self.recorder.append(
+                events.Evicted(
+                    chunk_id=item.record.chunk_id, doc_id=item.record.doc_id, policy=item.policy, rule=item.rule,
+                    trigger_count=item.record.trigger_count, age_chunks=item.age_chunks,
+                    occupancy_tokens=item.occupancy_tokens, capacity_tokens=item.capacity_tokens,
+                )
+            )
+        return [item.record.chunk_id for item in evictions]
+
+    def _closed(self, document: DocumentState) -> None:
+        self.recorder.append(
+            events.DocumentClosed(
+                doc_id=document.doc_id, status=document.status, chunks_read=document.chunks_read, seconds=document.seconds
+            )
+        )
+
+    def _reconfigure(self, config: MemoryConfig) -> None:
+        self.config = config
+        self.model = self.model.with_config(config)
+        self._note_capacity()
+
+    def _note_capacity(self) -> None:
+        config = self.config
+        self.recorder.append(events.CapacityChanged(capacity_tokens=config.capacity_tokens, policy=config.policy))
+
+
+def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
+    """Return an empty bank of the right shape. Raises BankError when it does not fit into memory."""
+    shape = KVShape(len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim)
+    device = config.bank_device if config.bank_device != "model" else model.device
+    return Bank.create(shape, dim, config.capacity_tokens, config.policy, config.store_dtype, device)
