@@ -299,3 +299,16 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert load_questions(questions) == list(made.questions)
     assert made.title in capsys.readouterr().out
     assert main(["--tokens", "5", "--out", str(text)]) == 2
+
+
+def test_command_line_counts_with_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    out = tmp_path / "c.txt"
+    assert main(["--tokens", "3000", "--tokenizer", str(tmp_path), "--out", str(out)]) == 0
+    assert abs(len(out.read_text(encoding="utf-8").split()) - 3000) < 45
+    assert main(["--tokenizer", str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert "tokenizer.json" in capsys.readouterr().err

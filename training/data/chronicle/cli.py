@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from memlong.errors import MemLongError
+from memlong.errors import DocumentError, MemLongError
 from training.data.chronicle.build import make_chronicle
 from training.data.chronicle.names import SPLITS
 from training.data.jsonl import write_jsonl
@@ -20,14 +20,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m training.data.chronicle",
         description="Write a chronicle of an invented place, with facts that questions can be asked about.",
     )
-    parser.add_argument("--tokens", type=int, default=80_000, help="length, a token taken as 3.9 characters")
+    parser.add_argument("--tokens", type=int, default=80_000, help="length")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="folder with a tokenizer.json to count by; else a token is 3.9 characters",
+    )
     parser.add_argument("--seed", type=int, default=7, help="another seed, another chronicle")
     parser.add_argument("--split", choices=SPLITS, default="eval", help="whose names to use")
     parser.add_argument("--out", type=Path, required=True, help="text file to write")
     parser.add_argument("--questions", type=Path, help="questions, .jsonl or .jsonl.zst")
     options = parser.parse_args(arguments)
     try:
-        made = make_chronicle(options.seed, options.tokens, options.split)
+        count = _counter(options.tokenizer) if options.tokenizer else None
+        made = make_chronicle(options.seed, options.tokens, options.split, count)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(made.text, encoding="utf-8")
         if options.questions:
@@ -39,3 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{made.title}: {len(made.text):,} characters, {len(made.statements):,} statements")
     print(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
     return 0
+
+
+def _counter(folder: Path) -> Callable[[str], int]:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise DocumentError(
+            f"There is no tokenizer.json in {folder}",
+            "The folder of a model with a fast tokenizer is allowed",
+            "Check the folder, or leave --tokenizer out",
+        )
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
