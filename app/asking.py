@@ -1,0 +1,135 @@
+"""What a visitor does with questions: ask, stop, ask again, look at evidence, export. No gradio, no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from app.sessions import Exchange, Visit
+from memlong.config import AskOptions
+from memlong.errors import ConfigError, MemLongError
+from memlong.session.results import Answer, Evidence
+
+SHOW_EVERY = 0.1  # seconds between two pictures of an answer that grows
+
+
+def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SHOW_EVERY) -> Iterator[Exchange]:
+    """Answer a question; yields the exchange while it grows, and once more when it is finished.
+
+    Waits for the model when it is still loading. What goes wrong is noted in the exchange. Ends early when
+    ``visit.stop_answering`` is set; the answer so far is kept.
+
+    Raises:
+        ConfigError: for an empty question, or while another answer is being written.
+    """
+    if not question.strip():
+        raise ConfigError("An empty question", "A question in words", "Type one")
+    with visit.lock:
+        if visit.answering:
+            raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
+        visit.answering = True
+        visit.stop_answering.clear()
+    exchange = Exchange(question.strip())
+    visit.exchanges.append(exchange)
+    visit.shown = None
+    try:
+        yield exchange
+        while not visit.engine.wait(0.5) and not visit.stop_answering.is_set():
+            if visit.engine.state.error:
+                raise visit.engine.state.error
+            yield exchange
+        yield from _answer(visit, exchange, options, show_every)
+    except MemLongError as error:
+        exchange.error = error
+    finally:
+        visit.answering = False
+    yield exchange
+
+
+def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: float) -> Iterator[Exchange]:
+    session = visit.memory()
+    if options.answer_from != "nothing" and not len(session.bank):
+        raise ConfigError(
+            "Nothing has been read yet", "Answers come from what is in memory",
+            "Open the tab Read and take a sample, or set 'Answer from' to nothing",
+        )
+    # A document removed since its box was ticked is no reason to refuse the question.
+    options = _known_documents(options, session.documents)
+    steps = visit.engine.steps(
+        session.stream(exchange.question, options, visit.stop_answering.is_set), "question"
+    )
+    shown, n_evidence = 0.0, -1
+    try:
+        for step in steps:
+            exchange.text = step.text
+            if isinstance(step, Answer):
+                exchange.answer = step
+                continue
+            exchange.found = step.evidence
+            if time.monotonic() - shown >= show_every or len(step.evidence) != n_evidence:
+                shown, n_evidence = time.monotonic(), len(step.evidence)
+                yield exchange
+    finally:
+        steps.close()
+
+
+def _known_documents(options: AskOptions, documents: dict[int, object]) -> AskOptions:
+    if options.documents is None:
+        return options
+    known = tuple(doc_id for doc_id in options.documents if doc_id in documents)
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__} | {"documents": known or None}
+    return AskOptions(**values)
+
+
+def stop(visit: Visit) -> None:
+    """Stop answering after the token at hand; what is written stays."""
+    visit.stop_answering.set()
+
+
+def take_back(visit: Visit, index: int) -> str:
+    """Remove an exchange and all later ones from the conversation, and return its question.
+
+    Raises:
+        ConfigError: while an answer is being written, or when there is no such exchange.
+    """
+    if visit.answering:
+        raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
+    if not 0 <= index < len(visit.exchanges):
+        raise ConfigError(f"Question {index + 1}", f"1 to {len(visit.exchanges)}", "Ask it anew")
+    question = visit.exchanges[index].question
+    del visit.exchanges[index:]
+    visit.shown = None
+    return question
+
+
+def like(visit: Visit, index: int, liked: bool | None) -> None:
+    """Keep a visitor's thumb for an answer; it is part of the export."""
+    if 0 <= index < len(visit.exchanges):
+        visit.exchanges[index].liked = liked
+
+
+def chosen(visit: Visit) -> tuple[int, Exchange] | None:
+    """Return the exchange whose evidence is shown, and its index; None before the first question."""
+    if not visit.exchanges:
+        return None
+    last = len(visit.exchanges) - 1
+    index = last if visit.shown is None else min(visit.shown, last)
+    return index, visit.exchanges[index]
+
+
+def find_evidence(visit: Visit, index: int, chunk_id: int) -> Evidence:
+    """Return a chunk of an answer's evidence. Raises ConfigError when it is not among it."""
+    if 0 <= index < len(visit.exchanges):
+        for item in visit.exchanges[index].evidence:
+            if item.chunk_id == chunk_id:
+                return item
+    raise ConfigError(f"Chunk {chunk_id} of answer {index + 1}", "Chunks of this conversation", "Choose one of the list")
+
+
+def document_text(visit: Visit, doc_id: int) -> str:
+    """Return the text of a document, also of one that was read anew since; "" when it was removed."""
+    item = visit.library.of_doc(doc_id)
+    if item is not None and item.document is not None:
+        return item.document.text
+    document = visit.session.documents.get(doc_id) if visit.session else None
+    return document.text if document else ""

@@ -1,0 +1,158 @@
+"""One model and one retriever for all visitors: loaded in the background, shared by turns."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from app.settings import Settings
+from app.turns import Kind, Turns
+from memlong.errors import MemLongError, ModelError
+
+if TYPE_CHECKING:
+    from memlong.session.session import Session
+
+T = TypeVar("T")
+# Takes settings and a progress callback; returns a model with a memory, and a retriever.
+Loader = Callable[[Settings, Callable[[float, str], None]], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """How far loading is: ``share`` of it done, in words; or ``ready``; or ``error``."""
+
+    share: float = 0.0
+    words: str = "Starting"
+    ready: bool = False
+    error: MemLongError | None = None
+
+
+class Engine:
+    """Model, retriever and the order in which visitors use them.
+
+    Args:
+        settings: which model and retriever.
+        loader: loads them; tests give their own.
+    """
+
+    def __init__(self, settings: Settings, loader: Loader | None = None) -> None:
+        self.settings = settings
+        self.state = LoadState()
+        self.turns = Turns()
+        self.model: Any = None
+        self.retriever: Any = None
+        self.tokens_per_second: float | None = None
+        self._loader = loader or load
+        self._finished = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> Engine:
+        """Begin to load, in the background; a second call does nothing while that goes well."""
+        if self._thread is None or (self.state.error and self._finished.is_set()):
+            self.state = LoadState()
+            self._finished.clear()
+            self._thread = threading.Thread(target=self._load, name="load-model", daemon=True)
+            self._thread.start()
+        return self
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until loading ended, well or not; return whether the model is ready."""
+        self._finished.wait(timeout)
+        return self.state.ready
+
+    def require_ready(self) -> None:
+        """Raise ModelError while there is no model, with what to do about it."""
+        if self.state.error:
+            raise self.state.error
+        if not self.state.ready:
+            raise ModelError(
+                f"The model is still loading ({self.state.share:.0%})", "Reading and asking need it", "Wait a moment"
+            )
+
+    def new_session(self) -> Session:
+        """Return an empty session with the capacity and policy of the settings.
+
+        Raises:
+            ModelError: while the model is loading. BankError: when the bank does not fit into memory.
+        """
+        from memlong.session.session import Session
+
+        self.require_ready()
+        return Session(self.model, self.retriever, self._config())
+
+    def steps(self, steps: Iterator[T], kind: Kind) -> Generator[T, None, None]:
+        """Run a generator of the library, each of its steps in a turn of its own."""
+        return self.turns.steps(steps, kind)
+
+    def run(self, work: Callable[..., T], *arguments: Any, kind: Kind = "question") -> T:
+        """Run one short piece of work in a turn."""
+        with self.turns.turn(kind):
+            return work(*arguments)
+
+    def note_speed(self, tokens_per_second: float) -> None:
+        """Remember how fast reading is here, for estimates."""
+        if tokens_per_second > 0:
+            self.tokens_per_second = tokens_per_second
+
+    def describe(self) -> str:
+        """Return model, retriever and device in words, or ""."""
+        if not self.state.ready:
+            return ""
+        number = str(self.model.dtype).removeprefix("torch.")
+        return f"{self.model.name} ({number}, {self.model.device}), retriever {self.retriever.name}"
+
+    def _config(self) -> Any:
+        return self.model.config.replace(capacity_tokens=self.settings.capacity, policy=self.settings.policy)
+
+    def _load(self) -> None:
+        try:
+            self.model, self.retriever = self._loader(self.settings, self._tell)
+            self._tell(0.95, "Warming up")
+            self._warm_up()
+            self.state = LoadState(1.0, "Ready", ready=True)
+        except MemLongError as error:
+            self.state = LoadState(self.state.share, "Failed", error=error)
+        except Exception as error:  # whatever it is, the page must be able to say it
+            traceback.print_exc()
+            given = f"Loading {self.settings.model!r} failed: {type(error).__name__}: {error}"
+            advice = "Look at the terminal, or choose another --model"
+            self.state = LoadState(
+                self.state.share, "Failed", error=ModelError(given, "A model that can be loaded", advice)
+            )
+        finally:
+            self._finished.set()
+
+    def _tell(self, share: float, words: str) -> None:
+        self.state = LoadState(min(max(share, 0.0), 1.0), words)
+
+    def _warm_up(self) -> None:
+        """Read two windows in a throw-away session: the first visitor does not wait for it, and speed is known."""
+        from memlong.session.session import Session
+
+        config = self._config()
+        small = config.replace(capacity_tokens=4 * config.window_tokens)
+        session = Session(self.model, self.retriever, small)
+        doc_id = session.open("A ledger of ships was kept in the harbour. " * (config.window_tokens // 4))
+        for progress in session.read_steps(doc_id):
+            self.note_speed(progress.tokens_per_second)
+
+
+def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, Any]:
+    """Load the model and the retriever that the settings name.
+
+    Raises:
+        ModelError, RetrieverError: when one of them is not to be had.
+    """
+    tell(0.0, "Starting")
+    from memlong.model.load import load_model
+    from memlong.retriever import make_retriever
+
+    model = load_model(
+        settings.model, dtype=settings.dtype, quantization=settings.quantization, device=settings.device,
+        data_dir=settings.data_dir, progress=lambda share, words: tell(0.75 * share, words),
+    )
+    tell(0.75, "Loading the retriever")
+    return model, make_retriever(settings.retriever)

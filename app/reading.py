@@ -1,0 +1,212 @@
+"""What a visitor does with documents: add, read, stop, go on, remove, read anew. No gradio, no torch.
+
+Every function takes the visitor and changes their library and memory; the pages only show what is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+
+from app.documents import Limits, read_document
+from app.library import Item, from_sample, from_text
+from app.samples import sample
+from app.sessions import Visit
+from app.settings import Settings
+from memlong.errors import Cancelled, DocumentError, MemLongError
+from memlong.session.results import ReadEstimate, ReadProgress
+
+SHOW_EVERY = 0.2  # seconds between two pictures of reading: browsers fall behind on more than 5 a second
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the document limits that the settings allow."""
+    return Limits(file_bytes=settings.upload_mb * 1_000_000, characters=settings.characters)
+
+
+def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -> Iterator[Item]:
+    """Open uploaded files one after the other; yields each before and after it is opened.
+
+    What is wrong with a file is noted at that file; the others are not held up.
+    """
+    items = [(path, visit.library.add(name)) for path, name in files]
+    for path, item in items:
+        yield item
+        try:
+            item.document = read_document(path, item.name, limits, cancel=lambda: visit.closed)
+            item.state = "waiting"
+            estimate(visit, item)
+        except Cancelled:
+            return
+        except MemLongError as error:
+            item.fail(error)
+        yield item
+
+
+def add_text(visit: Visit, text: str, title: str, limits: Limits) -> Item:
+    """Add pasted text. Raises DocumentError when it is empty or too long."""
+    item = visit.library.add(title or "Pasted text", from_text(text, title, limits))
+    estimate(visit, item)
+    return item
+
+
+def add_sample(visit: Visit, name: str) -> Item:
+    """Add a text that ships with the app, or return the one that was added before."""
+    chosen = sample(name)
+    for item in visit.library:
+        if item.questions and item.title == chosen.title and item.state != "failed":
+            return item
+    item = visit.library.add(chosen.title, from_sample(chosen), chosen.questions)
+    estimate(visit, item)
+    return item
+
+
+def estimate(visit: Visit, item: Item) -> ReadEstimate | None:
+    """Work out what reading a document will take; None while the model is loading (it is done before reading)."""
+    if item.document is None or not visit.engine.state.ready:
+        return None
+    session = visit.memory()
+    found = visit.engine.run(session.estimate, item.document.text, kind="reading")
+    speed = visit.engine.tokens_per_second
+    seconds = found.n_tokens / speed if found.seconds is None and speed else found.seconds
+    item.estimate = ReadEstimate(found.n_tokens, found.n_chunks, found.bank_share, found.bytes, seconds)
+    return item.estimate
+
+
+def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | None]:
+    """Read everything that waits, one document after the other; yields what is being read, now and then.
+
+    Waits for the model first (yielding None). A second call while one is at work only returns: documents
+    added meanwhile are read by the first. Ends early when ``visit.stop_reading`` is set; what was read stays.
+    """
+    with visit.lock:
+        if visit.reading:
+            return
+        visit.reading = True
+        visit.stop_reading.clear()
+    try:
+        while not visit.engine.wait(0.5) and not visit.stop_reading.is_set():
+            if visit.engine.state.error:
+                raise visit.engine.state.error
+            yield None
+        while not visit.stop_reading.is_set() and (item := visit.library.next_unread()) is not None:
+            yield from _read_one(visit, item, show_every)
+    finally:
+        visit.reading = False
+
+
+def _read_one(visit: Visit, item: Item, show_every: float) -> Iterator[Item]:
+    try:
+        if item.estimate is None:
+            estimate(visit, item)
+        steps = _steps(visit, item)
+        yield item
+        shown = time.monotonic()
+        try:
+            for item.progress in steps:
+                visit.engine.note_speed(item.progress.tokens_per_second)
+                if time.monotonic() - shown >= show_every:
+                    shown = time.monotonic()
+                    yield item
+        finally:
+            steps.close()
+            _settle(visit, item)
+    except MemLongError as error:
+        item.fail(error)
+    yield item
+
+
+def _steps(visit: Visit, item: Item) -> Generator[ReadProgress, None, None]:
+    """Return the reading of an item by turns, opened now or gone on with."""
+    session, document = visit.memory(), item.document
+    if document is None:
+        raise DocumentError(f"{item.name} was not opened", "A document with text", "Add it again")
+    if item.state != "stopped" or item.doc_id is None:
+        doc_id = visit.engine.run(session.open, document.text, document.title, document.spans, kind="reading")
+        item.doc_ids.append(doc_id)
+    assert item.doc_id is not None
+    item.state = "reading"
+    return visit.engine.steps(_while_wanted(visit, item, session.read_steps(item.doc_id)), "reading")
+
+
+def _while_wanted(visit: Visit, item: Item, steps: Iterator[ReadProgress]) -> Iterator[ReadProgress]:
+    """Ask inside the turn whether to go on: between two turns the document may have been removed."""
+    while item.state == "reading" and not visit.stop_reading.is_set():
+        progress = next(steps, None)
+        if progress is None:
+            return
+        yield progress
+
+
+def _settle(visit: Visit, item: Item) -> None:
+    """Note how reading ended, when it did not end by the removal of the document."""
+    session, doc_id = visit.session, item.doc_id
+    if session is None or doc_id is None or item.state != "reading":
+        return
+    visit.engine.run(session.stop_reading, doc_id)  # does nothing to a document that was read to its end
+    item.report = session.report(doc_id)
+    item.state = "done" if item.report.status == "done" else "stopped"
+
+
+def stop(visit: Visit) -> None:
+    """Stop reading after the batch at hand; what was read stays, and can be gone on with."""
+    visit.stop_reading.set()
+
+
+def remove(visit: Visit, item_id: int) -> None:
+    """Remove a document and its chunks. Raises DocumentError when there is none of this number."""
+    item = visit.library.get(item_id)
+    item.state = "removed"
+    visit.library.remove(item)
+    _leave_memory(visit, item.doc_id)
+
+
+def read_again(visit: Visit, item_id: int) -> Item:
+    """Take a document out of memory and have it wait to be read anew."""
+    item = visit.library.get(item_id)
+    if item.document is None:
+        raise DocumentError(f"{item.name} was not opened", "A document with text", "Add it again")
+    doc_id = item.doc_id
+    item.state, item.progress, item.report = "waiting", None, None  # a reading of it ends at its next step
+    _leave_memory(visit, doc_id)
+    return item
+
+
+def _leave_memory(visit: Visit, doc_id: int | None) -> None:
+    session = visit.session
+    if session is not None and doc_id is not None and session.documents[doc_id].status != "removed":
+        visit.engine.run(session.remove_document, doc_id)
+
+
+def refresh_reports(visit: Visit) -> None:
+    """Count again how many chunks of each document are kept: reading one can evict those of another."""
+    session = visit.session
+    if session is None:
+        return
+    for item in visit.library:
+        if item.report is not None and item.doc_id is not None and item.state in ("done", "stopped"):
+            item.report = visit.engine.run(session.report, item.doc_id)
+
+
+def set_bank(visit: Visit, capacity: int, policy: str) -> list[int]:
+    """Give the memory another capacity and policy, now; returns the chunks that had to leave.
+
+    Raises:
+        MemLongError: for values that are not allowed, or pinned chunks that would not fit; nothing changed then.
+    """
+    session = visit.memory()
+
+    def change() -> list[int]:
+        if policy != session.config.policy:
+            session.set_policy(policy)
+        return session.set_capacity(capacity) if capacity != session.config.capacity_tokens else []
+
+    gone = visit.engine.run(change)
+    for item in visit.library:
+        if item.state == "waiting":
+            estimate(visit, item)
+    refresh_reports(visit)
+    return gone
+
+

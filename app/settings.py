@@ -1,0 +1,151 @@
+"""What a person can set when starting the app: a command line option and an environment variable for each.
+
+A field's metadata holds its help text and, where there are any, its choices; the command line, the
+environment and the help page are made from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from memlong.bank.eviction import POLICIES
+from memlong.errors import ConfigError
+from memlong.retriever import RETRIEVERS
+
+PREFIX = "MEMLONG_"
+# Number types, and the two quantised forms of the weights.
+PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16", "float16", "8bit", "4bit")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+def _option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
+    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that is decided at the start. See ``python app.py --help`` for what each field means.
+
+    Raises:
+        ConfigError: for a value that is not allowed.
+    """
+
+    host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in")
+    port: int = _option(7860, "port to listen on")
+    model: str = _option("bundled", "'bundled', a Hugging Face id, or a folder with a decoder-only model")
+    retriever: str = _option("auto", "embedder of chunks and questions", ("auto", *RETRIEVERS))
+    device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: str = _option("auto", "number type of the weights; auto measures what is fastest", PRECISIONS)
+    capacity: int = _option(131_072, "tokens that each session's bank holds before it evicts")
+    policy: str = _option("trigger_count", "who leaves when the bank is full", tuple(POLICIES))
+    data_dir: Path | None = _option(None, "folder for converted models; the platform's own place by default")
+    upload_mb: int = _option(100, "largest file that may be uploaded, in megabytes")
+    characters: int = _option(20_000_000, "longest text that may be read, in characters")
+    sessions: int = _option(16, "visitors at the same time")
+    session_minutes: int = _option(60, "minutes without a click after which a session may be closed")
+    share: bool = _option(False, "make a temporary public link (sends all traffic through gradio's servers)")
+    auth: str = _option("", "NAME:PASSWORD that visitors must enter (better in the environment than here)")
+    root_path: str = _option("", "path of the app behind a proxy, such as /memlong")
+    mcp: bool = _option(False, "also serve the API to programs as an MCP server (needs gradio[mcp])")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            choices, value = each.metadata["choices"], getattr(self, each.name)
+            if choices and value not in choices:
+                raise ConfigError(f"{each.name}={value!r}", f"One of: {', '.join(choices)}", _advice(each))
+            if type(value) is int and value < (0 if each.name == "port" else 1):
+                raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
+        if self.auth and not all(self.auth.partition(":")[::2]):
+            raise ConfigError("A login without a name or a password", "NAME:PASSWORD", "Set MEMLONG_AUTH so")
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """Name and password that visitors must enter, or None."""
+        name, _, password = self.auth.partition(":")
+        return (name, password) if self.auth else None
+
+    @property
+    def quantization(self) -> str | None:
+        """``8bit``, ``4bit``, or None."""
+        return self.precision if self.precision in ("8bit", "4bit") else None
+
+    @property
+    def dtype(self) -> str:
+        """Number type for the loader; ``auto`` where the weights are quantised."""
+        return "auto" if self.quantization else self.precision
+
+
+def from_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the settings: options win over environment variables, these over the defaults.
+
+    Raises:
+        ConfigError: for a value that is not allowed. SystemExit: after ``--help``, or for unknown options.
+    """
+    given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
+    return Settings(**(from_environment(environment) | given))
+
+
+def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the ``MEMLONG_*`` variables set. Hosted spaces are reached from outside their container."""
+    hints = get_type_hints(Settings)
+    found: dict[str, Any] = {"host": "0.0.0.0"} if environment.get("SPACE_ID") else {}
+    for each in fields(Settings):
+        text = environment.get(variable(each.name), "").strip()
+        if text:
+            found[each.name] = _parse(each.name, hints[each.name], text)
+    return found
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting: ``data_dir`` is ``MEMLONG_DATA_DIR``."""
+    return PREFIX + name.upper()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line. Options that are not given come out as None."""
+    made = argparse.ArgumentParser(
+        prog="python app.py",
+        description="Ask a book, and see how the model's memory finds the answer.",
+        epilog=f"Every option is also an environment variable: --data-dir is {variable('data_dir')}.",
+    )
+    hints = get_type_hints(Settings)
+    for each in fields(Settings):
+        option = "--" + each.name.replace("_", "-")
+        words = f"{each.metadata['help']} [default: {_shown(each)}]".replace("%", "%%")
+        if hints[each.name] is bool:
+            made.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=words)
+            continue
+        kind = Path if each.name == "data_dir" else hints[each.name]
+        choices = each.metadata["choices"] or None
+        made.add_argument(option, type=kind, choices=choices, default=None, help=words, metavar=_metavar(each))
+    return made
+
+
+def _parse(name: str, hint: Any, text: str) -> Any:
+    if hint is bool:
+        if text.lower() not in _TRUE + _FALSE:
+            raise ConfigError(f"{variable(name)}={text}", "true or false", "Set it to 1 or 0, or unset it")
+        return text.lower() in _TRUE
+    if hint is int:
+        try:
+            return int(text.replace("_", ""))
+        except ValueError:
+            advice = "Set it to a number such as 4096, or unset it"
+            raise ConfigError(f"{variable(name)}={text}", "A whole number", advice) from None
+    return Path(text).expanduser() if name == "data_dir" else text
+
+
+def _shown(each: Field[Any]) -> str:
+    return "none" if each.default in ("", None) else str(each.default)
+
+
+def _metavar(each: Field[Any]) -> str | None:
+    return None if each.metadata["choices"] else each.name.rpartition("_")[2].upper()
+
+
+def _advice(each: Field[Any]) -> str:
+    return f"Change --{each.name.replace('_', '-')} or {variable(each.name)}"
