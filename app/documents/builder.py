@@ -106,7 +106,7 @@ class Builder:
         marks = self._marks
         if text and (not marks or marks[0][0] > 0):
             marks = [(0, OPENING if marks else WHOLE), *marks]
-        ends = [start for start, _ in marks[1:]] + [len(text)]
+        ends = [*(start for start, _ in marks[1:]), len(text)] if marks else []
         spans = tuple((start, end, label) for (start, label), end in zip(marks, ends, strict=True))
         return Parsed(
             one_line(self.title) or self.first_heading or title, text, spans, kind, tuple(self._warnings)

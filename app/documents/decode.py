@@ -65,8 +65,8 @@ def _wide(raw: bytes) -> str | None:
 def _western(raw: bytes) -> str | None:
     """Return the text if it is Windows-1252 with nothing but common western letters and signs in it.
 
-    Statistics cannot tell short French from Lithuanian; but Polish, Czech or Lithuanian read as western shows signs
-    such as the superscript three, which no western text has in its words.
+    Statistics cannot tell short French from Lithuanian; but Polish, Czech or Lithuanian read as western shows
+    signs such as the superscript three, which no western text has in its words.
     """
     try:
         text = raw.decode("cp1252")

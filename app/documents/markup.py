@@ -20,7 +20,8 @@ _SKIPPED = frozenset(
 _PAGE_FRAME = frozenset({"header", "footer"})
 _BLOCK = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset "
-    "figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu ol p pre section summary "
+    "figcaption figure footer form h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu ol p pre "
+    "section summary "
     "table tbody tfoot thead tr ul".split()
 )
 _TIGHT = frozenset({"li", "tr", "dt", "dd"})

@@ -84,16 +84,21 @@ def _run(path: Path, name: str, limits: Limits, cancel: Cancel | None) -> Parsed
             _check(cancel)
             if time.monotonic() > deadline:
                 raise refusals.took_too_long(limits.wall_seconds)
-        try:
-            code = process.wait(timeout=5)  # its end of the pipe is closed: it is ending
-        except subprocess.TimeoutExpired:
-            code = -1
+        code = _exit_code(process, answer)
     finally:
         process.kill()  # does nothing if it has ended
         process.wait()
         answer.wait(None)
         process.stdout.close()
     return _understand(bytes(answer.data), code, limits)
+
+
+def _exit_code(process: subprocess.Popen[bytes], answer: _Answer) -> int:
+    """Return the exit code of a child that has closed its end of the pipe, 0 if it does not end by itself."""
+    try:
+        return 0 if answer.flooded else process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        return 0
 
 
 def _send(pipe: IO[bytes], request: bytes) -> None:
@@ -117,6 +122,7 @@ class _Answer:
 
     def __init__(self, pipe: IO[bytes], limit: int) -> None:
         self.data = bytearray()
+        self.flooded = False
         self._pipe, self._limit = pipe, limit
         self._thread = threading.Thread(target=self._read, name="document-parser", daemon=True)
 
@@ -135,6 +141,7 @@ class _Answer:
             self.data += piece
             if len(self.data) > self._limit:  # an honest parser stops long before
                 self.data.clear()
+                self.flooded = True
                 return
 
 
@@ -143,15 +150,18 @@ def _understand(data: bytes, code: int, limits: Limits) -> Parsed:
         raise _died(-code, limits)
     try:
         answer: dict[str, Any] = json.loads(data)
-    except ValueError:
+        if "error" in answer:
+            given, allowed, do = answer["error"]
+            raise DocumentError(given, allowed, do)
+        if "memory" in answer:
+            raise refusals.out_of_memory(limits)
+        parsed = answer["parsed"]
+        spans = tuple((int(start), int(end), str(label)) for start, end, label in parsed["spans"])
+        return Parsed(parsed["title"], parsed["text"], spans, parsed["kind"], tuple(parsed["warnings"]))
+    except DocumentError:
+        raise
+    except (ValueError, KeyError, TypeError):  # a file that took the parser over may write anything
         raise refusals.crashed(f"exit code {code}", limits) from None
-    if "error" in answer:
-        raise DocumentError(*answer["error"])
-    if "memory" in answer:
-        raise refusals.out_of_memory(limits)
-    parsed = answer["parsed"]
-    spans = tuple((int(start), int(end), str(label)) for start, end, label in parsed["spans"])
-    return Parsed(parsed["title"], parsed["text"], spans, parsed["kind"], tuple(parsed["warnings"]))
 
 
 def _died(number: int, limits: Limits) -> DocumentError:

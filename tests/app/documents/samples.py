@@ -14,7 +14,7 @@ PARAGRAPHS = (
 
 
 def pdf(pages: list[list[str]], title: str = "", stream: bytes | None = None) -> bytes:
-    """Return a PDF with one line of text per string; ``stream`` replaces the (unpacked) content of the first page."""
+    """Return a PDF, a line of text per string; ``stream`` replaces the content of the first page."""
     objects: list[bytes] = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"",
@@ -78,7 +78,8 @@ def archive(members: dict[str, bytes | str], method: int = zipfile.ZIP_DEFLATED)
 
 CONTAINER = (
     '<?xml version="1.0"?><container xmlns="urn:oasis:names:tc:opendocument:xmlns:container" version="1.0">'
-    '<rootfiles><rootfile full-path="OEBPS/book.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+    '<rootfiles><rootfile full-path="OEBPS/book.opf" '
+    'media-type="application/oebps-package+xml"/></rootfiles></container>'
 )
 
 
@@ -134,7 +135,9 @@ def epub() -> bytes:
                 "one.xhtml": page(f"<h1>Winter</h1><p>{PARAGRAPHS[0]}</p><p>{PARAGRAPHS[1]}</p>"),
                 "two.xhtml": page(f"<h1>Wreck</h1><p>{PARAGRAPHS[2]}</p>", title="x"),
             },
-            nav='<ol><li><a href="one.xhtml">1. Winter</a></li><li><a href="two.xhtml">2. Wreck</a></li></ol>',
+            nav=(
+                '<ol><li><a href="one.xhtml">1. Winter</a></li><li><a href="two.xhtml">2. Wreck</a></li></ol>'
+            ),
         )
     )
 

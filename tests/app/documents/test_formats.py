@@ -89,8 +89,10 @@ class TestText:
 
     def test_contents_are_no_chapters_and_names_are_joined(self, tmp_path: Path) -> None:
         text = (
-            "CONTENTS\n\nCHAPTER I\nCHAPTER II\n\nCHAPTER I\n\nThe Storm\n\nIt rose.\n\nPART TWO\n\nCHAPTER II. The Calm"
-            "\n\nIt fell.\n\nChapter two was his favourite, he said.\n\nBook one, he thought.\n\nAct your age."
+            "CONTENTS\n\nCHAPTER I\nCHAPTER II\n\nCHAPTER I\n\nThe Storm\n\nIt rose.\n\nPART "
+            "TWO\n\nCHAPTER II. The Calm"
+            "\n\nIt fell.\n\nChapter two was his favourite, he said.\n\nBook one, he thought.\n\nAct "
+            "your age."
         )
         labels = [label for _, _, label in read(tmp_path, text, "a.txt").spans]
         assert labels == ["opening", "CHAPTER I: The Storm", "PART TWO, CHAPTER II. The Calm"]
@@ -99,15 +101,19 @@ class TestText:
 class TestMarkdown:
     def test_marks_go_and_code_stays(self, tmp_path: Path) -> None:
         text = (
-            '---\ntitle: "Front Matter"\n---\n\nSetext\n======\n\nA **bold** _word_, a [link](http://x/y), `code`,\n'
-            "snake_case_name and ![img](a.png)2 * 3 * 4 &amp; more.[^1]\n\n```python\n# no heading\nx = '**'\n```\n\n"
-            "- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<!-- gone -->\n> quoted\n\n#### Deep\n\n[ref]: http://z\n"
+            '---\ntitle: "Front Matter"\n---\n\nSetext\n======\n\nA **bold** _word_, a '
+            "[link](http://x/y), `code`,\n"
+            "snake_case_name and ![img](a.png)2 * 3 * 4 &amp; more.[^1]\n\n```python\n# no heading\nx = "
+            "'**'\n```\n\n"
+            "- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<!-- gone -->\n> quoted\n\n#### "
+            "Deep\n\n[ref]: http://z\n"
         )
         parsed = read(tmp_path, text, "a.md")
         assert parsed.title == "Front Matter"
         assert [label for _, _, label in parsed.spans] == ["Setext"]
         assert parsed.text == (
-            "Setext\n\nA bold word, a link, code, snake_case_name and 2 * 3 * 4 & more.\n\n# no heading\nx = '**'\n\n"
+            "Setext\n\nA bold word, a link, code, snake_case_name and 2 * 3 * 4 & more.\n\n# no "
+            "heading\nx = '**'\n\n"
             "- one\n- two\n\n| a | b |\n| 1 | 2 |\n\nquoted\n\nDeep"
         )
 
@@ -140,7 +146,10 @@ class TestPdf:
 
 class TestEpub:
     def test_ncx_fragments_cut_one_file_and_numerals_get_the_part_in_front(self, tmp_path: Path) -> None:
-        body = '<h2 id="a">I</h2><p>First.</p><p>More.</p><h2><a id="b"/>II</h2><p>Second<sup><a href="#n">1</a></sup>.</p>'
+        body = (
+            '<h2 id="a">I</h2><p>First.</p><p>More.</p><h2><a id="b"/>II</h2><p>Second<sup>'
+            '<a href="#n">1</a></sup>.</p>'
+        )
         ncx = (
             '<navPoint><navLabel><text>Part One</text></navLabel><content src="all.xhtml"/>'
             '<navPoint><navLabel><text>I</text></navLabel><content src="all.xhtml#a"/></navPoint>'
@@ -165,8 +174,10 @@ class TestEpub:
 class TestDocx:
     def test_what_counts_and_what_does_not(self, tmp_path: Path) -> None:
         body = (
-            "<w:p><w:r><w:t>Kept</w:t><w:tab/><w:t>text</w:t><w:br/><w:t>here</w:t></w:r><w:del><w:r><w:delText>gone"
-            "</w:delText></w:r></w:del><w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom><w:r><w:instrText>PAGE"
+            "<w:p><w:r><w:t>Kept</w:t><w:tab/><w:t>text</w:t><w:br/><w:t>here</w:t></w:r><w:del><w:r>"
+            "<w:delText>gone"
+            "</w:delText></w:r></w:del><w:moveFrom><w:r><w:t>moved</w:t></w:r></w:moveFrom><w:r>"
+            "<w:instrText>PAGE"
             '</w:instrText><w:footnoteReference w:id="2"/></w:r></w:p>'
             '<mc:AlternateContent xmlns:mc="m"><mc:Choice><w:p><w:r><w:t>Box</w:t></w:r></w:p></mc:Choice>'
             "<mc:Fallback><w:p><w:r><w:t>Box</w:t></w:r></w:p></mc:Fallback></mc:AlternateContent>"
@@ -177,7 +188,10 @@ class TestDocx:
             f'<w:footnotes {samples.W}><w:footnote w:type="separator" w:id="0"><w:p/></w:footnote>'
             '<w:footnote w:id="2"><w:p><w:r><w:t>A note.</w:t></w:r></w:p></w:footnote></w:footnotes>'
         )
-        styles = f'<w:styles {samples.W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style></w:styles>'
+        styles = (
+            f'<w:styles {samples.W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/>'
+            f"</w:style></w:styles>"
+        )
         parsed = read(tmp_path, samples.raw_docx(body, footnotes=notes, styles=styles), "a.docx")
         assert parsed.text == "Kept text\nhere\n\nNote: A note.\n\nBox\n\nKapitel\n\n- item"
         assert [label for _, _, label in parsed.spans] == ["opening", "Kapitel"]
@@ -190,7 +204,8 @@ class TestDocx:
 class TestHtml:
     def test_lists_tables_breaks_and_entities(self, tmp_path: Path) -> None:
         body = (
-            "<header>Shop</header><p>One<br>two &lt;b&gt; x<sup>2</sup></p><ol><li>a<li>b</ol><table><tr><td>1<td>2"
+            "<header>Shop</header><p>One<br>two &lt;b&gt; "
+            "x<sup>2</sup></p><ol><li>a<li>b</ol><table><tr><td>1<td>2"
             "<tr><td>3<td><p>4</p></table><pre>a\n  b</pre><p hidden>no</p><p>wor<b>d</b></p>"
             "<table><tr><td><h2>Layout</h2><p>p1</p><p>p2</p></td></tr></table>"
         )
