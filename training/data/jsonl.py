@@ -21,8 +21,7 @@ _BLOCK = 1 << 20
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a ``.jsonl`` or ``.jsonl.zst`` file, one line at a time; blank lines are passed
-    over.
+    """Yield the objects of a ``.jsonl`` or ``.jsonl.zst`` file, line by line; blank lines are passed over.
 
     Raises:
         DocumentError: the file is missing, has another extension, is damaged or cut off, is not UTF-8, or a

@@ -1,6 +1,4 @@
-"""Questions on a chronicle, made from its facts; answers are exact, evidence is where the deciding
-statements stand.
-"""
+"""Questions on a chronicle: exact answers, and as evidence the statements that decide them."""
 
 from __future__ import annotations
 

@@ -55,19 +55,15 @@ _OPENINGS = sentences("""
 _PREFACE = sentences("""
     Here is set down what befell in {town}, year by year, as the clerks of the town saw and heard it. Where
         things changed, the later entry holds. What is not written here the clerks did not know.
-    This book was kept by the clerks of {town}, one after another, by the same window. They wrote what they
-    saw
-        and what they were told. Where an entry is overtaken by another, the later one is right.
-    The clerks of {town} have written this chronicle so that it should be known who lived here and what they
-    had
-        and did. Let the reader trust the later entry over the earlier one.""")
+    This book was kept by the clerks of {town}, one after another, by the same window. They wrote
+        what they saw and what they were told. Where an entry is overtaken by another, the later one is right.
+    The clerks of {town} have written this chronicle so that it should be known who lived here and what
+        they had and did. Let the reader trust the later entry over the earlier one.""")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One telling of a fact. ``index``: which of the fact's values it tells. ``span``: characters of the
-    text.
-    """
+    """One telling of a fact: the value ``index`` of the fact, at ``span``, characters of the text."""
 
     fact: Fact
     index: int
@@ -104,6 +100,7 @@ class Writer:
         self._oldest: deque[tuple[str, ...]] = deque()
         self._told: list[Statement] = []
         self._known: list[Entity] = []
+        self._year_names: set[str] = set()
         self._bound: dict[str, str] = {}
 
     def write(self) -> tuple[str, str, list[Statement]]:
@@ -125,15 +122,18 @@ class Writer:
 
     def _heading(self, year: int) -> None:
         name = self._grammar.expand(self._grammar.draw("year_names"))
+        for _ in range(_CANDIDATES):
+            if name not in self._year_names:
+                break
+            name = self._grammar.expand(self._grammar.draw("year_names"))
+        self._year_names.add(name)
         small = ("of", "the", "and", "a", "with")
         shown = " ".join(word if word in small else word[:1].upper() + word[1:] for word in name.split())
         number = self._world.first_year + year
         self._put(f"Chapter {year + 1}. The Year {number}, called {shown}\n\n")
 
     def _season(self, season: int, now: list[tuple[Fact, int]], filler: float) -> None:
-        """Write a season: its facts in the order of time, and about ``filler`` characters of other
-        sentences.
-        """
+        """Write a season: its facts in the order of time among about ``filler`` characters of prose."""
         name = SEASONS[season % 4]
         self._bound = {"season": name, "year": str(self._world.first_year + season // 4)}
         paragraphs = max(1, round(filler / 420), -(-len(now) // 3))
@@ -148,9 +148,7 @@ class Writer:
             told = due
 
     def _paragraph(self, kinds: list[str], topic: str, facts: list[tuple[Fact, int]], room: float) -> int:
-        """Write the facts among about ``room`` characters of filler, and return the characters of filler
-        written.
-        """
+        """Write the facts among about ``room`` characters of filler; return the filler's length."""
         filler = [self._fresh(kind) for kind in kinds]
         while room - sum(map(len, filler)) > 55:
             gossip = self._known and self._rng.random() < 0.12

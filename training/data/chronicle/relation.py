@@ -22,8 +22,7 @@ class Relation:
     ``share``: how many of the subjects it is told of. ``change``: wordings for a later value; empty when it
     never changes.
     ``head``: wordings for the value, a person, by way of the subject; they begin two-hop questions.
-    ``compare``: wordings of a question which of ``{a}`` and ``{b}`` has more of it; for years, which was
-    first.
+    ``compare``: wordings of a question which of ``{a}`` and ``{b}`` has more; for years, which was first.
     ``event``: each statement is one more event, to be counted; the value names the event.
     """
 

@@ -71,7 +71,7 @@ WEATHER: dict[str, tuple[str, ...]] = {
         The {folk} laid up <turnips|peat|firewood> by the {spot} and spoke of {hope}.
         Mushrooms grew along the {spot} as <broad as plates|thick as thieves|pale as candles>, and there
             was {food} in every kitchen.
-        {opener}, the geese were driven past the {spot} with tarred feet, to {sound}.
+        {opener}, the geese were driven past the {spot} with tarred feet, to the sound of {sound}.
         A red moon <rose over|hung above|sat on> the {spot}, and the {elder} recalled that {proverb}.
         The {plant} turned {tint}, and {beast.a} was seen carrying some of it off, {aside}.
         First frost came <quietly|overnight|with the new moon> and stiffened {thing.a} on the line by

@@ -14,7 +14,7 @@ MARKET: tuple[str, ...] = sentences("""
     Somebody offered {beast.a} in exchange for {thing.a}, and the bargain was debated {span}.
     The stalls stretched from the {spot} to the {spot}, and over all of them hung the smell of {smell}.
     {ware} that nobody wanted at the {spot} went quickly at the {spot} as something rarer.
-    There was {sound} behind the booths and {food} in front of them.
+    One heard {sound} behind the booths and ate {food} in front of them.
     The {elder} bought {thing.a}, regretted it {span}, and sold it to the {folk}.
     {opener}, {beast.a} ran under the trestles and brought down a tower of {ware}, {aside}.
     Bad coin turned up in the <fish|candle|poultry> boxes, and everyone bit everyone else's money {span}.
@@ -47,7 +47,7 @@ FEAST: tuple[str, ...] = sentences("""
     A prize of {ware} went unclaimed, since the winner {excuse}.
     The players set up their boards near the {spot} and acted the story of a king and {beast.a} {span}.
     There was so much {food} that the {elder} had to be brought home in a barrow, {mood}.
-    Fireworks were <promised|damp|seen by some>, and in their place there was {sound}.
+    Fireworks were <promised|damp|seen by some>, and in their place one heard {sound}.
     Children dressed as {bird} ran between the {spot} and the tables, sticky with {food}.
     The band had one drum, {thing.a} and a great deal of feeling, {aside}.
     Everybody wore {plant}, and the air by the {spot} was heavy with {smell}.
@@ -216,7 +216,7 @@ COLOUR: tuple[str, ...] = sentences("""
     So it was told at the {spot}, and so it stands here.
     The news reached the {spot} before the {food} had gone cold.
     The clerk blotted the entry, {aside}.
-    There was {food} afterwards, and {sound}.
+    Afterwards there was {food}, to the sound of {sound}.
     Of this the {folk} made more than it deserved, {span}.
     One heard of it at the {spot}, between a word on {ware} and a word on {quarrel}.
     No more was made of it than of {thing.a} or a change in the wind.""")

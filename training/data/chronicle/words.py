@@ -67,7 +67,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         hammering;singing;the creak of carts;a dog barking at its echo;the slap of wet linen
         geese quarrelling;someone practising scales;rain in the gutters;the saw-pit
         children reciting tables;oars knocking;a loose shutter;wind under the tiles;boys whistling
-        a flute, badly played;axes in the copse;pigeons in the rafters"""),
+        a badly played flute;axes in the copse;pigeons in the rafters"""),
     "smell": phrases("""
         tar;wet wool;new bread;apples;burning peat;crushed mint;hot iron;fish scales;sawdust;lilac
         boiled cabbage;hops;mud and reeds;candle smoke;hay;leather;roasting barley;seaweed;cut lime wood
@@ -132,7 +132,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         while the gutters ran;and somebody laughed;with more noise than sense;in spite of the hour
         as was only decent;and it smelt of {smell};with {beast.a} looking on;to the sound of {sound}
         and nobody thought it strange;which the <clerk|parson|constable> noted with a sigh
-        as {bird} went over;though the {spot} was slippery;and were given {food} for their trouble
+        as {bird} went over;though the {spot} was slippery;and there was {food} for everybody
         under a sky that was {tint}"""),
     "opener": phrases("""
         as a rule;by all accounts;to be fair;in those weeks;towards evening;before first light

@@ -34,9 +34,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value of a fact: ``label`` as it stands in the text, the acceptable ``answers``, the entity or
-    number it is.
-    """
+    """A value of a fact: its ``label`` in the text, acceptable ``answers``, the entity or number it is."""
 
     label: str
     answers: tuple[str, ...]
@@ -187,9 +185,7 @@ class WorldMaker:
         return Value(words, (words, str(number)), number=number)
 
     def _fitting(self, facts: list[Fact]) -> list[Fact]:
-        """Return as many facts as half of the text can tell, in turn from each relation, so that all kinds
-        stay.
-        """
+        """Return as many facts as fill half of the text, taken in turn from each relation."""
         self._rng.shuffle(facts)
         rank: dict[str, int] = {}
         order: list[tuple[int, int]] = []
