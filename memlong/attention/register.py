@@ -23,13 +23,16 @@ from memlong.errors import ModelError
 
 NAME = "memlong"
 
+Bound = MemoryContext | ReadCapture | CaptureProbe
+
 # Keywords that change nothing in the attention itself, or that the mask already holds.
 _HARMLESS = frozenset(
     "position_ids cache_position use_cache output_attentions output_hidden_states return_dict is_causal sliding_window "
     "position_embeddings num_items_in_batch logits_to_keep output_router_logits cu_seq_lens_q cu_seq_lens_k "
-    "max_length_q max_length_k token_type_ids head_mask cross_attn_head_mask layer_past".split()
+    "max_length_q max_length_k token_type_ids layer_past".split()
 )
 _lock = threading.RLock()
+_current = threading.local()
 
 
 def attention_forward(
@@ -47,7 +50,7 @@ def attention_forward(
     Raises:
         ModelError: for an architecture's extra that is not implemented; nothing is ever silently left out.
     """
-    context = kwargs.pop("memory", None)
+    context = kwargs.pop("memory", None) or bound_memory()
     if isinstance(context, CaptureProbe):
         context.capture.kv[context.layer] = (key, value)
         raise KVCaptured
@@ -55,6 +58,11 @@ def attention_forward(
     _refuse_unknown(module, kwargs)
     layer = getattr(module, "layer_idx", None)
     kv = context.layers.get(layer) if isinstance(context, MemoryContext) else None
+    if kv is not None and not kv.keys_BGMD.shape[2]:
+        kv = None  # rows without a single chunk: the kernels want one key at least
+    if attention_mask is None and query.shape[2] > 1:
+        # No mask, and more keys than queries: an empty static cache, whose keys after the queries are not there yet.
+        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
     if kv is None and softcap is None and sinks is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=kwargs.get("is_causal")
@@ -96,7 +104,7 @@ def _refuse_unknown(module: nn.Module, extras: dict[str, Any]) -> None:
                 "Masks, sliding windows, soft-capping and attention sinks are implemented",
                 "Use a model without it; leaving it out would give wrong answers silently",
             )
-    if extras.get("is_causal") is False:
+    if extras.get("is_causal") is False or getattr(module, "is_causal", True) is False:
         raise ModelError(
             f"{type(module).__name__} is not causal", "Decoder-only models", "Use a decoder-only language model"
         )
@@ -106,6 +114,26 @@ def register() -> None:
     """Make ``memlong`` known to transformers; repeated calls change nothing."""
     AttentionInterface.register(NAME, attention_forward)
     AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def bound_memory() -> Bound | None:
+    """Return what :func:`bound` was given on this thread; None outside of it."""
+    return getattr(_current, "memory", None)
+
+
+@contextmanager
+def bound(memory: Bound | None) -> Iterator[None]:
+    """Let every attention module that runs on this thread meanwhile see ``memory``.
+
+    A keyword of the model's call would do for most families, but some (StableLM, Nemotron) do not hand keywords on
+    from their decoder layer to their attention, and memory would be missing silently.
+    """
+    before = bound_memory()
+    _current.memory = memory
+    try:
+        yield
+    finally:
+        _current.memory = before
 
 
 @contextmanager
@@ -137,9 +165,10 @@ def _configs(model: nn.Module) -> list[Any]:
     """Return every configuration object that an attention module of ``model`` asks for its implementation."""
     found = model.__dict__.get("_memlong_configs")
     if found is None:
-        unique = {id(config): config for m in model.modules() if hasattr(config := getattr(m, "config", None), "_attn_implementation_internal")}
+        configs = (getattr(module, "config", None) for module in model.modules())
+        unique = {id(config): config for config in configs if hasattr(config, "_attn_implementation_internal")}
         found = model.__dict__["_memlong_configs"] = list(unique.values())
     return found
 
 
-__all__ = ["NAME", "ReadCapture", "attention_forward", "register", "switched"]
+__all__ = ["NAME", "attention_forward", "bound", "bound_memory", "register", "switched"]

@@ -116,7 +116,9 @@ def merged(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tup
     bias = memory.bias.float().view(1, -1, 1) if isinstance(memory.bias, Tensor) else memory.bias
     out, lse = (_chunk_rows if per_chunk else _one_row)(local, memory)  # [R, B, H, T, D], [R, B, H, T]
     lses = torch.cat([lse + bias, local_lse[None]])
-    weights = lses.softmax(dim=0)
+    # A query that sees nothing at all (left padding, no chunk in its row) has no softmax; its output is never read,
+    # but as not-a-number it would reach other rows through keys that are masked by multiplying with zero.
+    weights = lses.softmax(dim=0).nan_to_num(0.0)
     joined = (weights[:-1, ..., None] * out).sum(dim=0) + weights[-1, ..., None] * local_out
     mass = weights[:-1].permute(1, 2, 3, 0) if per_chunk else None
     return joined.to(local.query_BHTD.dtype), mass

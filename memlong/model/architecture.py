@@ -6,6 +6,7 @@ modules ``position_embeddings`` (rotary) or adds learned positions to the embedd
 
 from __future__ import annotations
 
+import inspect as introspection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,9 @@ from transformers import PreTrainedModel
 from memlong.errors import ModelError
 
 # Learned absolute positions are added to the embeddings, so keys are stored as they are.
-_LEARNED_POSITIONS = frozenset({"gpt2", "opt", "biogpt", "gpt_bigcode", "xglm"})
+_LEARNED_POSITIONS = frozenset({"gpt2", "opt", "biogpt", "gpt_bigcode"})
+# Their attention does more to a key than the attention interface shows, so retrieved keys would be treated otherwise.
+_HIDDEN_KEY_TERMS = {"doge": "a mask computed from the values of its own window"}
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,18 @@ def inspect(model: nn.Module) -> ModelSpec:
             "One self-attention module per layer",
             "Choose a model without recurrent or shared attention layers",
         )
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    _refuse_unusual_keys(name, config, attention)
+    heads = _same_everywhere(name, config, "num_attention_heads")
+    head_dim = _same_everywhere(name, config, "head_dim") or config.hidden_size // heads
+    kv_heads = _same_everywhere(name, config, "num_key_value_heads")
     return ModelSpec(
         layers=layers,
         heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        kv_heads=kv_heads or heads,
         head_dim=head_dim,
         hidden_size=config.hidden_size,
         vocab_size=config.vocab_size,
-        rotary=config.model_type not in _LEARNED_POSITIONS,
+        rotary=_is_rotary(config.model_type, attention[0]),
         attention=attention,
         rotary_scale=_rotary_scale(base),
         max_positions=getattr(config, "max_position_embeddings", None),
@@ -96,12 +101,23 @@ def base_model(model: nn.Module) -> PreTrainedModel:
     return inner
 
 
-def position_zero(embeddings: tuple[Tensor, Tensor], scale: float | None) -> tuple[Tensor, Tensor]:
-    """Return rotary cos and sin of position 0, in the shape and type of ``embeddings``.
+def position_zero(embeddings: Any, scale: float | None) -> Any:
+    """Return the rotary embeddings of position 0, in the shape and type of ``embeddings``.
 
     cos(0) is the rotary scale and sin(0) is 0, whatever the layout of pairs. With no known scale it is measured:
-    cos^2 + sin^2 is its square at any position.
+    cos^2 + sin^2 is its square at any position. Embeddings in one complex tensor (Llama 4) become their magnitude.
+
+    Raises:
+        ModelError: for embeddings of another form.
     """
+    if isinstance(embeddings, Tensor) and embeddings.is_complex():
+        return embeddings.abs().to(embeddings.dtype)
+    if not (isinstance(embeddings, tuple | list) and len(embeddings) == 2):
+        raise ModelError(
+            f"Position embeddings of type {type(embeddings).__name__}",
+            "A pair (cos, sin), or one complex tensor",
+            "Choose another architecture; its keys cannot be had at position 0",
+        )
     cos, sin = embeddings
     if scale is not None:
         return torch.full_like(cos, scale), torch.zeros_like(sin)
@@ -115,6 +131,48 @@ def refuse_missing_rotary(module: nn.Module) -> ModelError:
         "Rotary models that pass position_embeddings, or learned absolute positions",
         "Choose another architecture; its keys cannot be had at position 0",
     )
+
+
+def _is_rotary(model_type: str, attention: nn.Module) -> bool:
+    if "position_embeddings" in introspection.signature(type(attention).forward).parameters:
+        return True
+    if model_type in _LEARNED_POSITIONS:
+        return False
+    raise refuse_missing_rotary(attention)
+
+
+def _refuse_unusual_keys(name: str, config: Any, attention: dict[int, nn.Module]) -> None:
+    reason = _HIDDEN_KEY_TERMS.get(config.model_type)
+    if getattr(config, "kv_lora_rank", None):
+        reason = "latent attention, whose keys and values are not of one size"
+    for layer, module in attention.items():
+        if getattr(module, "is_kv_shared_layer", False):
+            reason = f"no keys of its own in layer {layer}"
+        elif not _uses_interface(type(module)):
+            reason = f"linear or other unusual attention in layer {layer}"
+    if reason:
+        raise ModelError(
+            f"{name} has {reason}",
+            "Softmax attention in every layer, over keys and values that each layer makes itself",
+            "Choose another architecture",
+        )
+
+
+def _uses_interface(attention: type[nn.Module]) -> bool:
+    try:
+        source = introspection.getsource(attention.forward)
+    except (OSError, TypeError):
+        return True  # no source to look at; reading then finds out
+    return "attention_interface" in source or "ALL_ATTENTION_FUNCTIONS" in source
+
+
+def _same_everywhere(name: str, config: Any, size: str) -> int | None:
+    try:
+        return getattr(config, size, None)
+    except RuntimeError as error:  # what transformers raises for a setting that varies by layer
+        raise ModelError(
+            f"{name} has layers of different {size}", "The same in every layer", "Choose another architecture"
+        ) from error
 
 
 def _attention_modules(model: nn.Module) -> dict[int, nn.Module]:

@@ -14,19 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlong.attention.context import (
-    CaptureProbe,
-    KVCaptured,
-    LayerMemory,
-    MassObserver,
-    MemoryContext,
-    ReadCapture,
-    ReadingDone,
-)
-from memlong.attention.register import switched
+from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, ReadCapture
+from memlong.attention.register import bound, switched
 from memlong.config import MemoryConfig
 from memlong.errors import ModelError
-from memlong.model.architecture import base_model, inspect, position_zero, refuse_missing_rotary
+from memlong.model.architecture import base_model, inspect
+from memlong.model.capture import capturing, evaluating, stacked
 from memlong.model.layout import resolve_layout
 from memlong.model.sources import KVMaps, expand
 
@@ -141,15 +134,17 @@ class MemoryModel:
             memory = None
         positions = self._positions(ids_BT, attention_mask, start)
         kwargs.setdefault("use_cache", past_key_values is not None)
-        if memory is None and not self._needs_own_attention:
+        if memory is None:
             return self.model(
                 input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
                 past_key_values=past_key_values, **kwargs,
             )
-        with switched(self.base):
+        if self.base.is_gradient_checkpointing:
+            kwargs["memory"] = memory  # layers run again during the backward pass, when nothing is bound any more
+        with switched(self.base), bound(memory):
             return self.model(
                 input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
-                past_key_values=past_key_values, memory=memory, **kwargs,
+                past_key_values=past_key_values, **kwargs,
             )
 
     def read(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> StoredKV:
@@ -161,16 +156,13 @@ class MemoryModel:
             ids_BT: windows, right-padded. attention_mask: [B, T]; None when nothing is padded.
         """
         capture = ReadCapture(self.layout.stored_layers)
-        with torch.no_grad(), self.original_weights(), switched(self.base), self._hooks(capture):
-            try:
+        with torch.no_grad(), evaluating(self.model), self.original_weights(), switched(self.base):
+            with capturing(self.spec, capture):
                 self.model(
-                    input_ids=ids_BT, attention_mask=attention_mask, position_ids=self._positions(ids_BT, attention_mask, 0),
-                    use_cache=False, memory=capture, logits_to_keep=1,
+                    input_ids=ids_BT, attention_mask=attention_mask,
+                    position_ids=self._positions(ids_BT, attention_mask, 0), use_cache=False, logits_to_keep=1,
                 )
-            except ReadingDone:
-                pass
-        keys, values = zip(*(capture.kv[layer] for layer in capture.layers), strict=True)
-        return StoredKV(torch.stack(keys), torch.stack(values))
+        return StoredKV(*stacked(capture))
 
     def memory(
         self,
@@ -198,7 +190,7 @@ class MemoryModel:
 
         Rows with fewer chunks are padded; padding is masked.
         """
-        size = self.config.chunk_tokens if not rows[0][0].numel() else rows[0][0].shape[3]
+        size = rows[0][0].shape[3]
         chunks = max(len(lengths) for _, _, lengths in rows)
         padding = torch.ones(len(rows), chunks, size, dtype=torch.bool)
         layers: dict[int, tuple[list[Tensor], list[Tensor]]] = {layer: ([], []) for layer in self.layout.sources}
@@ -241,11 +233,6 @@ class MemoryModel:
         for parameter, original, adapted in self._adapted:
             parameter.data = adapted if on else original
 
-    @property
-    def _needs_own_attention(self) -> bool:
-        # The fused kernels refuse soft-capping and sinks; the model's own eager attention is what it runs without us.
-        return False
-
     def _positions(self, ids_BT: Tensor, attention_mask: Tensor | None, start: int) -> Tensor:
         """Return [B or 1, T]: local tokens count from 1 (rotary) or 0 (learned positions), padding not counted."""
         first = 1 if self.spec.rotary else 0
@@ -254,42 +241,6 @@ class MemoryModel:
             return torch.arange(start + first, start + first + tokens, device=ids_BT.device)[None]
         counted = attention_mask.long().cumsum(dim=1) - 1 + first
         return counted.clamp(min=0)[:, -tokens:]
-
-    @contextmanager
-    def _hooks(self, capture: ReadCapture) -> Iterator[None]:
-        handles = [
-            self.spec.attention[layer].register_forward_pre_hook(self._pre_hook(capture, layer), with_kwargs=True)
-            for layer in capture.layers
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _pre_hook(self, capture: ReadCapture, layer: int) -> Any:
-        """Return a hook that runs the attention module once more at position 0 and keeps its K and V.
-
-        The module's own pre-attention step does the work, so k-norm, fused projections and partial or interleaved
-        rotary all come out right, with no rounding step and no knowledge of the architecture.
-        """
-
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if isinstance(kwargs.get("memory"), CaptureProbe):
-                return
-            again = dict(kwargs, memory=CaptureProbe(capture, layer), past_key_values=None)
-            if self.spec.rotary:
-                if kwargs.get("position_embeddings") is None:
-                    raise refuse_missing_rotary(module)
-                again["position_embeddings"] = position_zero(kwargs["position_embeddings"], self.spec.rotary_scale)
-            try:
-                module(*args, **again)
-            except KVCaptured:
-                pass
-            if layer == capture.layers[-1]:
-                raise ReadingDone
-
-        return hook
 
 
 def off(memory: MemoryContext) -> MemoryContext:
