@@ -7,7 +7,8 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def _convert(gguf: Path, target: Path, tell: Progress) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with quiet(), whole_folder(target, source=f"{PACKAGE}/{gguf.name}", sha256=found) as folder:
+    about = {"source": f"{PACKAGE}/{gguf.name}", "sha256": found}
+    with quiet(), _no_bar(), whole_folder(target, **about) as folder:
         tell(0.1, "Reading the tokenizer")
         _save_tokenizer(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), folder)
         tell(0.4, "Undoing the quantisation")
@@ -91,6 +93,19 @@ def _convert(gguf: Path, target: Path, tell: Progress) -> None:
         tell(0.8, "Writing the converted weights")
         _plain(model).save_pretrained(folder)
         tell(0.95, "Waiting for the disk")
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep transformers' GGUF reader from drawing its progress bar, which no setting of its own switches off."""
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = reader.tqdm
+    reader.tqdm = lambda items, **_: items
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 def _plain(model: Any) -> Any:
@@ -104,6 +119,7 @@ def _plain(model: Any) -> Any:
     config = type(model.config)(**{**settings, "dtype": "bfloat16"})
     fresh = type(model)(config).to(torch.bfloat16)
     fresh.load_state_dict(model.state_dict())
+    fresh.config._name_or_path = NAME
     return fresh
 
 

@@ -1,0 +1,92 @@
+"""What a model will need, from its configuration alone, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memlong.config import MemoryConfig
+from memlong.hardware import resolve_device
+from memlong.model.dtypes import choose_types
+from memlong.model.layout import resolve_layout
+from memlong.model.locate import locate, open_config
+
+# Bytes per weight of a linear layer, with scales: int8 keeps a float32 per row; nf4 a byte per 64 weights.
+_BYTES = {"8bit": 1.01, "4bit": 0.52}
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """Memory that a model takes.
+
+    Attributes:
+        parameters: tied ones counted once. weights_bytes: of all weights in the asked number type.
+        bank_bytes_per_token: keys and values of one token in all stored layers.
+    """
+
+    parameters: int
+    weights_bytes: int
+    bank_bytes_per_token: int
+
+
+def estimate(
+    name: str | Path = "bundled",
+    quantization: str | None = None,
+    config: MemoryConfig | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str = "auto",
+    data_dir: Path | None = None,
+) -> ModelEstimate:
+    """Return what ``load_model`` with the same arguments would need.
+
+    Raises:
+        ModelError: when the model cannot be had. ConfigError: for layers that it does not have.
+    """
+    found = locate(str(name), data_dir)
+    base_config = open_config(found)
+    total, linear = _counts(base_config.model_type, base_config.to_json_string())
+    types = choose_types(dtype, quantization, resolve_device(device), total)
+    quantised = linear * _BYTES[quantization] if quantization else 0
+    rest = total - linear if quantization else total
+    memory = config or (found.part.config if found.part else MemoryConfig(store_dtype=types.bank))
+    return ModelEstimate(
+        parameters=total,
+        weights_bytes=round(rest * types.arithmetic.itemsize + quantised),
+        bank_bytes_per_token=_bank_bytes(base_config.get_text_config(decoder=True), memory),
+    )
+
+
+def _bank_bytes(text: Any, memory: MemoryConfig) -> int:
+    """Return the bytes of one token's keys and values in all stored layers, int8 scales included."""
+    heads = text.num_attention_heads
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    scale = 2 if memory.store_dtype == "int8" else 0  # a float16 beside every head's vector
+    vector = head_dim * getattr(torch, memory.store_dtype).itemsize + scale
+    stored = len(resolve_layout(memory, text.num_hidden_layers).stored_layers)
+    return int(2 * stored * kv_heads * vector)
+
+
+def parameter_count(base_config: Any) -> int:
+    """Return the parameters of a model with this configuration, tied ones counted once."""
+    return _counts(base_config.model_type, base_config.to_json_string())[0]
+
+
+@lru_cache(maxsize=8)
+def _counts(model_type: str, settings: str) -> tuple[int, int]:
+    """Return (all parameters, those that quantisation takes) of a model that has no storage."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = json.loads(settings)
+    for key in ("quantization_config", "model_type"):
+        values.pop(key, None)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **values))
+    output = model.get_output_embeddings()
+    modules = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not output]
+    return sum(p.numel() for p in model.parameters()), sum(m.weight.numel() for m in modules)
