@@ -120,7 +120,7 @@ class TestEveryPolicy:
         ledger = ledger_of(0, 0, 0, 0)
         for chunk_id in (0, 1, 2):
             ledger.pin(chunk_id)
-        with pytest.raises(BankError, match="3 chunks .* are pinned.*Unpin some"):
+        with pytest.raises(BankError, match=r"3 chunks .* are pinned.*Unpin some"):
             make_policy(name).choose(ledger, Capacity(25, 10))
 
     def test_a_token_limit_counts_short_chunks_as_short(self, name: str) -> None:
