@@ -97,7 +97,7 @@ def _convert(gguf: Path, target: Path, tell: Progress) -> None:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """Keep transformers' GGUF reader from drawing its progress bar, which no setting of its own switches off."""
+    """Keep the progress bar of transformers' GGUF reader away; no setting switches it off."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
     bar = reader.tqdm

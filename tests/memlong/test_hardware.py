@@ -1,0 +1,46 @@
+"""Devices by name, and number types by measurement."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from memlong import hardware
+from memlong.errors import ModelError
+from memlong.hardware import fastest_dtype, product_seconds, resolve_device
+
+CPU = torch.device("cpu")
+
+
+def test_devices_by_name():
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(ModelError, match="Did you mean 'cuda'"):
+        resolve_device("cude")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(ModelError, match="Usable: cpu"):
+        resolve_device("cuda:0")
+
+
+def test_products_are_timed():
+    assert 0 < product_seconds(torch.float32, CPU) < float("inf")
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "chosen"), [(0.5, torch.bfloat16), (0.9, torch.float32), (5.0, torch.float32)]
+)
+def test_the_smaller_type_must_be_clearly_faster(monkeypatch, bfloat16, chosen):
+    seconds = {torch.bfloat16: bfloat16, torch.float32: 1.0}
+    monkeypatch.setattr(hardware, "product_seconds", lambda dtype, device: seconds[dtype])
+    dtype, reason = fastest_dtype(CPU)
+    assert dtype == chosen
+    assert f"{bfloat16:.1f} times" in reason
+
+
+@pytest.mark.parametrize(("capability", "chosen"), [((9, 0), torch.bfloat16), ((7, 5), torch.float16)])
+def test_gpus_go_by_generation(monkeypatch, capability, chosen):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert fastest_dtype(torch.device("cuda:0"))[0] == chosen
