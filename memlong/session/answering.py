@@ -149,21 +149,13 @@ class Answering:
         recorder = self.session.recorder
         memory_mass, per_chunk = None, None
         if token.mass_HN:
-            layers = torch.stack(list(token.mass_HN.values()))  # [L, H, N]
-            share_N = layers.mean(dim=(0, 1))
-            memory_mass = float(share_N.sum())
-            per_chunk = tuple(zip(token.chunk_ids, (float(m) for m in share_N), strict=True))
+            mass_LHN = torch.stack(list(token.mass_HN.values())).cpu().double()
+            share_N = mass_LHN.mean(dim=(0, 1)).tolist()
+            memory_mass = sum(share_N)
+            per_chunk = tuple(zip(token.chunk_ids, share_N, strict=True))
             for chunk_id, mass in per_chunk:
                 self.fetched[chunk_id].mass += mass
-            for layer, heads_HN in token.mass_HN.items():
-                mean_N = heads_HN.mean(dim=0)
-                recorder.append(
-                    events.LayerMass(
-                        answer_id=self.answer_id, index=token.index, layer=layer, local_mass=float(1 - mean_N.sum()),
-                        chunk_mass=tuple(zip(token.chunk_ids, (float(m) for m in mean_N), strict=True)),
-                        head_mass=tuple(float(m) for m in heads_HN.sum(dim=-1)),
-                    )
-                )
+            self._note_layers(token, mass_LHN)
         recorder.append(
             events.TokenGenerated(
                 answer_id=self.answer_id, index=token.index, token_id=token.token_id,
@@ -171,6 +163,23 @@ class Answering:
                 memory_mass=memory_mass, chunk_mass=per_chunk,
             )
         )
+
+    def _note_layers(self, token: GeneratedToken, mass_LHN: torch.Tensor) -> None:
+        """Put into the trace where one token looked, layer by layer.
+
+        Numbers leave the tensors in three lists: one by one they would cost more than all the rest of it.
+        """
+        means = mass_LHN.mean(dim=1).tolist()
+        heads = mass_LHN.sum(dim=2).tolist()
+        each = mass_LHN.round(decimals=5).tolist()  # shares; more digits would only swell a saved trace
+        for at, layer in enumerate(token.mass_HN or ()):
+            self.session.recorder.append(
+                events.LayerMass(
+                    answer_id=self.answer_id, index=token.index, layer=layer, local_mass=1 - sum(means[at]),
+                    chunk_mass=tuple(zip(token.chunk_ids, means[at], strict=True)), head_mass=tuple(heads[at]),
+                    head_chunk_mass=tuple(map(tuple, each[at])),
+                )
+            )
 
     def _spill(self, ids: list[int]) -> None:
         """Store the local context's oldest chunk with its own text, as part of the conversation."""

@@ -200,6 +200,7 @@ class LayerMass(Event):
 
     Attributes:
         local_mass, chunk_mass: mean over heads. head_mass: the memory's share for each head, or None.
+        head_chunk_mass: for each head, its shares of the chunks in the order of ``chunk_mass``, or None.
     """
 
     answer_id: int
@@ -208,6 +209,7 @@ class LayerMass(Event):
     local_mass: float
     chunk_mass: Mass
     head_mass: tuple[float, ...] | None = None
+    head_chunk_mass: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
