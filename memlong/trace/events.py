@@ -271,7 +271,7 @@ def from_dict(values: Mapping[str, Any]) -> Event:
     kind = EVENTS.get(name := given.pop("kind", None))
     if kind is None:
         raise unknown_name("kind of event", name, EVENTS, PersistError)
-    own = {key: _tuples(value) for key, value in given.items()}
+    own = {key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
         if kind is Retrieved:
             own["hits"] = tuple(Hit(*hit) for hit in own.get("hits", ()))
@@ -284,5 +284,6 @@ def from_dict(values: Mapping[str, Any]) -> Event:
         ) from error
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _tuples(values: list[Any]) -> tuple[Any, ...]:
+    """Undo what JSON does to tuples, at every depth."""
+    return tuple(_tuples(value) if isinstance(value, list) else value for value in values)

@@ -22,6 +22,9 @@ from memlong.trace.events import (
 )
 
 
+_MOST_KEPT = 64  # states of a replayer; each takes some machine words for every chunk seen
+
+
 class ChunkView(NamedTuple):
     """A chunk at one step; see :class:`memlong.bank.ledger.ChunkRecord`."""
 
@@ -119,11 +122,11 @@ class Replayer:
     """Jumps to any step of a long trace: keeps the state now and then, and replays from the one before.
 
     Args:
-        events: a trace from its beginning; it may go on growing, as a recorder's own list does.
-        every: events between two kept states. One kept costs a few machine words a chunk.
+        events: a trace from its beginning; it may go on growing.
+        every: events between two kept states, to begin with. It doubles whenever the states become too many.
     """
 
-    def __init__(self, events: Sequence[Event], every: int = 4096) -> None:
+    def __init__(self, events: Sequence[Event], every: int = 1024) -> None:
         self._events, self._every = events, max(1, every)
         self._kept = [ReplayState()]  # the n-th is the state after n * every events
 
@@ -138,6 +141,8 @@ class Replayer:
         while len(self._kept) <= wanted // self._every:
             done = (len(self._kept) - 1) * self._every
             self._kept.append(self._run(self._kept[-1], done, done + self._every))
+            if len(self._kept) > _MOST_KEPT:
+                self._kept, self._every = self._kept[::2], 2 * self._every
         nearest = wanted // self._every
         return self._run(self._kept[nearest], nearest * self._every, wanted)
 

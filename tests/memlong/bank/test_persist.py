@@ -245,7 +245,7 @@ class PowerCut(Exception):
 
 
 class Fuse:
-    """Lets so many operations on the disk pass; from then on nothing reaches it any more, clean-up included."""
+    """Lets so many operations on the disk pass; from then on nothing reaches it, clean-up included."""
 
     def __init__(self, operations: int) -> None:
         self.left = operations
