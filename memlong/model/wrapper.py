@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, ReadCapture
 from memlong.attention.register import bound, switched
@@ -139,8 +140,8 @@ class MemoryModel:
                 input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
                 past_key_values=past_key_values, **kwargs,
             )
-        if self.base.is_gradient_checkpointing:
-            kwargs["memory"] = memory  # layers run again during the backward pass, when nothing is bound any more
+        if torch.is_grad_enabled() and _checkpointing(self.base):
+            kwargs["memory"] = memory  # layers run again during the backward pass, when nothing is bound
         with switched(self.base), bound(memory):
             return self.model(
                 input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
@@ -246,6 +247,11 @@ class MemoryModel:
 def off(memory: MemoryContext) -> MemoryContext:
     """Return the same context with memory switched off (bias minus infinity)."""
     return replace(memory, strength=float("-inf"))
+
+
+def _checkpointing(base: PreTrainedModel) -> bool:
+    """Whether activations are computed again during the backward pass."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in base.modules())
 
 
 def _join(states_NGCD: Tensor, chunks: int) -> Tensor:
