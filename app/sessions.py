@@ -51,6 +51,7 @@ class Visit:
     Attributes:
         session: the memory; made when it is first needed. exchanges: the conversation.
         shown: index of the exchange whose evidence is shown; None for the newest.
+        retries: questions asked again, which is the seed of the next one.
         reading, answering: whether that work is going on now. stop_reading, stop_answering: asked once a step.
     """
 
@@ -60,6 +61,7 @@ class Visit:
     session: Session | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     shown: int | None = None
+    retries: int = 0
     reading: bool = False
     answering: bool = False
     stop_reading: threading.Event = field(default_factory=threading.Event)

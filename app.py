@@ -1,0 +1,58 @@
+"""Start the app: ``python app.py --help`` lists the options."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Before gradio is imported: it reads this once.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from app.settings import Settings, from_command_line
+from memlong.errors import MemLongError
+
+
+def launch(settings: Settings, wait: bool = True) -> str:
+    """Serve the page, load the model behind it, and return the address; ``wait`` blocks until the end.
+
+    Raises:
+        MemLongError: when the port is taken.
+    """
+    from app import theme
+    from app.build import build
+    from app.context import App
+
+    app = App.make(settings)
+    page = build(app)
+    app.engine.start()
+    try:
+        _, address, _ = page.launch(
+            server_name=settings.host, server_port=settings.port or None, share=settings.share,
+            auth=settings.credentials, root_path=settings.root_path or None, mcp_server=settings.mcp,
+            max_file_size=settings.upload_mb * 1_000_000, theme=theme.theme(), css=theme.css(),
+            run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, footer_links=["api"],
+            state_session_capacity=max(settings.sessions, 1), max_threads=4 * settings.sessions + 16,
+            show_error=True, prevent_thread_lock=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise MemLongError(f"Port {settings.port} on {settings.host}: {error}", "A free port", "Choose --port") from error
+    if wait:
+        try:
+            page.block_thread()
+        finally:
+            app.visits.close_all()
+    return str(address)
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        launch(from_command_line(sys.argv[1:], os.environ))
+    except MemLongError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""What programs get from the app: plain values in, plain values out. No gradio; ``app.build`` offers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from app import asking, reading
+from app.context import App
+from app.sessions import Visit
+from memlong.config import AskOptions
+from memlong.errors import ConfigError, DocumentError
+
+
+def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Read an uploaded file into the visitor's memory.
+
+    Args:
+        file: as gradio hands it over: ``path`` and ``orig_name``. folder: where uploads lie; no other path is read.
+
+    Raises:
+        MemLongError: for everything that can be wrong with the file, or while the model is loading.
+    """
+    path = Path(str(file.get("path", ""))).resolve()
+    if not path.is_relative_to(folder):
+        raise DocumentError("A path that is no upload", "Files sent with the request", "Use gradio_client.handle_file")
+    visit.engine.wait()
+    visit.engine.require_ready()
+    name = str(file.get("orig_name") or path.name)
+    *_, item = reading.add_files(visit, [(path, name)], reading.limits_of(app.settings))
+    if item.error is not None:
+        raise item.error
+    for _ in reading.read_all(visit):
+        pass
+    if item.error is not None:
+        raise item.error
+    if item.report is None:  # another request of the same session is reading it
+        return {"title": item.title, "status": item.state}
+    return asdict(item.report)
+
+
+def ask(visit: Visit, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64) -> dict[str, Any]:
+    """Answer a question and return the answer with its evidence as plain values.
+
+    Raises:
+        MemLongError: when nothing was read yet, or for options that are not allowed.
+    """
+    options = AskOptions(answer_from=answer_from, top_k=top_k, max_tokens=max_tokens)
+    *_, exchange = asking.ask(visit, question, options)
+    if exchange.error is not None:
+        raise exchange.error
+    if exchange.answer is None:
+        raise ConfigError("The question was stopped before an answer began", "One question at a time", "Ask again")
+    return exchange.answer.to_dict()
+
+
+def memory_state(visit: Visit) -> dict[str, Any]:
+    """Return capacity, policy, documents and every chunk held, with its trigger count."""
+    session = visit.session
+    if session is None:
+        return {"capacity_tokens": visit.engine.settings.capacity, "tokens": 0, "documents": [], "chunks": []}
+    records = visit.engine.run(session.bank.records)
+    documents = [
+        {
+            "doc_id": document.doc_id, "title": document.title, "status": document.status,
+            "n_tokens": document.n_tokens, "chunks_read": document.chunks_read, "chunks_total": document.chunks_total,
+        }
+        for document in list(session.documents.values())
+    ]  # fmt: skip
+    return {
+        "capacity_tokens": session.config.capacity_tokens, "policy": session.config.policy,
+        "tokens": session.bank.tokens, "documents": documents, "chunks": [asdict(record) for record in records],
+    }  # fmt: skip
+
+
+def trace(visit: Visit, since: int = 0) -> list[dict[str, Any]]:
+    """Return the events of the session from a step on."""
+    return [event.to_dict() for event in visit.session.recorder.since(since)] if visit.session else []

@@ -1,0 +1,100 @@
+"""The page: header, tabs, and what runs when pages come and go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import api, reading
+from app.context import App
+from app.tabs import ask, read
+from app.tabs.pieces import engine_line
+
+HEADER = (
+    '<header class="ml-top"><h1>Ask a book</h1><p>A small language model reads a long text piece by piece, keeps what '
+    "it read in a memory, and answers from it. You see which pieces it found, how much it looked at them, and which "
+    "it let go.</p></header>"
+)
+NAME = "MemLong"
+
+
+def build(app: App) -> gr.Blocks:
+    """Return the whole page. The engine may still be loading, and need not have begun."""
+    with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+        gr.HTML(HEADER, elem_id="top")
+        with gr.Tabs(elem_id="tabs") as tabs:
+            parts = {"read": read.build(app), "ask": ask.build(app)}
+        read.wire(app, parts["read"], tabs)
+        ask.wire(app, parts["ask"])
+        _wire_between(app, parts, tabs)
+        _wire_visits(app, page, parts["read"])
+        _wire_api(app)
+    page.queue(default_concurrency_limit=None, max_size=64, api_open=False)
+    return page
+
+
+def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
+    """A question on the Read tab opens the Ask tab and is asked there."""
+    first, second = parts["read"], parts["ask"]
+    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+    def to_ask(event: gr.EventData) -> tuple[Any, str]:
+        return gr.Tabs(selected="ask"), str(event._data["id"])
+
+    def send(request: gr.Request, question: str, *controls: Any) -> Any:
+        yield from ask.pictures(app.visit(request), question, ask.options(*controls))
+
+    moved = first.view[3].click(to_ask, None, [tabs, second.question], **quick)
+    asked = moved.then(
+        send, [second.question, *second.controls], [*second.view, second.question], show_progress="hidden",
+        concurrency_limit=None, api_visibility="private",
+    )  # fmt: skip
+    second.changed.append(asked)
+
+
+def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts) -> None:
+    """Show loading until it ends; free a visitor's memory when the page closes."""
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    timer = gr.Timer(1.0)
+
+    def tick(request: gr.Request) -> list[Any]:
+        state = app.engine.state
+        if not (state.ready or state.error):
+            return [engine_line(app.engine), gr.skip(), gr.skip()]
+        visit = app.visit(request)
+        for item in visit.library:
+            if item.state == "waiting" and item.estimate is None:
+                reading.estimate(visit, item)
+        return [engine_line(app.engine), read.shelf(visit), gr.Timer(active=False)]
+
+    def leave(request: gr.Request) -> None:
+        app.visits.close(str(request.session_hash))
+
+    timer.tick(tick, None, [parts.engine, parts.view[0], timer], **quiet)
+    page.unload(leave)
+
+
+def _wire_api(app: App) -> None:
+    """Offer the same work to programs, under names and with types of plain values."""
+    folder = Path(gr.utils.get_upload_folder()).resolve()
+
+    def upload(request: gr.Request, file: gr.FileData) -> dict[str, Any]:
+        """Add a document and read it into the memory of this client's session; returns what came of it."""
+        return api.upload(app, app.visit(request), file, folder)
+
+    def ask_(request: gr.Request, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64) -> dict[str, Any]:
+        """Answer a question from what this client uploaded; returns the answer with its evidence."""
+        return api.ask(app.visit(request), question, answer_from, top_k, max_tokens)
+
+    def memory_state(request: gr.Request) -> dict[str, Any]:
+        """Return what the memory of this client's session holds: capacity, policy, documents, chunks."""
+        return api.memory_state(app.visit(request))
+
+    def trace(request: gr.Request, since: int = 0) -> list[dict[str, Any]]:
+        """Return the events of this client's session from a step on."""
+        return api.trace(app.visit(request), since)
+
+    for name, function in (("upload", upload), ("ask", ask_), ("memory_state", memory_state), ("trace", trace)):
+        gr.api(function, api_name=name, concurrency_limit=None)

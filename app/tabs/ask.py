@@ -1,0 +1,293 @@
+"""The Ask tab: a streaming conversation about what was read, with the evidence of every answer beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import asking
+from app.context import App
+from app.exports import conversation_file
+from app.sessions import Exchange, Visit
+from app.tabs import evidence as pane
+from app.tabs.pieces import CLICKS, bank_line, error_box, suggestions
+from memlong.config import AskOptions
+from memlong.errors import MemLongError
+
+TITLE = "Ask"
+FROM_WORDS = [("memory", "memory"), ("passages in the prompt", "passages"), ("both", "both"), ("nothing", "nothing")]
+PLACEHOLDER = "Ask about what was read.\n\nThe answer is written here; the chunks it came from appear beside it."
+# Brings the passage into view inside its pane, and the pane into view where it lies below the fold.
+_SHOW_PASSAGE = (
+    CLICKS
+    + """
+watch('value', () => {
+  const mark = element.querySelector('#passage');
+  if (!mark) return;
+  const paper = mark.closest('.ml-paper');
+  paper.scrollTop = Math.max(0, mark.offsetTop - paper.offsetTop - 60);
+  const box = element.getBoundingClientRect();
+  if (box.top < 0 || box.top > window.innerHeight - 160) element.scrollIntoView({block: 'start'});
+  paper.focus({preventScroll: true});
+});
+"""
+)
+
+
+@dataclass
+class Parts:
+    """Components of the tab that events or other tabs need.
+
+    Attributes:
+        controls: in the order of :func:`options`.
+        changed: events after which memory is another; other tabs hang their own redrawing on them.
+    """
+
+    tab: gr.Tab
+    bank: gr.HTML
+    chat: gr.Chatbot
+    notice: gr.HTML
+    suggest: gr.HTML
+    question: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    controls: list[Any]
+    export: gr.DownloadButton
+    clear: gr.Button
+    evidence: gr.HTML
+    reader: gr.HTML
+    changed: list[Any]
+
+    @property
+    def view(self) -> list[Any]:
+        """What every step of an answer redraws, in the order of :func:`picture`."""
+        return [self.chat, self.notice, self.evidence, self.bank, self.suggest]
+
+
+def build(app: App) -> Parts:
+    """Lay out the tab. Called inside ``gr.Tabs``."""
+    with gr.Tab(TITLE, id="ask", elem_id="tab-ask") as tab, gr.Row(equal_height=False, elem_classes="ml-columns"):
+        with gr.Column(scale=6, min_width=320):
+            bank = gr.HTML(bank_line(None), elem_id="ask-bank")
+            chat = _chat()
+            notice = gr.HTML("", elem_id="ask-notice")
+            suggest = gr.HTML("", js_on_load=CLICKS, elem_id="ask-questions")
+            with gr.Row(elem_classes="ml-actions", equal_height=True):
+                question = gr.Textbox(
+                    label="Question", show_label=False, placeholder="Your question", lines=1, max_lines=5, scale=6,
+                    container=False, elem_id="question", autofocus=False,
+                )
+                send = gr.Button("Ask", variant="primary", elem_id="send", scale=0, min_width=84)
+                stop = gr.Button("Stop", elem_id="stop-answer", scale=0, min_width=84)
+            controls = _controls()
+            with gr.Row(elem_classes="ml-actions"):
+                export = gr.DownloadButton("Export as Markdown", elem_id="export-chat", size="sm", scale=0, min_width=170)
+                clear = gr.Button("Clear conversation", elem_id="clear-chat", size="sm", scale=0, min_width=170)
+        with gr.Column(scale=5, min_width=320):
+            gr.HTML('<h2 class="ml-h2">Evidence</h2>', elem_classes="ml-head")
+            found = gr.HTML(pane.evidence(None), js_on_load=CLICKS, elem_id="evidence")
+            reader = gr.HTML(pane.no_passage(), js_on_load=_SHOW_PASSAGE, elem_id="reader")
+    return Parts(tab, bank, chat, notice, suggest, question, send, stop, controls, export, clear, found, reader, [])
+
+
+def _chat() -> gr.Chatbot:
+    """Nothing in it is rendered: no Markdown, no HTML, no LaTeX, no tags. What a document says stays text."""
+    return gr.Chatbot(
+        show_label=False, label="Conversation", elem_id="chat", height="min(58vh, 560px)", layout="bubble",
+        render_markdown=False, sanitize_html=True, allow_tags=False, latex_delimiters=[], line_breaks=False,
+        buttons=["copy", "copy_all"], editable="user", placeholder=PLACEHOLDER, group_consecutive_messages=False,
+    )
+
+
+def _controls() -> list[Any]:
+    with gr.Accordion("How to answer", open=False, elem_id="ask-settings"):
+        source = gr.Radio(
+            FROM_WORDS, value="memory", label="Answer from", elem_id="answer-from",
+            info="Memory reads the stored chunks by attention; passages puts their text into the prompt.",
+        )
+        documents = gr.Dropdown(
+            [], value=[], multiselect=True, label="Documents", info="None chosen asks all.", elem_id="ask-documents"
+        )
+        with gr.Row():
+            top_k = gr.Slider(1, 16, value=4, step=1, label="Chunks to retrieve (top-k)", elem_id="top-k")
+            strength = gr.Slider(
+                -8, 8, value=0, step=0.5, label="Memory strength", elem_id="strength",
+                info="Added before the softmax: 0 is neutral, -8 all but off.",
+            )
+        with gr.Row():
+            temperature = gr.Slider(
+                0, 1.5, value=0, step=0.1, label="Temperature", elem_id="temperature", info="0 repeats exactly."
+            )
+            length = gr.Slider(8, 512, value=64, step=8, label="Length (tokens at most)", elem_id="length")
+    return [source, documents, top_k, strength, temperature, length]
+
+
+def options(*controls: Any, seed: int = 0) -> AskOptions:
+    """Return what the controls say: answer from, documents, top-k, memory strength, temperature, length."""
+    source, documents, top_k, strength, temperature, length = controls
+    return AskOptions(
+        answer_from=source, documents=tuple(int(doc_id) for doc_id in documents) if documents else None,
+        top_k=int(top_k), memory_strength=float(strength), temperature=float(temperature), max_tokens=int(length),
+        seed=seed,
+    )  # fmt: skip
+
+
+def wire(app: App, parts: Parts) -> None:
+    """Connect the events. Asking is a generator that takes turns; Stop is a flag that never waits."""
+    long: dict[str, Any] = {
+        "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private",
+    }
+    quick = long | {"queue": False}
+    out = [*parts.view, parts.question]
+
+    def send(request: gr.Request, question: str, *controls: Any) -> Iterator[list[Any]]:
+        yield from pictures(app.visit(request), question, options(*controls))
+
+    def suggested(request: gr.Request, event: gr.EventData, *controls: Any) -> Iterator[list[Any]]:
+        yield from pictures(app.visit(request), str(event._data["id"]), options(*controls))
+
+    def retry(request: gr.Request, event: gr.RetryData, *controls: Any) -> Iterator[list[Any]]:
+        yield from again(app.visit(request), event.index, None, controls)
+
+    def edit(request: gr.Request, event: gr.EditData, *controls: Any) -> Iterator[list[Any]]:
+        yield from again(app.visit(request), event.index, str(event.value), controls)
+
+    parts.changed += [
+        parts.question.submit(send, [parts.question, *parts.controls], out, **long),
+        parts.send.click(send, [parts.question, *parts.controls], out, **long),
+        parts.suggest.click(suggested, parts.controls, out, **long),
+        parts.chat.retry(retry, parts.controls, out, **long),
+        parts.chat.edit(edit, parts.controls, out, **long),
+    ]
+    _wire_looking(app, parts, quick)
+
+
+def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
+    def stop(request: gr.Request) -> None:
+        asking.stop(app.visit(request))
+
+    def like(request: gr.Request, event: gr.LikeData) -> None:
+        asking.like(app.visit(request), exchange_of(event.index), {True: True, False: False}.get(event.liked))
+
+    def choose(request: gr.Request, event: gr.SelectData) -> str:
+        visit = app.visit(request)
+        visit.shown = exchange_of(event.index)
+        return pane.evidence(visit)
+
+    def look(request: gr.Request, event: gr.EventData) -> list[Any]:
+        return look_at(app.visit(request), event._data)
+
+    def clear(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        if not visit.answering:
+            visit.exchanges.clear()
+        return [*picture(visit), pane.no_passage()]
+
+    def arrive(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        return [*picture(visit), gr.Dropdown(choices=document_choices(visit))]
+
+    def export(request: gr.Request) -> str:
+        return str(conversation_file(app.visit(request)))
+
+    parts.stop.click(stop, None, None, **quick)
+    parts.chat.like(like, None, None, **quick)
+    parts.chat.select(choose, None, parts.evidence, **quick)
+    parts.evidence.click(look, None, [parts.evidence, parts.reader], **quick)
+    parts.reader.click(look, None, [parts.evidence, parts.reader], **quick)
+    parts.clear.click(clear, None, [*parts.view, parts.reader], **quick)
+    parts.tab.select(arrive, None, [*parts.view, parts.controls[1]], **quick)
+    parts.export.click(export, None, parts.export, **quick)
+
+
+def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[Any]]:
+    """Ask, and yield the tab as it looks after every step; the last one is complete."""
+    drawn: tuple[Any, ...] | None = None
+    try:
+        for exchange in asking.ask(visit, question, chosen):
+            # A redraw takes the keyboard focus from the list, so evidence is sent only when it is another list.
+            listed = tuple(item.chunk_id for item in exchange.evidence)
+            yield [*picture(visit, with_evidence=listed != drawn), ""]
+            drawn = listed
+    except MemLongError as error:
+        yield [*picture(visit, said=error_box(error)), gr.skip()]
+        return
+    yield [*picture(visit), gr.skip()]
+
+
+def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, ...]) -> Iterator[list[Any]]:
+    """Take an exchange back and ask it again, changed or not; with another seed, so that sampling differs."""
+    try:
+        earlier = asking.take_back(visit, exchange_of(index))
+    except MemLongError as error:
+        yield [*picture(visit, said=error_box(error)), gr.skip()]
+        return
+    visit.retries += 1
+    yield from pictures(visit, question or earlier, options(*controls, seed=visit.retries))
+
+
+def picture(visit: Visit, with_evidence: bool = True, said: str = "") -> list[Any]:
+    """Return the values of :attr:`Parts.view`: messages, notice, evidence, bank, questions."""
+    last = visit.exchanges[-1] if visit.exchanges else None
+    notice = said or (pane.notices(last) if last else "")
+    suggested = "" if visit.answering else suggestions(_unasked(visit), "Try:")
+    return [messages(visit), notice, pane.evidence(visit) if with_evidence else gr.skip(), bank_line(visit), suggested]
+
+
+def messages(visit: Visit) -> list[dict[str, str]]:
+    """Return the conversation as gradio's chatbot takes it: two messages an exchange."""
+    said = []
+    for exchange in visit.exchanges:
+        said.append({"role": "user", "content": exchange.question})
+        said.append({"role": "assistant", "content": _shown(visit, exchange)})
+    return said
+
+
+def _shown(visit: Visit, exchange: Exchange) -> str:
+    if exchange.error is not None:
+        return str(exchange.error)
+    if exchange.text or exchange.answer is not None:
+        return exchange.text or "(The model ended its answer without a word.)"
+    state = visit.engine.state
+    return "Searching memory ..." if state.ready else f"Loading model {state.share:.0%}. The question waits for it."
+
+
+def _unasked(visit: Visit) -> list[str]:
+    asked = {exchange.question for exchange in visit.exchanges}
+    return [question for question in visit.library.questions if question not in asked][:3]
+
+
+def document_choices(visit: Visit) -> list[tuple[str, int]]:
+    """Return the documents in memory as (title, id)."""
+    return [
+        (item.title, item.doc_id) for item in visit.library
+        if item.doc_id is not None and item.state in ("reading", "stopped", "done")
+    ]  # fmt: skip
+
+
+def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
+    """Do what a button in the evidence or the reader pane says; returns both."""
+    act, number, of = data.get("act"), str(data.get("id", "")), str(data.get("of", ""))
+    if act == "answer":
+        visit.shown = int(number)
+        return [pane.evidence(visit), gr.skip()]
+    if act == "close":
+        return [gr.skip(), pane.no_passage()]
+    if act in ("open", "more"):
+        index, _, around = of.partition("/")
+        try:
+            item = asking.find_evidence(visit, int(index), int(number))
+        except MemLongError as error:
+            return [gr.skip(), error_box(error)]
+        text = asking.document_text(visit, item.doc_id)
+        return [gr.skip(), pane.passage(item, text, int(around or pane.AROUND), int(index))]
+    return [gr.skip(), gr.skip()]
+
+
+def exchange_of(index: Any) -> int:
+    """Return the exchange that a message of the chatbot belongs to: every exchange has two messages."""
+    position = index[0] if isinstance(index, list | tuple) else index
+    return int(position) // 2

@@ -1,0 +1,117 @@
+"""The evidence of an answer, and the passage in its document, as HTML. Everything is escaped; no gradio."""
+
+from __future__ import annotations
+
+from app import asking
+from app.sessions import Exchange, Visit
+from app.tabs.pieces import button
+from app.text import duration_words, escape, escape_lines, number_words, one_line, plural
+from memlong.session.results import Evidence
+
+SNIPPET = 260  # characters of a chunk in the list
+AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
+
+
+def evidence(visit: Visit | None) -> str:
+    """Return the evidence of the chosen answer, with buttons for the other answers; or what will be here."""
+    found = asking.chosen(visit) if visit else None
+    if visit is None or found is None:
+        return (
+            '<div class="ml-empty"><strong>Evidence appears here.</strong> Beside each answer: the chunks that were '
+            "retrieved for it, how much attention they got, and how often they have been found before.</div>"
+        )
+    index, exchange = found
+    return _answers(visit, index) + notices(exchange) + _figures(exchange) + _list(exchange, index)
+
+
+def _answers(visit: Visit, chosen: int) -> str:
+    if len(visit.exchanges) < 2:
+        return ""
+    buttons = "".join(
+        button(str(index + 1), "answer", index, style="ml-strong" if index == chosen else "", label=f"Evidence of answer {index + 1}")
+        for index in range(len(visit.exchanges))
+    )
+    question = escape(one_line(visit.exchanges[chosen].question, 120))
+    return f'<nav class="ml-answers" aria-label="Answers">Answer {buttons}</nav><p class="ml-asked">{question}</p>'
+
+
+def notices(exchange: Exchange) -> str:
+    """Return what a reader should know about an answer before trusting it."""
+    answer, said = exchange.answer, []
+    if answer is None:
+        return ""
+    if answer.low_evidence:
+        said.append("<strong>The text may not contain the answer.</strong> No chunk matched the question well, or memory got little attention.")
+    if answer.reading:
+        said.append(f"<strong>Asked before reading was done.</strong> {escape(answer.reading)}.")
+    if answer.stop_reason == "length":
+        said.append("The answer reached its length limit. Raise <em>Length</em> to let it go on.")
+    if answer.stop_reason == "cancelled":
+        said.append("The answer was stopped.")
+    return "".join(f'<p class="ml-notice" role="status">{text}</p>' for text in said)
+
+
+def _figures(exchange: Exchange) -> str:
+    answer = exchange.answer
+    if answer is None:
+        return ""
+    seconds = sum(answer.seconds.values())
+    mass = "" if answer.memory_mass is None else f"<span>{answer.memory_mass:.0%} of attention on memory</span>"
+    from_words = {"memory": "from memory", "passages": "from passages", "both": "from memory and passages"}
+    return (
+        f'<p class="ml-facts"><span>{from_words.get(answer.answer_from, "from the model alone")}</span>{mass}'
+        f"<span>{plural(answer.n_tokens, 'token')} in {duration_words(seconds)}</span>"
+        f"<span>{number_words(answer.chunks_kept)} of {plural(answer.chunks_read, 'chunk')} in memory</span></p>"
+    )
+
+
+def _list(exchange: Exchange, index: int) -> str:
+    if not exchange.evidence:
+        words = "Nothing was retrieved for this answer." if exchange.answer or exchange.error else "Searching memory ..."
+        return f'<p class="ml-empty">{words}</p>'
+    most = max((item.attention_mass or 0.0 for item in exchange.evidence), default=0.0)
+    rows = "".join(_row(item, index, most) for item in exchange.evidence)
+    return f'<ol class="ml-evidence" aria-label="Retrieved chunks">{rows}</ol>'
+
+
+def _row(item: Evidence, index: int, most: float) -> str:
+    place = f" · {escape(item.place)}" if item.place else ""
+    mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
+    width = 100 * (item.attention_mass or 0.0) / most if most else 0.0
+    return (
+        f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{index}" '
+        f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'
+        f'<span class="ml-rank">{item.rank}</span><span class="ml-source">{escape(item.title)}{place}</span>'
+        f'<span class="ml-snippet">{escape(one_line(item.text, SNIPPET))}</span>'
+        f'<span class="ml-measures"><span>score <b class="ml-score">{item.score:.2f}</b></span>'
+        f'<span>attention <b class="ml-mass">{mass}</b></span>'
+        f'<span>triggers <b class="ml-triggers">{item.trigger_count_before} → {item.trigger_count}</b></span>'
+        f"<span>chunk {item.chunk_id}</span></span>"
+        f'<span class="ml-bar" aria-hidden="true"><i class="ml-memory" style="width:{width:.1f}%"></i></span></button></li>'
+    )
+
+
+def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0) -> str:
+    """Return the passage of a chunk highlighted in its document, ``around`` characters of context on each side.
+
+    ``text`` is the whole document; "" when it was removed (then the chunk alone is shown).
+    """
+    place = f" · {escape(item.place)}" if item.place else ""
+    start, end = item.span if text else (0, len(item.text))
+    text = text or item.text
+    first, last = max(0, start - around), min(len(text), end + around)
+    earlier = button("Show more before", "more", item.chunk_id, f"{index}/{around + AROUND}") if first else ""
+    later = button("Show more after", "more", item.chunk_id, f"{index}/{around + AROUND}") if last < len(text) else ""
+    return (
+        f'<section class="ml-passage" aria-label="Passage in its document"><header><h3>{escape(item.title)}{place}</h3>'
+        f'<span>characters {number_words(start)} to {number_words(end)} of {number_words(len(text))}, '
+        f"chunk {item.chunk_id}</span>{button('Close', 'close')}</header>"
+        f'<div class="ml-paper" tabindex="0">{earlier}<p>{"…" if first else ""}{escape_lines(text[first:start])}'
+        f'<mark id="passage">{escape_lines(text[start:end])}</mark>{escape_lines(text[end:last])}'
+        f"{'…' if last < len(text) else ''}</p>{later}</div></section>"
+    )
+
+
+def no_passage() -> str:
+    """Return what the reader pane says before a passage is opened."""
+    return '<p class="ml-empty">Choose a chunk to read it in its document.</p>'

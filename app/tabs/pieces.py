@@ -1,0 +1,83 @@
+"""Pieces of HTML that several tabs use. All text from documents and people is escaped here; no gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.engine import Engine
+from app.sessions import Visit
+from app.text import escape, plural
+from memlong.errors import MemLongError
+
+# One listener for all buttons inside a piece of HTML: a click on any element with data-act reaches Python as
+# {act, id, of}. Listening on the container survives every redraw.
+CLICKS = """
+element.addEventListener('click', (event) => {
+  const hit = event.target.closest('[data-act]');
+  if (!hit || !element.contains(hit)) return;
+  trigger('click', {act: hit.dataset.act, id: hit.dataset.id ?? '', of: hit.dataset.of ?? ''});
+});
+"""
+
+
+def button(words: str, act: str, id: object = "", of: object = "", style: str = "", label: str = "") -> str:
+    """Return a real button; ``label`` is what a screen reader says when the words alone do not tell."""
+    spoken = f' aria-label="{escape(label)}"' if label else ""
+    return (
+        f'<button type="button" class="ml-button {style}" data-act="{escape(act)}" data-id="{escape(id)}" '
+        f'data-of="{escape(of)}"{spoken}>{escape(words)}</button>'
+    )
+
+
+def error_box(error: MemLongError) -> str:
+    """Return the three parts of an error: what was given, what is allowed, what to do."""
+    parts = [part for part in (error.given, error.allowed, error.do) if part]
+    rest = "".join(f"<span>{escape(part)}</span> " for part in parts[1:])
+    return f'<div class="ml-error" role="alert"><strong>{escape(parts[0])}</strong> {rest}</div>'
+
+
+def bar(share: float, label: str, kind: str = "memory") -> str:
+    """Return a progress bar from 0 to 1."""
+    percent = 100 * min(max(share, 0.0), 1.0)
+    return (
+        f'<div class="ml-bar" role="progressbar" aria-label="{escape(label)}" aria-valuenow="{percent:.0f}" '
+        f'aria-valuemin="0" aria-valuemax="100"><i class="ml-{kind}" style="width:{percent:.2f}%"></i></div>'
+    )
+
+
+def engine_line(engine: Engine) -> str:
+    """Return the state of the model: loading with a share, ready with its name, or what went wrong."""
+    state = engine.state
+    if state.error:
+        return error_box(state.error)
+    if state.ready:
+        return f'<p class="ml-engine"><i class="ml-dot"></i>{escape(engine.describe())}</p>'
+    words = f"Loading model {state.share:.0%}"
+    return (
+        f'<div class="ml-engine" role="status"><span>{words}: {escape(state.words)}. Documents can be added '
+        f"meanwhile; reading and questions wait for it.</span>{bar(state.share, words)}</div>"
+    )
+
+
+def bank_line(visit: Visit | None) -> str:
+    """Return one line about what memory holds now."""
+    session = visit.session if visit else None
+    if session is None or not session.chunks_read:
+        return '<p class="ml-line">Memory is empty.</p>'
+    bank = session.bank
+    documents = len({record.doc_id for record in bank.records()})
+    share = bank.tokens / bank.capacity.tokens
+    gone = session.chunks_read - len(bank)
+    left = f", {plural(gone, 'chunk')} left" if gone > 0 else ""
+    return (
+        f'<div class="ml-line">Memory holds <strong>{plural(len(bank), "chunk")}</strong> of '
+        f"{plural(documents, 'document')}: {share:.0%} of its capacity{left}.{bar(share, 'Bank occupancy')}</div>"
+    )
+
+
+def suggestions(questions: Sequence[str], words: str) -> str:
+    """Return questions as buttons, or "" when there are none."""
+    if not questions:
+        return ""
+    buttons = "".join(button(question, "ask", question, style="ml-chip") for question in questions)
+    return f'<div class="ml-suggest"><span>{escape(words)}</span>{buttons}</div>'

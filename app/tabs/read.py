@@ -1,0 +1,232 @@
+"""The Read tab: take, drop or paste documents, see what reading will cost, read, stop, go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import reading
+from app.context import App
+from app.exports import document_archive
+from app.library import Item
+from app.rows.timeline import Timeline, timeline_of
+from app.samples import samples
+from app.sessions import Visit
+from app.tabs.cards import sample_cards, shelf
+from app.tabs.memory_map import map_value, memory_map
+from app.tabs.pieces import CLICKS, bank_line, engine_line, error_box, suggestions
+from app.text import plural
+from memlong.bank.eviction import POLICIES
+from memlong.errors import MemLongError
+
+TITLE = "Read"
+POLICY_WORDS = {
+    "trigger_count": "Fewest triggers first",
+    "trigger_bands": "Trigger bands (the paper's numbers)",
+    "fifo": "Oldest first",
+    "lru": "Longest unused first",
+    "decayed_count": "Fewest recent triggers first",
+}
+NEXT_WORDS = "Ask about it:"
+
+
+@dataclass
+class Parts:
+    """Components of the tab that events or other tabs need.
+
+    Attributes:
+        view: what every step of reading redraws, in the order of :func:`picture`.
+        changed: events after which memory is another; other tabs hang their own redrawing on them.
+    """
+
+    tab: gr.Tab
+    samples: gr.HTML
+    files: gr.File
+    text: gr.Textbox
+    title: gr.Textbox
+    add: gr.Button
+    read: gr.Button
+    stop: gr.Button
+    engine: gr.HTML
+    said: gr.HTML
+    view: list[gr.HTML]
+    capacity: gr.Number
+    policy: gr.Dropdown
+    apply: gr.Button
+    bank_said: gr.HTML
+    export: gr.DownloadButton
+    changed: list[Any]
+
+
+def build(app: App) -> Parts:
+    """Lay out the tab. Called inside ``gr.Tabs``."""
+    with gr.Tab(TITLE, id="read", elem_id="tab-read") as tab, gr.Row(equal_height=False, elem_classes="ml-columns"):
+        with gr.Column(scale=6, min_width=320):
+            gr.HTML('<h2 class="ml-h2">1. Choose what to read</h2>', elem_classes="ml-head")
+            chosen = gr.HTML(sample_cards(samples()), js_on_load=CLICKS, elem_id="samples")
+            files = gr.File(
+                label="Or drop files: txt, md, pdf, epub, docx, html", file_count="multiple", type="filepath",
+                elem_id="upload", height=132,
+            )
+            with gr.Accordion("Or paste a text", open=False, elem_id="paste"):
+                title = gr.Textbox(label="Title (optional)", max_lines=1, elem_id="paste-title")
+                text = gr.Textbox(label="Text", lines=6, max_lines=14, elem_id="paste-text")
+                add = gr.Button("Add this text", elem_id="paste-add")
+            gr.HTML('<h2 class="ml-h2">2. Read it into memory</h2>', elem_classes="ml-head")
+            engine = gr.HTML(engine_line(app.engine), elem_id="engine")
+            said = gr.HTML("", elem_id="read-said")
+            with gr.Row(elem_classes="ml-actions"):
+                read = gr.Button("Read all", variant="primary", elem_id="read", scale=0, min_width=140)
+                stop = gr.Button("Stop", elem_id="stop-reading", scale=0, min_width=100)
+            cards = gr.HTML(shelf(None), js_on_load=_CARD_CLICKS, elem_id="shelf")
+            export = gr.DownloadButton("Download the export", elem_id="export-file", visible=False)
+        with gr.Column(scale=5, min_width=320):
+            gr.HTML('<h2 class="ml-h2">3. Watch the memory fill</h2>', elem_classes="ml-head")
+            bank = gr.HTML(bank_line(None), elem_id="bank-line")
+            live = memory_map("live-map")
+            ask = gr.HTML("", js_on_load=CLICKS, elem_id="read-questions")
+            capacity, policy, apply, bank_said = _bank_controls(app)
+    return Parts(
+        tab, chosen, files, text, title, add, read, stop, engine, said, [cards, bank, live, ask], capacity, policy,
+        apply, bank_said, export, [],
+    )
+
+
+def _bank_controls(app: App) -> tuple[gr.Number, gr.Dropdown, gr.Button, gr.HTML]:
+    with gr.Accordion("The bank: how much it holds, and who leaves first", open=False, elem_id="bank-settings"):
+        capacity = gr.Number(
+            app.settings.capacity, label="Capacity (tokens)", precision=0, minimum=1, elem_id="capacity",
+            info="A small bank overflows: chunks leave, and you can watch which. Applies at once.",
+        )
+        names = [(POLICY_WORDS.get(name, name), name) for name in POLICIES]
+        policy = gr.Dropdown(
+            names, value=app.settings.policy, label="Eviction policy", elem_id="policy",
+            info="Who leaves when the bank is full. Pinned chunks never leave.",
+        )
+        apply = gr.Button("Apply", elem_id="bank-apply")
+        said = gr.HTML("", elem_id="bank-said")
+    return capacity, policy, apply, said
+
+
+# Exports are a second event, because they alone have a file as their output.
+_CARD_CLICKS = CLICKS.replace("trigger('click',", "trigger(hit.dataset.act === 'export' ? 'select' : 'click',")
+_SAVE_FILE = "() => { setTimeout(() => { const e = document.querySelector('#export-file'); (e?.matches('a,button') ? e : e?.querySelector('a,button'))?.click(); }, 400); }"
+
+
+def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
+    """Connect the events. Every long one is a generator that takes turns; Stop is a flag that never waits."""
+    out = [*parts.view, parts.said]
+    long: dict[str, Any] = {
+        "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private",
+    }
+    quick = long | {"queue": False}
+
+    def take(request: gr.Request, paths: list[str] | None) -> Iterator[list[Any]]:
+        yield from pictures(app, request, lambda visit: _take(visit, paths or [], app))
+
+    def paste(request: gr.Request, text: str, title: str) -> Iterator[list[Any]]:
+        yield from pictures(app, request, lambda visit: _paste(visit, text, title, app))
+
+    def click(request: gr.Request, event: gr.EventData) -> Iterator[list[Any]]:
+        yield from pictures(app, request, lambda visit: act(visit, event._data["act"], event._data.get("id", "")))
+
+    def read(request: gr.Request) -> Iterator[list[Any]]:
+        yield from pictures(app, request, _read_new)
+
+    def stop(request: gr.Request) -> None:
+        reading.stop(app.visit(request))
+
+    def apply(request: gr.Request, capacity: float | None, policy: str) -> list[Any]:
+        return set_bank(app, app.visit(request), capacity, policy)
+
+    def export(request: gr.Request, event: gr.EventData) -> Any:
+        path = document_archive(app.visit(request), int(event._data["id"]))
+        return gr.DownloadButton(value=str(path), visible=True)
+
+    parts.changed += [
+        parts.files.upload(take, parts.files, out, **long),
+        parts.add.click(paste, [parts.text, parts.title], out, **long),
+        parts.samples.click(click, None, out, **long),
+        parts.read.click(read, None, out, **long),
+        parts.view[0].click(click, None, out, **long),
+        parts.apply.click(apply, [parts.capacity, parts.policy], [*parts.view, parts.bank_said], **long),
+    ]
+    # An upload stays in its box until the next one; emptied, the box is ready for more.
+    parts.changed[0].then(lambda: None, None, parts.files, **quick)
+    parts.changed[1].then(lambda: ("", ""), None, [parts.text, parts.title], **quick)
+    parts.stop.click(stop, None, None, **quick)
+    saved = parts.view[0].select(export, None, parts.export, **long)
+    saved.then(None, None, None, js=_SAVE_FILE)
+    parts.view[0].click(_to_ask, None, tabs, **quick)
+
+
+def _to_ask(event: gr.EventData) -> Any:
+    return gr.Tabs(selected="ask") if event._data.get("act") == "ask-tab" else gr.skip()
+
+
+def pictures(
+    app: App, request: gr.Request, work: Callable[[Visit], Iterator[Item | None]]
+) -> Generator[list[Any], None, None]:
+    """Do some work for a visitor and yield the tab as it looks after every step; errors are shown where it says so."""
+    said = ""
+    visit = None
+    try:
+        visit = app.visit(request)
+        for _ in work(visit):
+            yield [*picture(visit), ""]
+    except MemLongError as error:
+        said = error_box(error)
+    yield [*(picture(visit) if visit else [gr.skip()] * 4), said]
+
+
+def picture(visit: Visit) -> list[Any]:
+    """Return the values of :attr:`Parts.view`: cards, bank, map, questions."""
+    session = visit.session
+    timeline = timeline_of(session.recorder) if session is not None else Timeline()
+    questions = suggestions(visit.library.questions[:4], NEXT_WORDS)
+    return [shelf(visit), bank_line(visit), map_value(timeline), questions]
+
+
+def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:
+    """Do what a button on a card or a sample says. Raises MemLongError for what cannot be done."""
+    if what == "sample":
+        yield reading.add_sample(visit, number)
+        yield from _read_new(visit)
+    elif what in ("read", "resume"):
+        yield from _read_new(visit)
+    elif what == "again":
+        yield reading.read_again(visit, int(number))
+        yield from _read_new(visit)
+    elif what == "stop":
+        reading.stop(visit)
+    elif what == "remove":
+        reading.remove(visit, int(number))
+        yield None
+
+
+def _read_new(visit: Visit) -> Iterator[Item | None]:
+    yield from reading.read_all(visit)
+    reading.refresh_reports(visit)
+
+
+def _take(visit: Visit, paths: list[str], app: App) -> Iterator[Item | None]:
+    files = [(Path(path), Path(path).name) for path in paths]
+    yield from reading.add_files(visit, files, reading.limits_of(app.settings))
+
+
+def _paste(visit: Visit, text: str, title: str, app: App) -> Iterator[Item | None]:
+    yield reading.add_text(visit, text, title, reading.limits_of(app.settings))
+
+
+def set_bank(app: App, visit: Visit, capacity: float | None, policy: str) -> list[Any]:
+    """Apply capacity and policy; returns the view and one line about what came of it."""
+    try:
+        gone = reading.set_bank(visit, int(capacity or 0), policy)
+    except MemLongError as error:
+        return [*picture(visit), error_box(error)]
+    left = f"{plural(len(gone), 'chunk')} had to leave." if gone else "Nothing had to leave."
+    return [*picture(visit), f'<p class="ml-line" role="status">Applied. {left}</p>']
