@@ -268,10 +268,13 @@ def from_dict(values: Mapping[str, Any]) -> Event:
         PersistError: for an unknown kind, and for missing or unknown fields.
     """
     given = dict(values)
-    kind = EVENTS.get(name := given.pop("kind", None))
+    name = given.pop("kind", None)
+    kind = EVENTS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise unknown_name("kind of event", name, EVENTS, PersistError)
-    own = {key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()}
+    own: dict[str, Any] = {
+        key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()
+    }
     try:
         if kind is Retrieved:
             own["hits"] = tuple(Hit(*hit) for hit in own.get("hits", ()))

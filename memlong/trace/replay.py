@@ -21,7 +21,6 @@ from memlong.trace.events import (
     Unpinned,
 )
 
-
 _MOST_KEPT = 64  # states of a replayer; each takes some machine words for every chunk seen
 
 

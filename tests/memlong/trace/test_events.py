@@ -73,6 +73,8 @@ def test_an_unknown_kind_is_refused_with_the_nearest_name() -> None:
         from_dict({"kind": "Evict", "step": 0})
     with pytest.raises(PersistError, match="Unknown kind of event None"):
         from_dict({"step": 0})
+    with pytest.raises(PersistError, match="Unknown kind of event"):
+        from_dict({"kind": ["Pinned"], "step": 0})
 
 
 @pytest.mark.parametrize(
