@@ -277,7 +277,7 @@ class Session:
         return self._evicted(gone)
 
     def set_policy(self, name: str) -> None:
-        """Choose who leaves from now on. Raises ConfigError for an unknown name."""
+        """Choose who leaves from now on. Raises BankError for an unknown name."""
         self.bank.set_policy(name)
         self._reconfigure(self.config.replace(policy=name))
 
