@@ -53,9 +53,9 @@ def normalise(text: str) -> str:
     text = re.sub(r"(?<!\.)\. \. \.(?: \.)?(?!\.)", "...", text)
     text = re.sub(r"  +", " ", text)
     text = re.sub(r"(?<=[^\s-]) ?--(?!-) ?(?=[^\s-])", "--", text)
-    text = re.sub(r" ?\n ?", "\n", text)
+    text = re.sub(r" ?\n ?", "\n", text).strip(" \n")
     text = re.sub(r"^[\u2022\u25cf\u25aa\u2023] ?(?=\S)", "- ", text, flags=re.MULTILINE)
-    return re.sub(r"\n{3,}", "\n\n", text).strip(" \n")
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def one_line(text: str, limit: int = 200) -> str:

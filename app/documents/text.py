@@ -27,6 +27,12 @@ _MARK = re.compile(
 )
 _TITLE = re.compile(r"^\s*Title:[ \t]*(\S.{0,200})$", re.MULTILINE)
 _ILLUSTRATION = re.compile(r"\[Illustration(?::[^\[\]]{0,2000})?\]")
+_NUMERAL = re.compile(r"(?:[IVXLC]{1,8}|[0-9]{1,3})\.?")
+_ROMAN = re.compile(r"C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})")
+_DIGITS = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100}
+_NO_TITLE = re.compile(
+    r"(?:translated |edited |written |produced )?by\b.*|[IVXLC\d.\W]*|contents|preface", re.IGNORECASE
+)
 _HEADING_CHARACTERS = 120
 
 
@@ -45,11 +51,14 @@ def parse(path: Path, stem: str, limits: Limits) -> Parsed:
 def add_plain(builder: Builder, text: str) -> None:
     """Add hard-wrapped or free plain text to ``builder``, with a part for every chapter heading."""
     blocks = [block for block in normalise(unwrap(_ILLUSTRATION.sub("", text))).split("\n\n") if block]
+    numerals = _numeral_headings(blocks)
     skip = False
-    for block, following in zip(blocks, [*blocks[1:], ""], strict=True):
+    for i, (block, following) in enumerate(zip(blocks, [*blocks[1:], ""], strict=True)):
         if skip:
             skip = False
             builder.add(block, clean=False)
+        elif i in numerals:
+            builder.heading(block, label=f"chapter {block.rstrip('.')}")
         elif is_chapter_heading(block):
             lines = block.split("\n")
             rest = following if len(lines) == 1 and _is_name(lines[0], following) else ""
@@ -71,6 +80,38 @@ def is_chapter_heading(block: str) -> bool:
     # "Chapter two was the better one, he thought." is a sentence.
     sentence = rest[:1] == " " and rest[1:2].islower() and rest.rstrip()[-1:] in ".,;!?\"'"
     return not sentence and rest[:1] not in ("'", ",") and rest.rstrip()[-1:] not in (",", ";")
+
+
+def _numeral_headings(blocks: list[str]) -> set[int]:
+    """Return the places of chapters headed by a number alone: I, II, III (or 1, 2, 3), three at least.
+
+    The count may start again, as it does in a book of several parts.
+    """
+    found: set[int] = set()
+    run: list[int] = []
+    for i, block in enumerate(blocks):
+        if not _NUMERAL.fullmatch(block):
+            continue
+        value = _value(block.rstrip("."))
+        if run and value == len(run) + 1:
+            run.append(i)
+        elif value == 1:
+            run = [i]
+        if len(run) >= 3:
+            found.update(run)
+    return found
+
+
+def _value(numeral: str) -> int:
+    """Return the number that a Roman or Arabic numeral stands for, 0 for none."""
+    if numeral.isdigit():
+        return int(numeral)
+    if not _ROMAN.fullmatch(numeral):
+        return 0
+    digits = [_DIGITS[letter] for letter in numeral]
+    return sum(
+        -digit if digit < after else digit for digit, after in zip(digits, [*digits[1:], 0], strict=True)
+    )
 
 
 def _is_name(heading: str, following: str) -> bool:
@@ -101,5 +142,7 @@ def _first_line(text: str) -> str:
     words = first.strip()
     alone = not rest.split("\n", 1)[0].strip()
     if not alone or not rest.strip() or len(words) > 80 or words[-1:] in ".,;:" or is_chapter_heading(words):
+        return ""
+    if _NO_TITLE.fullmatch(words):
         return ""
     return words

@@ -97,6 +97,21 @@ class TestText:
         labels = [label for _, _, label in read(tmp_path, text, "a.txt").spans]
         assert labels == ["opening", "CHAPTER I: The Storm", "PART TWO, CHAPTER II. The Calm"]
 
+    def test_numbers_alone_head_chapters_when_they_count_up(self, tmp_path: Path) -> None:
+        text = "I\n\nOne.\n\nII\n\nTwo.\n\n7\n\nIII.\n\nThree.\n\nI\n\nOne.\n\nII\n\nTwo."
+        parsed = read(tmp_path, text, "the_book.txt")
+        assert [label for _, _, label in parsed.spans] == ["chapter I", "chapter II", "chapter III"]
+        assert parsed.title == "the book"
+        assert [label for _, _, label in read(tmp_path, "I\n\nOne.\n\nII\n\nTwo.", "a.txt").spans] == [
+            "whole text"
+        ]
+
+    @pytest.mark.parametrize(
+        "first", ["I", "by A. Writer", "Translated by B. Writer", "1.", "CONTENTS", "A sentence."]
+    )
+    def test_what_is_no_title(self, first: str, tmp_path: Path) -> None:
+        assert read(tmp_path, f"{first}\n\nThe text begins here.", "the_book.txt").title == "the book"
+
 
 class TestMarkdown:
     def test_marks_go_and_code_stays(self, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_mutated_bytes(kind: str, steps: list[Mutation]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["epub", "docx"])
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(steps=mutations)
 def test_mutated_members(kind: str, steps: list[Mutation]) -> None:
     outcome(mutate_inside(sample(kind), steps), f"a.{kind}")
