@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlong.config import ANSWER_FROM, PRESETS, AskOptions, MemoryConfig
+from memlong.config import ANSWER_FROM, PRESETS, AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def ask(chosen: argparse.Namespace) -> int:
     if not chosen.load:
         _read(session, Path(chosen.words[0]), quiet=chosen.json)
     answer = session.ask(
-        chosen.words[-1], AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens)
+        chosen.words[-1],
+        AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens),
     )
     if chosen.json:
         evicted = [event.chunk_id for event in session.recorder.filter(kind="Evicted")]
@@ -52,8 +53,10 @@ def ask(chosen: argparse.Namespace) -> int:
         print("(The text may not contain the answer: little was found, or little attention was paid to it.)")
     for item in answer.retrieved:
         mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
-        print(f"\n[{item.rank}] chunk {item.chunk_id}  score {item.score:.3f}{mass}, triggered {item.trigger_count} times"
-              f"  {item.title} {item.place}".rstrip())
+        print(
+            f"\n[{item.rank}] chunk {item.chunk_id}  score {item.score:.3f}{mass}, triggered {item.trigger_count} times"
+            f"  {item.title} {item.place}".rstrip()
+        )
         print("    " + " ".join(item.text.split())[:300])
     return 0
 
@@ -67,8 +70,10 @@ def read(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(vars(report) | {"saved": str(chosen.save)}))
     else:
-        print(f"{report.title}: {report.n_tokens:,} tokens, {report.chunks_kept} of {report.chunks_read} chunks kept, "
-              f"{report.seconds:.0f} s; saved in {chosen.save}")
+        print(
+            f"{report.title}: {report.n_tokens:,} tokens, {report.chunks_kept} of {report.chunks_read} chunks kept, "
+            f"{report.seconds:.0f} s; saved in {chosen.save}"
+        )
     return 0
 
 
@@ -99,10 +104,13 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DocumentError(f"{path}: {error.strerror}", "A file that can be read", "Check the path") from error
+        raise DocumentError(
+            f"{path}: {error.strerror}", "A file that can be read", "Check the path"
+        ) from error
     except UnicodeDecodeError as error:
         raise DocumentError(
-            f"{path} is not UTF-8 text", "Plain text or Markdown here; PDF, EPUB, DOCX and HTML in the app",
+            f"{path} is not UTF-8 text",
+            "Plain text or Markdown here; PDF, EPUB, DOCX and HTML in the app",
             "Convert it to text, or open it in the app (python app.py)",
         ) from error
 
@@ -114,7 +122,11 @@ def _session(chosen: argparse.Namespace) -> Session:
     model, retriever = _model(chosen), make_retriever(chosen.retriever)
     if retriever.notice:
         print(retriever.notice, file=sys.stderr)
-    return Session.load(chosen.load, model, retriever) if getattr(chosen, "load", None) else Session(model, retriever)
+    return (
+        Session.load(chosen.load, model, retriever)
+        if getattr(chosen, "load", None)
+        else Session(model, retriever)
+    )
 
 
 def _model(chosen: argparse.Namespace) -> MemoryModel:
@@ -133,14 +145,27 @@ def _model(chosen: argparse.Namespace) -> MemoryModel:
 def _read(session: Session, path: Path, quiet: bool) -> None:
     text = read_text(path)
     report = _progress_line("Reading")
-    session.read(text, title=path.stem, progress=None if quiet else lambda p: report(p.tokens_done / p.tokens_total,
-                 f"{p.chunks_done} of {p.chunks_total} chunks, {p.tokens_per_second:.0f} tokens/s, {p.seconds_left:.0f} s left"))
+    session.read(
+        text,
+        title=path.stem,
+        progress=None
+        if quiet
+        else lambda p: report(
+            p.tokens_done / p.tokens_total,
+            f"{p.chunks_done} of {p.chunks_total} chunks, {p.tokens_per_second:.0f} tokens/s, {p.seconds_left:.0f} s left",
+        ),
+    )
 
 
 def _progress_line(what: str) -> Any:
     def show(share: float, words: str = "") -> None:
         if sys.stderr.isatty():
-            print(f"\r{what} {share:4.0%} {words}\x1b[K", end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+            print(
+                f"\r{what} {share:4.0%} {words}\x1b[K",
+                end="\n" if share >= 1 else "",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return show
 
@@ -170,11 +195,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(command: argparse.ArgumentParser, run: Any) -> None:
     command.add_argument("--model", default="bundled", help='"bundled", a folder or a hub id')
-    command.add_argument("--retriever", default="auto", help="auto, bge-m3, minilm, hashing, or a sentence-transformers model")
+    command.add_argument(
+        "--retriever", default="auto", help="auto, bge-m3, minilm, hashing, or a sentence-transformers model"
+    )
     command.add_argument("--capacity-tokens", type=int, help="tokens the bank may hold")
     command.add_argument("--policy", help="who leaves a full bank")
     command.add_argument("--chunk-tokens", type=int, help="tokens of one chunk")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)
-
-

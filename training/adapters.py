@@ -41,7 +41,10 @@ def export_adapter(model: Any, folder: Path, dtype: torch.dtype = torch.bfloat16
 
     folder.mkdir(parents=True, exist_ok=True)
     state: dict[str, Tensor] = get_peft_model_state_dict(model)
-    save_file({name: tensor.detach().to(dtype).contiguous() for name, tensor in state.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {name: tensor.detach().to(dtype).contiguous() for name, tensor in state.items()},
+        folder / "adapter_model.safetensors",
+    )
     config = model.peft_config["default"]
     config.inference_mode = True
     # The base is named by the memory configuration beside it; a path of the training machine helps nobody.

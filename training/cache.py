@@ -61,4 +61,8 @@ class DocumentMemory:
         document = self._documents[doc_id]
         slots = [self._first[doc_id] + index for index in chunks]
         gathered = self.store.gather(slots, self.model.dtype, self.model.device)
-        return gathered.keys_SNGCD, gathered.values_SNGCD, [document.chunks[index].n_tokens for index in chunks]
+        return (
+            gathered.keys_SNGCD,
+            gathered.values_SNGCD,
+            [document.chunks[index].n_tokens for index in chunks],
+        )

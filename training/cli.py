@@ -1,4 +1,4 @@
-"""``python -m training list | show RECIPE | run RECIPE [key=value ...]``."""
+"""``python -m training list | show RECIPE | run RECIPE [key=value ...] | evaluate qa MODEL``."""
 
 from __future__ import annotations
 
@@ -10,27 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from memlong.errors import ConfigError, MemLongError
+from training import evaluate
 from training.config import TrainConfig
 from training.recipes import RECIPES, recipe
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune a model that reads its memory.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description="Fine-tune a model that reads its memory."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names and purposes of the recipes")
-    for name, text in (("show", "print every value of a recipe"), ("run", "train, or go on with a stopped run")):
+    for name, text in (
+        ("show", "print every value of a recipe"),
+        ("run", "train, or go on with a stopped run"),
+    ):
         command = commands.add_parser(name, help=text)
         command.add_argument("recipe")
         command.add_argument("settings", nargs="*", metavar="key=value")
         if name == "run":
-            command.add_argument("--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)")
+            command.add_argument(
+                "--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)"
+            )
+    evaluate.add_arguments(
+        commands.add_parser("evaluate", help="score a model's answers, with memory and without")
+    )
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "list":
             for name, function in RECIPES.items():
                 print(f"{name:12} {(function.__doc__ or '').strip().splitlines()[0]}")
             return 0
+        if chosen.command == "evaluate":
+            return evaluate.run(chosen)
         config = recipe(chosen.recipe).override(_pairs(chosen.settings))
         if chosen.command == "show":
             print(json.dumps(config.to_dict(), indent=1))

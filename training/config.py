@@ -65,7 +65,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}", "A whole number from 1", f"Raise {name}")
         if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate={self.learning_rate}", "A rate above 0", "Try 1e-3 for an adapter")
+            raise ConfigError(
+                f"learning_rate={self.learning_rate}", "A rate above 0", "Try 1e-3 for an adapter"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-safe values that :meth:`from_dict` takes back."""

@@ -60,7 +60,10 @@ class Trainer:
         self.held_out, self.held_out_memory, self.folder = held_out, held_out_memory, folder
         self.parameters = trainable(model.model)
         self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+            self.parameters.values(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.95),
         )
         self.step = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +76,9 @@ class Trainer:
         self.step = int(checkpoint.load(found, self.parameters, self.optimizer)["step"])
         return True
 
-    def run(self, on_report: Callable[[Report], None] | None = None, stopped: Callable[[], bool] = lambda: False) -> None:
+    def run(
+        self, on_report: Callable[[Report], None] | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         """Train to the end of the recipe, or until ``stopped()``; the last checkpoint is always written."""
         while self.step < self.config.steps and not stopped():
             started = time.perf_counter()
@@ -82,8 +87,13 @@ class Trainer:
             self.step += 1
             evaluation = self.evaluate() if self.step % self.config.eval_every == 0 else None
             report = Report(
-                self.step, self.config.steps, loss, rate, len(self.sampler.unlocked(self.step)),
-                time.perf_counter() - started, evaluation,
+                self.step,
+                self.config.steps,
+                loss,
+                rate,
+                len(self.sampler.unlocked(self.step)),
+                time.perf_counter() - started,
+                evaluation,
             )
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(vars(report)) + "\n")
@@ -96,7 +106,11 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint that :meth:`resume` continues exactly."""
         checkpoint.save(
-            self.folder / "checkpoint", self.step, self.parameters, self.optimizer, {"config": self.config.to_dict()}
+            self.folder / "checkpoint",
+            self.step,
+            self.parameters,
+            self.optimizer,
+            {"config": self.config.to_dict()},
         )
 
     def train_step(self) -> float:
@@ -114,7 +128,8 @@ class Trainer:
             bad = self.folder / f"non-finite-{self.step}.json"
             bad.write_text(json.dumps([vars_of(item) for item in drawn], indent=1))
             raise MemLongError(
-                f"The loss of step {self.step} is {loss.item()}", "A finite loss",
+                f"The loss of step {self.step} is {loss.item()}",
+                "A finite loss",
                 f"Look at {bad.name}, lower the learning rate and resume from the last checkpoint",
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -130,7 +145,9 @@ class Trainer:
         with torch.no_grad():
             for start in range(0, len(self.held_out), batch):
                 part = self.held_out[start : start + batch]
-                tokens = sum(len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part)
+                tokens = sum(
+                    len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part
+                )
                 total += float(self._loss(part, self.held_out_memory)) * tokens
                 count += tokens
         hit = sum(bool(set(d.asked.gold) & set(d.chunks)) for d in self.held_out)
@@ -143,7 +160,10 @@ class Trainer:
         context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
         device, answers = self.model.device, batch.labels_BA.shape[1]
         out: Any = self.model.forward(
-            batch.ids_BT.to(device), context, attention_mask=batch.mask_BT.to(device), logits_to_keep=answers + 1
+            batch.ids_BT.to(device),
+            context,
+            attention_mask=batch.mask_BT.to(device),
+            logits_to_keep=answers + 1,
         )
         logits = out.logits[:, :-1].float()
         return functional.cross_entropy(

@@ -37,7 +37,9 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
         cut(tokenizer, *document, config.memory.chunk_tokens)
         for document in islice(_short_first(open_source("squad-eval", Path(config.data))), HELD_OUT_DOCUMENTS)
     ]
-    sampler = QuestionSampler(config, documents, *embed(documents, retriever, folder / "embeddings-train.npz"))
+    sampler = QuestionSampler(
+        config, documents, *embed(documents, retriever, folder / "embeddings-train.npz")
+    )
     judge = QuestionSampler(config, held_out, *embed(held_out, retriever, folder / "embeddings-held-out.npz"))
     drawn: list[Drawn] = [
         judge.retrieved(document, index, config.memory.top_k)
@@ -48,7 +50,13 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     adapted = add_adapter(model, config, tuple(range(lowest, plain.spec.layers)))
     trained = MemoryModel(adapted, tokenizer, config.memory)
     return Trainer(
-        config, trained, sampler, DocumentMemory(trained, documents), drawn, DocumentMemory(trained, held_out), folder
+        config,
+        trained,
+        sampler,
+        DocumentMemory(trained, documents),
+        drawn,
+        DocumentMemory(trained, held_out),
+        folder,
     )
 
 
@@ -71,10 +79,16 @@ def embed(
     if cache.is_file():
         kept = np.load(cache, allow_pickle=False)
         if all(f"c|{d.doc_id}" in kept and len(kept[f"c|{d.doc_id}"]) == len(d.chunks) for d in documents):
-            return {d.doc_id: kept[f"c|{d.doc_id}"] for d in documents}, {d.doc_id: kept[f"q|{d.doc_id}"] for d in documents}
-    chunks = _split(retriever.embed_documents([text for d in documents for text in d.texts]), [len(d.texts) for d in documents])
+            return {d.doc_id: kept[f"c|{d.doc_id}"] for d in documents}, {
+                d.doc_id: kept[f"q|{d.doc_id}"] for d in documents
+            }
+    chunks = _split(
+        retriever.embed_documents([text for d in documents for text in d.texts]),
+        [len(d.texts) for d in documents],
+    )
     asked = _split(
-        retriever.embed_documents([a.question.question for d in documents for a in d.asked]), [len(d.asked) for d in documents]
+        retriever.embed_documents([a.question.question for d in documents for a in d.asked]),
+        [len(d.asked) for d in documents],
     )
     arrays: dict[str, np.ndarray] = {}
     for document, chunk, question in zip(documents, chunks, asked, strict=True):
@@ -83,7 +97,9 @@ def embed(
     fresh = cache.with_name("new-" + cache.name)
     np.savez(fresh, **arrays)  # type: ignore[arg-type]
     fresh.replace(cache)
-    return {d.doc_id: arrays[f"c|{d.doc_id}"] for d in documents}, {d.doc_id: arrays[f"q|{d.doc_id}"] for d in documents}
+    return {d.doc_id: arrays[f"c|{d.doc_id}"] for d in documents}, {
+        d.doc_id: arrays[f"q|{d.doc_id}"] for d in documents
+    }
 
 
 def export(trainer: Trainer, folder: Path, card: str = "") -> None:
@@ -93,7 +109,9 @@ def export(trainer: Trainer, folder: Path, card: str = "") -> None:
     export_adapter(trainer.model.model, fresh / "adapter")
     settings = {"version": 1, "memory": trainer.config.memory.to_dict(), "base": trainer.config.model}
     (fresh / "memory.json").write_text(json.dumps(settings, indent=1) + "\n")
-    (fresh / "README.md").write_text(card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n")
+    (fresh / "README.md").write_text(
+        card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n"
+    )
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 

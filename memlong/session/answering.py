@@ -5,7 +5,6 @@ Shapes: H query heads, N chunks, L retrieval layers, E embedding size.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -63,7 +62,10 @@ class Answering:
         top_k = options.top_k or session.config.top_k
         session.recorder.append(
             events.QuestionAsked(
-                answer_id=self.answer_id, question=self.question, answer_from=options.answer_from, top_k=top_k,
+                answer_id=self.answer_id,
+                question=self.question,
+                answer_from=options.answer_from,
+                top_k=top_k,
                 documents=options.documents,
             )
         )
@@ -74,7 +76,9 @@ class Answering:
         prompt = encode_prompt(session.tokenizer, self.question, passages, history)
         waiting = [first]
         generation = Generation(
-            session.model, prompt, options,
+            session.model,
+            prompt,
+            options,
             Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel),
         )
         tokens: list[GeneratedToken] = []
@@ -84,7 +88,10 @@ class Answering:
             self._note(token)
             delta, shown = token.text[len(shown) :], token.text
             yield AnswerDelta(shown, delta, len(tokens), self.evidence(len(tokens)))
-        self.seconds = {name: session.seconds.get(name, 0.0) - timings.get(name, 0.0) for name in ("embed", "search", "gather")}
+        self.seconds = {
+            name: session.seconds.get(name, 0.0) - timings.get(name, 0.0)
+            for name in ("embed", "search", "gather")
+        }
         # The first retrieval runs inside neither phase; later ones inside decoding are told apart by their own names.
         self.seconds |= generation.seconds
         answer = self._finish(generation, tokens)
@@ -96,7 +103,8 @@ class Answering:
         ordered = sorted(self.fetched.values(), key=lambda chunk: (-chunk.score, chunk.chunk_id))
         looked = self.options.record_attention and self.options.answer_from in ("memory", "both") and n_tokens
         return tuple(
-            _with(chunk, rank, chunk.mass / n_tokens if looked else None) for rank, chunk in enumerate(ordered, start=1)
+            _with(chunk, rank, chunk.mass / n_tokens if looked else None)
+            for rank, chunk in enumerate(ordered, start=1)
         )
 
     def _memory(self, newest: str, waiting: list[list[int]]) -> Retrieved | None:
@@ -108,12 +116,19 @@ class Answering:
         if not ids:
             return None
         ordered = session.in_document_order(ids)
-        gathered = session.timed("gather", session.bank.gather, ordered, session.model.dtype, session.model.device)
+        gathered = session.timed(
+            "gather", session.bank.gather, ordered, session.model.dtype, session.model.device
+        )
         lengths = session.bank.lengths(ordered)
         observer = MassObserver() if options.record_attention else None
         context = session.timed(
-            "gather", session.model.memory, gathered.keys_SNGCD, gathered.values_SNGCD, lengths,
-            options.memory_strength, observer,
+            "gather",
+            session.model.memory,
+            gathered.keys_SNGCD,
+            gathered.values_SNGCD,
+            lengths,
+            options.memory_strength,
+            observer,
         )
         return Retrieved(context, tuple(ordered))
 
@@ -124,7 +139,9 @@ class Answering:
             return []
         embedding = session.timed("embed", session.retriever.embed_query, text)
         documents = set(options.documents) if options.documents is not None else None
-        hits = session.search(embedding, options.top_k or session.config.top_k, documents, set(options.masked))
+        hits = session.search(
+            embedding, options.top_k or session.config.top_k, documents, set(options.masked)
+        )
         before = {hit.chunk_id: session.bank.get(hit.chunk_id).trigger_count for hit in hits}
         triggered = session.trigger(hits)
         session.recorder.append(
@@ -142,7 +159,9 @@ class Answering:
         return [hit.chunk_id for hit in triggered]
 
     def _texts(self, ids: Sequence[int]) -> list[str]:
-        return [self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)]
+        return [
+            self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)
+        ]
 
     def _note(self, token: GeneratedToken) -> None:
         """Add a token's attention to its chunks, and put it into the trace."""
@@ -158,9 +177,13 @@ class Answering:
             self._note_layers(token, mass_LHN)
         recorder.append(
             events.TokenGenerated(
-                answer_id=self.answer_id, index=token.index, token_id=token.token_id,
-                text=self.session.tokenizer.decode([token.token_id]), logprob=token.logprob,
-                memory_mass=memory_mass, chunk_mass=per_chunk,
+                answer_id=self.answer_id,
+                index=token.index,
+                token_id=token.token_id,
+                text=self.session.tokenizer.decode([token.token_id]),
+                logprob=token.logprob,
+                memory_mass=memory_mass,
+                chunk_mass=per_chunk,
             )
         )
 
@@ -175,8 +198,12 @@ class Answering:
         for at, layer in enumerate(token.mass_HN or ()):
             self.session.recorder.append(
                 events.LayerMass(
-                    answer_id=self.answer_id, index=token.index, layer=layer, local_mass=1 - sum(means[at]),
-                    chunk_mass=tuple(zip(token.chunk_ids, means[at], strict=True)), head_mass=tuple(heads[at]),
+                    answer_id=self.answer_id,
+                    index=token.index,
+                    layer=layer,
+                    local_mass=1 - sum(means[at]),
+                    chunk_mass=tuple(zip(token.chunk_ids, means[at], strict=True)),
+                    head_mass=tuple(heads[at]),
                     head_chunk_mass=tuple(map(tuple, each[at])),
                 )
             )
@@ -209,16 +236,32 @@ class Answering:
         )
         text = generation.text.strip()
         answer = Answer(
-            answer_id=self.answer_id, question=self.question, text=text, retrieved=evidence, evicted=tuple(self.evicted),
-            chunks_read=session.chunks_read, chunks_kept=len(session.bank), seconds=self.seconds,
-            n_tokens=len(tokens), stop_reason=generation.stop_reason, memory_mass=memory_mass,
-            logprob=sum(token.logprob for token in tokens), low_evidence=low, answer_from=self.options.answer_from,
-            reading=session.reading_in_words(), token_texts=tuple(session.tokenizer.decode([t.token_id]) for t in tokens),
+            answer_id=self.answer_id,
+            question=self.question,
+            text=text,
+            retrieved=evidence,
+            evicted=tuple(self.evicted),
+            chunks_read=session.chunks_read,
+            chunks_kept=len(session.bank),
+            seconds=self.seconds,
+            n_tokens=len(tokens),
+            stop_reason=generation.stop_reason,
+            memory_mass=memory_mass,
+            logprob=sum(token.logprob for token in tokens),
+            low_evidence=low,
+            answer_from=self.options.answer_from,
+            reading=session.reading_in_words(),
+            token_texts=tuple(session.tokenizer.decode([t.token_id]) for t in tokens),
         )
         session.recorder.append(
             events.AnswerFinished(
-                answer_id=self.answer_id, text=text, stop_reason=generation.stop_reason, seconds=dict(self.seconds),
-                n_tokens=len(tokens), memory_mass=memory_mass, low_evidence=low,
+                answer_id=self.answer_id,
+                text=text,
+                stop_reason=generation.stop_reason,
+                seconds=dict(self.seconds),
+                n_tokens=len(tokens),
+                memory_mass=memory_mass,
+                low_evidence=low,
             )
         )
         return answer
@@ -227,7 +270,15 @@ class Answering:
 def _with(chunk: _Fetched, rank: int, mass: float | None) -> Evidence:
     base = chunk.evidence
     return Evidence(
-        base.chunk_id, rank, chunk.score, mass, chunk.before, chunk.count, base.doc_id, base.title, base.place, base.span, base.text
+        base.chunk_id,
+        rank,
+        chunk.score,
+        mass,
+        chunk.before,
+        chunk.count,
+        base.doc_id,
+        base.title,
+        base.place,
+        base.span,
+        base.text,
     )
-
-

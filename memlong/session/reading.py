@@ -46,7 +46,9 @@ class Reading:
         document.status = "reading"
         while document.chunks_read < len(self.chunks):
             started = time.perf_counter()
-            left = self._batch(session, self.chunks[document.chunks_read : document.chunks_read + per_batch], per_window)
+            left = self._batch(
+                session, self.chunks[document.chunks_read : document.chunks_read + per_batch], per_window
+            )
             elapsed = time.perf_counter() - started
             here += elapsed
             document.seconds += elapsed
@@ -83,7 +85,12 @@ class Reading:
         hits = session.search(embedding, session.config.top_k)
         if hits:
             session.recorder.append(
-                Retrieved(query="chunk", query_id=chunk.index, doc_id=self.document.doc_id, hits=session.trigger(hits))
+                Retrieved(
+                    query="chunk",
+                    query_id=chunk.index,
+                    doc_id=self.document.doc_id,
+                    hits=session.trigger(hits),
+                )
             )
 
     def _tokens_done(self) -> int:
@@ -93,8 +100,16 @@ class Reading:
         document, done = self.document, self._tokens_done()
         speed = (done - started_tokens) / seconds if seconds else 0.0
         return ReadProgress(
-            document.doc_id, document.title, document.chunks_read, document.chunks_total, done, document.n_tokens,
-            document.seconds, speed, (document.n_tokens - done) / speed if speed else 0.0, left,
+            document.doc_id,
+            document.title,
+            document.chunks_read,
+            document.chunks_total,
+            done,
+            document.n_tokens,
+            document.seconds,
+            speed,
+            (document.n_tokens - done) / speed if speed else 0.0,
+            left,
         )
 
 
@@ -122,12 +137,19 @@ def store_chunk(
 ) -> int:
     """Write one chunk into the bank and the trace, and return its id."""
     record = session.bank.write(
-        ChunkPlace(document.doc_id, chunk.index, chunk.span, chunk.n_tokens), embedding, *kv, step=session.recorder.step
+        ChunkPlace(document.doc_id, chunk.index, chunk.span, chunk.n_tokens),
+        embedding,
+        *kv,
+        step=session.recorder.step,
     )
     session.recorder.append(
         ChunkWritten(
-            chunk_id=record.chunk_id, doc_id=document.doc_id, index_in_doc=chunk.index, span=chunk.span,
-            n_tokens=chunk.n_tokens, window=window,
+            chunk_id=record.chunk_id,
+            doc_id=document.doc_id,
+            index_in_doc=chunk.index,
+            span=chunk.span,
+            n_tokens=chunk.n_tokens,
+            window=window,
         )
     )
     return record.chunk_id

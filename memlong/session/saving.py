@@ -52,7 +52,9 @@ def save(session: Session, folder: Path) -> None:
         "answers": session._answers,
         "gone": [asdict(record) for record in session._gone.values()],
     }
-    persist.save(session.bank, folder, fingerprint(session.model, session.retriever, session.config), extra, files)
+    persist.save(
+        session.bank, folder, fingerprint(session.model, session.retriever, session.config), extra, files
+    )
 
 
 def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) -> Session:

@@ -116,14 +116,22 @@ class Session:
         if not chunks:
             raise DocumentError(f"{title!r} holds no text", "At least one word", "Choose another document")
         document = DocumentState(
-            doc_id=len(self.documents), title=title, text=text, spans=tuple(spans),
-            n_tokens=sum(chunk.n_tokens for chunk in chunks), chunks_total=len(chunks),
+            doc_id=len(self.documents),
+            title=title,
+            text=text,
+            spans=tuple(spans),
+            n_tokens=sum(chunk.n_tokens for chunk in chunks),
+            chunks_total=len(chunks),
         )
         self.documents[document.doc_id] = document
         self._readings[document.doc_id] = Reading(document, chunks)
         self.recorder.append(
             events.DocumentOpened(
-                doc_id=document.doc_id, title=title, n_tokens=document.n_tokens, n_chunks=len(chunks), n_characters=len(text)
+                doc_id=document.doc_id,
+                title=title,
+                n_tokens=document.n_tokens,
+                n_chunks=len(chunks),
+                n_characters=len(text),
             )
         )
         return document.doc_id
@@ -149,7 +157,9 @@ class Session:
         chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
         tokens = sum(chunk.n_tokens for chunk in chunks)
         return ReadEstimate(
-            tokens, len(chunks), tokens / self.config.capacity_tokens,
+            tokens,
+            len(chunks),
+            tokens / self.config.capacity_tokens,
             len(chunks) * self.config.chunk_tokens * self.bank.store.bytes_per_token,
             tokens / self._speed if self._speed else None,
         )
@@ -159,8 +169,15 @@ class Session:
         reading = self._reading(doc_id)
         document = reading.document
         return ReadReport(
-            doc_id, document.title, document.n_tokens, document.chunks_read, self.kept(doc_id), reading.evicted,
-            document.seconds, document.status, reading.too_long,
+            doc_id,
+            document.title,
+            document.n_tokens,
+            document.chunks_read,
+            self.kept(doc_id),
+            reading.evicted,
+            document.seconds,
+            document.status,
+            reading.too_long,
         )
 
     def kept(self, doc_id: int) -> int:
@@ -194,7 +211,9 @@ class Session:
         unknown = set(options.documents or ()) - set(self.documents)
         if unknown:
             raise BankError(
-                f"Documents {sorted(unknown)} do not exist", f"Known: {sorted(self.documents)}", "Ask one of these, or all"
+                f"Documents {sorted(unknown)} do not exist",
+                f"Known: {sorted(self.documents)}",
+                "Ask one of these, or all",
             )
         self._answers += 1
         yield from Answering(self, self._answers - 1, question.strip(), options).steps(cancel)
@@ -228,12 +247,15 @@ class Session:
         gone = self._gone.get(chunk_id)
         if gone is None or chunk_id in self.bank:
             raise BankError(
-                f"Chunk {chunk_id}", "Chunks that were evicted or deleted", "Choose one from the list of evicted chunks"
+                f"Chunk {chunk_id}",
+                "Chunks that were evicted or deleted",
+                "Choose one from the list of evicted chunks",
             )
         document = self.documents.get(gone.doc_id)
         if document is None or document.status == "removed" or gone.doc_id not in self._readings:
             raise BankError(
-                f"The document of chunk {chunk_id} is not here any more", "Chunks of documents of this session",
+                f"The document of chunk {chunk_id} is not here any more",
+                "Chunks of documents of this session",
                 "Read the document again",
             )
         chunks = self._readings[gone.doc_id].chunks
@@ -247,8 +269,12 @@ class Session:
         del self._gone[chunk_id]
         self.recorder.append(
             events.Restored(
-                chunk_id=chunk_id, doc_id=gone.doc_id, index_in_doc=gone.index_in_doc, span=gone.span,
-                n_tokens=gone.n_tokens, trigger_count=gone.trigger_count,
+                chunk_id=chunk_id,
+                doc_id=gone.doc_id,
+                index_in_doc=gone.index_in_doc,
+                span=gone.span,
+                n_tokens=gone.n_tokens,
+                trigger_count=gone.trigger_count,
             )
         )
         if pin:
@@ -289,7 +315,11 @@ class Session:
         return sum(document.chunks_read for document in self.documents.values())
 
     def search(
-        self, embedding_E: np.ndarray, top_k: int, documents: set[int] | None = None, exclude: set[int] | None = None
+        self,
+        embedding_E: np.ndarray,
+        top_k: int,
+        documents: set[int] | None = None,
+        exclude: set[int] | None = None,
     ) -> list[Hit]:
         """Return the best chunks for an embedding, best first."""
         return list(self.timed("search", self.bank.search, embedding_E, top_k, documents, exclude or ()))
@@ -316,8 +346,17 @@ class Session:
         record = self.bank.get(chunk_id)
         document = self.documents[record.doc_id]
         return Evidence(
-            chunk_id, 0, 0.0, None, 0, record.trigger_count, record.doc_id, document.title, document.place(record.span),
-            record.span, document.text[slice(*record.span)],
+            chunk_id,
+            0,
+            0.0,
+            None,
+            0,
+            record.trigger_count,
+            record.doc_id,
+            document.title,
+            document.place(record.span),
+            record.span,
+            document.text[slice(*record.span)],
         )
 
     def conversation(self) -> DocumentState:
@@ -367,9 +406,14 @@ class Session:
             self._gone[item.record.chunk_id] = item.record
             self.recorder.append(
                 events.Evicted(
-                    chunk_id=item.record.chunk_id, doc_id=item.record.doc_id, policy=item.policy, rule=item.rule,
-                    trigger_count=item.record.trigger_count, age_chunks=item.age_chunks,
-                    occupancy_tokens=item.occupancy_tokens, capacity_tokens=item.capacity_tokens,
+                    chunk_id=item.record.chunk_id,
+                    doc_id=item.record.doc_id,
+                    policy=item.policy,
+                    rule=item.rule,
+                    trigger_count=item.record.trigger_count,
+                    age_chunks=item.age_chunks,
+                    occupancy_tokens=item.occupancy_tokens,
+                    capacity_tokens=item.capacity_tokens,
                 )
             )
         return [item.record.chunk_id for item in evictions]
@@ -377,7 +421,10 @@ class Session:
     def _closed(self, document: DocumentState) -> None:
         self.recorder.append(
             events.DocumentClosed(
-                doc_id=document.doc_id, status=document.status, chunks_read=document.chunks_read, seconds=document.seconds
+                doc_id=document.doc_id,
+                status=document.status,
+                chunks_read=document.chunks_read,
+                seconds=document.seconds,
             )
         )
 
@@ -388,11 +435,15 @@ class Session:
 
     def _note_capacity(self) -> None:
         config = self.config
-        self.recorder.append(events.CapacityChanged(capacity_tokens=config.capacity_tokens, policy=config.policy))
+        self.recorder.append(
+            events.CapacityChanged(capacity_tokens=config.capacity_tokens, policy=config.policy)
+        )
 
 
 def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
     """Return an empty bank of the right shape. Raises BankError when it does not fit into memory."""
-    shape = KVShape(len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim)
+    shape = KVShape(
+        len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim
+    )
     device = config.bank_device if config.bank_device != "model" else model.device
     return Bank.create(shape, dim, config.capacity_tokens, config.policy, config.store_dtype, device)

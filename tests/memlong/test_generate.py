@@ -25,7 +25,11 @@ def test_greedy_decoding_is_the_models_own(model, tiny_tokenizer):
     prompt = tiny_tokenizer("The harbour master kept")["input_ids"]
     _, tokens, _ = run(model, prompt, max_tokens=12)
     expected = model.model.generate(
-        torch.tensor([prompt]), max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=tiny_tokenizer.eos_token_id
+        torch.tensor([prompt]),
+        max_new_tokens=12,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=tiny_tokenizer.eos_token_id,
     )[0, len(prompt) :].tolist()
     assert [token.token_id for token in tokens] == [t for t in expected if t != tiny_tokenizer.eos_token_id]
 
@@ -37,7 +41,9 @@ def test_log_probabilities_are_the_models_own(model, tiny_tokenizer):
     with torch.no_grad():
         logprobs = model.model(ids).logits[0].log_softmax(-1)
     for index, token in enumerate(tokens):
-        assert token.logprob == pytest.approx(float(logprobs[len(prompt) + index - 1, token.token_id]), abs=1e-4)
+        assert token.logprob == pytest.approx(
+            float(logprobs[len(prompt) + index - 1, token.token_id]), abs=1e-4
+        )
 
 
 def test_sampling_repeats_with_its_seed_and_keeps_to_the_nucleus():

@@ -47,7 +47,9 @@ def cut(tokenizer: Any, doc_id: str, text: str, questions: Iterable[Question], c
     return Passages(doc_id, chunks, texts, tuple(asked))
 
 
-def pack(questions: Sequence[Question], seed: int, characters: int = 24_000) -> list[tuple[str, str, list[Question]]]:
+def pack(
+    questions: Sequence[Question], seed: int, characters: int = 24_000
+) -> list[tuple[str, str, list[Question]]]:
     """Pack questions with short contexts into documents of about ``characters``: (doc_id, text, questions).
 
     Unrelated passages side by side in one chunk are distractors that cost nothing. Evidence becomes the span of the
@@ -86,7 +88,9 @@ def group(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
 
 
 def _with_evidence(question: Question, span: tuple[int, int]) -> Question:
-    return Question(question.id, question.doc_id, question.question, question.answers, None, True, question.type, (span,))
+    return Question(
+        question.id, question.doc_id, question.question, question.answers, None, True, question.type, (span,)
+    )
 
 
 def _gold(text: str, chunks: Sequence[Chunk], question: Question) -> tuple[int, ...]:

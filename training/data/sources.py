@@ -27,7 +27,9 @@ def squad_eval(data: Path) -> Iterator[Document]:
 
 def fairytale(data: Path) -> Iterator[Document]:
     """Fairy tales with questions about characters, actions and places; only answers that stand in the story are used."""
-    yield from _whole(data / "longqa/train-fairytale.jsonl.zst", data / "longqa/docs-fairytale-train.jsonl.zst")
+    yield from _whole(
+        data / "longqa/train-fairytale.jsonl.zst", data / "longqa/docs-fairytale-train.jsonl.zst"
+    )
 
 
 def qamr(data: Path) -> Iterator[Document]:

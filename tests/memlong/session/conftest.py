@@ -17,7 +17,10 @@ FACT = "The brass lantern of Ottoline Varga stood in the cellar of the customs h
 
 @pytest.fixture
 def long_text() -> str:
-    days = [f"On day {day} the harbour master wrote of wind {day * 7 % 13} and of ships from port {day}." for day in range(60)]
+    days = [
+        f"On day {day} the harbour master wrote of wind {day * 7 % 13} and of ships from port {day}."
+        for day in range(60)
+    ]
     return " ".join([*days[:30], FACT, *days[30:]])
 
 
@@ -28,8 +31,14 @@ def make_session(tiny_llama: Callable[..., Any], tiny_tokenizer: Any) -> Callabl
     def build(**settings: Any) -> Session:
         config = MemoryConfig(
             **{
-                "chunk_tokens": 32, "window_tokens": 64, "top_k": 3, "capacity_tokens": 32 * 400, "read_batch_tokens": 128,
-                "store_dtype": "float32", "retrieve_every": 4, "local_tokens": 512,
+                "chunk_tokens": 32,
+                "window_tokens": 64,
+                "top_k": 3,
+                "capacity_tokens": 32 * 400,
+                "read_batch_tokens": 128,
+                "store_dtype": "float32",
+                "retrieve_every": 4,
+                "local_tokens": 512,
             }
             | settings
         )
