@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from app.sessions import Exchange, Visit
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, MemLongError
-from memlong.session.results import Answer, Evidence
+
+if TYPE_CHECKING:
+    from memlong.session.results import Evidence
 
 SHOW_EVERY = 0.1  # seconds between two pictures of an answer that grows
 
@@ -47,6 +50,8 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
 
 
 def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: float) -> Iterator[Exchange]:
+    from memlong.session.results import Answer  # brings torch: only now, when the model is there
+
     session = visit.memory()
     if options.answer_from != "nothing" and not len(session.bank):
         raise ConfigError(

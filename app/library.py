@@ -17,6 +17,7 @@ from memlong.errors import DocumentError, MemLongError
 if TYPE_CHECKING:
     from memlong.session.results import ReadEstimate, ReadProgress, ReadReport
 
+OPENING = "opening"  # the label of what stands before the first chapter
 State = Literal["opening", "waiting", "reading", "stopped", "done", "failed", "removed"]
 
 
@@ -141,7 +142,8 @@ def from_sample(sample: Sample) -> Document:
 
 def part_words(spans: tuple[PageSpan, ...]) -> str:
     """Return "412 pages" or "24 chapters"; "" for a text without parts."""
-    if len(spans) < 2:
+    named = [span.label for span in spans if span.label and span.label != OPENING]
+    if not named:
         return ""
-    paged = all(span.label.lower().startswith("page ") for span in spans)
-    return plural(len(spans), "page" if paged else "chapter")
+    paged = all(label.lower().startswith("page ") for label in named)
+    return plural(len(named), "page" if paged else "chapter")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.documents import Limits, read_document
 from app.library import Item, from_sample, from_text
@@ -15,7 +17,9 @@ from app.samples import sample
 from app.sessions import Visit
 from app.settings import Settings
 from memlong.errors import Cancelled, DocumentError, MemLongError
-from memlong.session.results import ReadEstimate, ReadProgress
+
+if TYPE_CHECKING:
+    from memlong.session.results import ReadEstimate, ReadProgress
 
 SHOW_EVERY = 0.2  # seconds between two pictures of reading: browsers fall behind on more than 5 a second
 
@@ -70,7 +74,7 @@ def estimate(visit: Visit, item: Item) -> ReadEstimate | None:
     found = visit.engine.run(session.estimate, item.document.text, kind="reading")
     speed = visit.engine.tokens_per_second
     seconds = found.n_tokens / speed if found.seconds is None and speed else found.seconds
-    item.estimate = ReadEstimate(found.n_tokens, found.n_chunks, found.bank_share, found.bytes, seconds)
+    item.estimate = replace(found, seconds=seconds)
     return item.estimate
 
 

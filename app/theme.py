@@ -70,6 +70,7 @@ def theme() -> gr.themes.Base:
         "panel_background_fill": "var(--ml-card)", "accordion_text_color": "var(--ml-text)",
         "button_primary_background_fill": "var(--ml-action)", "button_primary_text_color": "white",
         "button_primary_background_fill_hover": "var(--ml-actionhover)",
+        "button_primary_border_color": "var(--ml-action)", "color_accent": "var(--ml-memory)",
         "button_secondary_background_fill": "var(--ml-card)", "button_secondary_text_color": "var(--ml-text)",
         "button_secondary_background_fill_hover": "var(--ml-sunken)",
         "button_secondary_border_color": "var(--ml-line)",
@@ -79,7 +80,8 @@ def theme() -> gr.themes.Base:
         "checkbox_label_text_color": "var(--ml-text)", "checkbox_label_text_color_selected": "var(--ml-text)",
         "slider_color": "var(--ml-memory)", "loader_color": "var(--ml-memory)",
     }  # fmt: skip
-    with_dark = {**values, **{f"{name}_dark": value for name, value in values.items()}}
+    alike = {f"{name}_dark": value for name, value in values.items() if name != "color_accent"}
+    with_dark = {**values, **alike}
     made.set(**with_dark)
     made.set(block_border_width="1px", button_border_width="1px", block_shadow="none", button_large_radius="8px")
     return made

@@ -13,7 +13,7 @@ from app.context import App
 from app.exports import conversation_file
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
-from app.tabs.pieces import CLICKS, bank_line, error_box, suggestions
+from app.tabs.pieces import CLICKS, bank_line, error_box, for_chat, from_chat, suggestions
 from memlong.config import AskOptions
 from memlong.errors import MemLongError
 
@@ -94,7 +94,7 @@ def build(app: App) -> Parts:
 
 
 def _chat() -> gr.Chatbot:
-    """Nothing in it is rendered: no Markdown, no HTML, no LaTeX, no tags. What a document says stays text."""
+    """Nothing in it is rendered: no Markdown, no LaTeX, no HTML (see ``for_chat``). What a document says stays text."""
     return gr.Chatbot(
         show_label=False, label="Conversation", elem_id="chat", height="min(58vh, 560px)", layout="bubble",
         render_markdown=False, sanitize_html=True, allow_tags=False, latex_delimiters=[], line_breaks=False,
@@ -153,7 +153,7 @@ def wire(app: App, parts: Parts) -> None:
         yield from again(app.visit(request), event.index, None, controls)
 
     def edit(request: gr.Request, event: gr.EditData, *controls: Any) -> Iterator[list[Any]]:
-        yield from again(app.visit(request), event.index, str(event.value), controls)
+        yield from again(app.visit(request), event.index, from_chat(str(event.value)), controls)
 
     parts.changed += [
         parts.question.submit(send, [parts.question, *parts.controls], out, **long),
@@ -241,8 +241,8 @@ def messages(visit: Visit) -> list[dict[str, str]]:
     """Return the conversation as gradio's chatbot takes it: two messages an exchange."""
     said = []
     for exchange in visit.exchanges:
-        said.append({"role": "user", "content": exchange.question})
-        said.append({"role": "assistant", "content": _shown(visit, exchange)})
+        said.append({"role": "user", "content": for_chat(exchange.question)})
+        said.append({"role": "assistant", "content": for_chat(_shown(visit, exchange))})
     return said
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from app import asking
 from app.sessions import Exchange, Visit
 from app.tabs.pieces import button
 from app.text import duration_words, escape, escape_lines, number_words, one_line, plural
-from memlong.session.results import Evidence
 
-SNIPPET = 260  # characters of a chunk in the list
+if TYPE_CHECKING:
+    from memlong.session.results import Evidence
+
+SNIPPET = 180  # characters of a chunk in the list
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from app.engine import Engine
 from app.sessions import Visit
 from app.text import escape, plural
 from memlong.errors import MemLongError
+
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_ENTITY = re.compile(r"&(?=#|[A-Za-z]+[0-9]*;?)")
 
 # One listener for all buttons inside a piece of HTML: a click on any element with data-act reaches Python as
 # {act, id, of}. Listening on the container survives every redraw.
@@ -65,14 +69,28 @@ def bank_line(visit: Visit | None) -> str:
     if session is None or not session.chunks_read:
         return '<p class="ml-line">Memory is empty.</p>'
     bank = session.bank
-    documents = len({record.doc_id for record in bank.records()})
+    # Counted without the ledger, which another thread may be changing at this moment.
+    documents = sum(state.chunks_read > 0 and state.status != "removed" for state in list(session.documents.values()))
     share = bank.tokens / bank.capacity.tokens
     gone = session.chunks_read - len(bank)
-    left = f", {plural(gone, 'chunk')} left" if gone > 0 else ""
+    left = f"; {plural(gone, 'chunk')} had to leave or were removed" if gone > 0 else ""
     return (
         f'<div class="ml-line">Memory holds <strong>{plural(len(bank), "chunk")}</strong> of '
         f"{plural(documents, 'document')}: {share:.0%} of its capacity{left}.{bar(share, 'Bank occupancy')}</div>"
     )
+
+
+def for_chat(text: str) -> str:
+    """Return text for gradio's chatbot, which shows HTML even where Markdown is off: nothing may begin a tag.
+
+    Only what HTML would take for a tag or an entity is changed, so that copying gives nearly always the text.
+    """
+    return _TAG.sub("&lt;", _ENTITY.sub("&amp;", text))
+
+
+def from_chat(text: str) -> str:
+    """Undo :func:`for_chat`, for a message that was edited."""
+    return text.replace("&lt;", "<").replace("&amp;", "&")
 
 
 def suggestions(questions: Sequence[str], words: str) -> str:
