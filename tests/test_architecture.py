@@ -65,7 +65,7 @@ WITHOUT: dict[str, set[str]] = {
     "app/tabs": {"torch", "transformers"},
     "app/plots": {"torch", "transformers", "gradio"},
     "app/documents": {"torch", "transformers"},
-    "app/rows.py": {"torch", "transformers"},
+    "app/rows": {"torch", "transformers"},
 }
 ATTENTION_REGISTRY = {"AttentionInterface", "ALL_ATTENTION_FUNCTIONS", "AttentionMaskInterface"}
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

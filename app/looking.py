@@ -1,0 +1,125 @@
+"""What a visitor does with memory: look at it at any step, pin, delete, bring back. No gradio, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from app import asking
+from app.rows.chunks import ChunkRow, Documents, Filter, chunk_rows, page_of, select
+from app.rows.life import Life, life_of
+from app.rows.log import LogFilter, log_events
+from app.rows.timeline import Timeline, timeline_of
+from app.sessions import Exchange, Visit
+from app.text import number_words, plural
+from memlong.config import AskOptions
+from memlong.errors import ConfigError
+from memlong.trace.events import Event
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is being looked at.
+
+    Attributes:
+        step: the moment; None is now. colour, arrangement: of the map. chunk_id: the chosen chunk, or None.
+        rows, page: of the table. log, log_page: of the event log. Pages count from 1.
+    """
+
+    step: int | None = None
+    colour: str = "triggers"
+    arrangement: str = "read"
+    chunk_id: int | None = None
+    rows: Filter = field(default_factory=Filter)
+    page: int = 1
+    log: LogFilter = field(default_factory=LogFilter)
+    log_page: int = 1
+
+
+def timeline(visit: Visit | None) -> Timeline:
+    """Return a visitor's timeline, an empty one before anything was read."""
+    session = visit.session if visit else None
+    return timeline_of(session.recorder) if session is not None else Timeline()
+
+
+def documents(visit: Visit | None) -> Documents:
+    """Return a visitor's documents by id."""
+    session = visit.session if visit else None
+    return session.documents if session is not None else {}
+
+
+def life(visit: Visit | None, look: Look) -> Life | None:
+    """Return the life of the chosen chunk, or None."""
+    if look.chunk_id is None:
+        return None
+    return life_of(timeline(visit), look.chunk_id, documents(visit), look.step)
+
+
+def rows(visit: Visit | None, look: Look) -> tuple[list[ChunkRow], str, int]:
+    """Return one page of the table, what it is in words, and its number."""
+    found = select(chunk_rows(timeline(visit), look.step), look.rows, documents(visit))
+    page, start, end = page_of(len(found), look.page)
+    return found[start:end], _page_words(len(found), start, end, "chunk"), page
+
+
+def log(visit: Visit | None, look: Look) -> tuple[list[Event], str, int]:
+    """Return one page of the event log, newest first, what it is in words, and its number."""
+    found = log_events(timeline(visit), look.log._replace(until=look.step))
+    page, start, end = page_of(len(found), look.log_page)
+    return found[start:end], _page_words(len(found), start, end, "event"), page
+
+
+def act(visit: Visit, what: str, chunk_id: int) -> str:
+    """Pin, unpin, delete or restore a chunk, in a turn of its own; returns what came of it in words.
+
+    Raises:
+        BankError: when the chunk is not where it would have to be, or too much is pinned.
+        ConfigError: for another deed, or before anything was read.
+    """
+    session = visit.session
+    if session is None:
+        raise ConfigError(
+            "Nothing has been read yet", "Chunks in memory", "Open the tab Read and take a sample"
+        )
+    run = visit.engine.run
+    if what == "pin":
+        run(session.pin, chunk_id)
+        return f"Chunk {chunk_id} is pinned: it cannot be evicted."
+    if what == "unpin":
+        run(session.unpin, chunk_id)
+        return f"Chunk {chunk_id} can be evicted again."
+    if what == "delete":
+        run(session.delete_chunk, chunk_id)
+        return f"Chunk {chunk_id} is deleted. You can bring it back."
+    if what == "restore":
+        left = run(session.restore, chunk_id)
+        gone = f" Chunk {', '.join(map(str, left))} had to leave for it." if left else ""
+        return f"Chunk {chunk_id} is back in memory, and pinned.{gone} Ask again to see what it changes."
+    raise ConfigError(f"{what!r}", "pin, unpin, delete or restore", "Use the buttons")
+
+
+def questions(visit: Visit | None) -> list[str]:
+    """Return the questions asked so far, newest first, each once."""
+    asked = [exchange.question for exchange in visit.exchanges] if visit else []
+    return list(dict.fromkeys(reversed(asked)))
+
+
+def ask_again(visit: Visit, question: str | None) -> Iterator[tuple[Exchange | None, Exchange]]:
+    """Ask an earlier question again, greedily; yields the earlier exchange and the growing new one.
+
+    Raises:
+        ConfigError: when there is no question to ask again, or an answer is being written.
+    """
+    if not question:
+        raise ConfigError(
+            "No question was asked yet", "A question of the tab Ask", "Ask one there, then come back"
+        )
+    earlier = [each for each in visit.exchanges if each.question == question and each.answer is not None]
+    for exchange in asking.ask(visit, question, AskOptions()):
+        yield (earlier[-1] if earlier else None), exchange
+
+
+def _page_words(n: int, start: int, end: int, noun: str) -> str:
+    if not n:
+        return f"No {noun}s to show."
+    return f"{number_words(start + 1)} to {number_words(end)} of {plural(n, noun)}"

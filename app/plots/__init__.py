@@ -1,0 +1,1 @@
+"""Pictures: rows in, plotly figure out. Pure functions; no gradio, no trace, no session."""

@@ -1,0 +1,193 @@
+"""The table of chunks: rows, filters, order, pages; and the headline and the histogram that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from app.rows.timeline import Timeline
+from app.text import number_words, one_line, plural
+from memlong.trace.replay import ChunkView
+
+PAGE = 25
+"""Rows sent at a time."""
+
+
+class Document(Protocol):
+    """What a row needs of a document; :class:`memlong.session.results.DocumentState` has it."""
+
+    title: str
+    text: str
+
+    def place(self, span: tuple[int, int]) -> str:
+        """Return where a span lies, in words."""
+
+
+Documents = Mapping[int, Document]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRow:
+    """One chunk after some step.
+
+    Attributes:
+        chunk_id, doc_id, index_in_doc, span, n_tokens, trigger_count: see the ledger. state: "held",
+            "pinned", "evicted" or "deleted". age: chunks written since. attention: mass summed over
+            generated tokens.
+        rule: why it left, in words, or "".
+    """
+
+    chunk_id: int
+    doc_id: int
+    index_in_doc: int
+    span: tuple[int, int]
+    n_tokens: int
+    trigger_count: int
+    state: str
+    age: int
+    attention: float
+    rule: str = ""
+
+
+def chunk_rows(timeline: Timeline, step: int | None = None) -> list[ChunkRow]:
+    """Return every chunk ever written up to ``step``, by id."""
+    state, attention, written = timeline.state(step), timeline.attention(step), timeline.written_by(step)
+
+    def row(chunk_id: int, chunk: ChunkView, what: str, rule: str = "") -> ChunkRow:
+        return ChunkRow(
+            chunk_id, chunk.doc_id, chunk.index_in_doc, chunk.span, chunk.n_tokens, chunk.trigger_count, what,
+            written - 1 - chunk_id, attention.get(chunk_id, 0.0), rule,
+        )  # fmt: skip
+
+    rows = [row(id, chunk, "pinned" if chunk.pinned else "held") for id, chunk in state.chunks.items()]
+    rows += [row(id, gone.chunk, "evicted", gone.rule) for id, gone in state.evicted.items()]
+    rows += [row(id, gone.chunk, "deleted", gone.rule) for id, gone in state.deleted.items()]
+    return sorted(rows, key=lambda each: each.chunk_id)
+
+
+ORDERS: dict[str, tuple[Callable[[ChunkRow], float], bool]] = {
+    "Chunk, first to last": (lambda row: row.chunk_id, False),
+    "Chunk, last to first": (lambda row: row.chunk_id, True),
+    "Most triggered": (lambda row: row.trigger_count, True),
+    "Least triggered": (lambda row: row.trigger_count, False),
+    "Most attention": (lambda row: row.attention, True),
+    "Oldest": (lambda row: row.age, True),
+}
+"""Orders of the table: key, and whether it falls. Equal ones stay by chunk id."""
+
+STATES = ("any state", "held", "pinned", "evicted", "deleted")
+
+
+class Filter(NamedTuple):
+    """Which chunks the table shows: words they contain (any case), a document (None: all), a state, an
+    order.
+    """
+
+    words: str = ""
+    doc_id: int | None = None
+    state: str = "any state"
+    order: str = "Chunk, first to last"
+
+
+def select(rows: Sequence[ChunkRow], wanted: Filter, documents: Documents) -> list[ChunkRow]:
+    """Return the rows that meet a filter, in its order. ``held`` includes pinned ones."""
+    states = {"held", "pinned"} if wanted.state == "held" else {wanted.state}
+    words = wanted.words.casefold().split()
+    kept = [
+        row
+        for row in rows
+        if (wanted.doc_id is None or row.doc_id == wanted.doc_id)
+        and (wanted.state == STATES[0] or row.state in states)
+        and (not words or _contains(row, words, documents))
+    ]
+    key, falling = ORDERS.get(wanted.order, ORDERS["Chunk, first to last"])
+    return sorted(kept, key=lambda row: -key(row) if falling else key(row))
+
+
+def page_of(n_rows: int, page: int, size: int = PAGE) -> tuple[int, int, int]:
+    """Return (page clipped to what exists, first row, row after the last) for pages counted from 1."""
+    pages = max(1, -(-n_rows // size))
+    page = min(max(1, int(page)), pages)
+    return page, (page - 1) * size, min(page * size, n_rows)
+
+
+HEADERS = ["Chunk", "State", "Triggers", "Attention mass", "Age (chunks)", "Tokens", "Document", "Place",
+           "Begins", "Why it left"]  # fmt: skip
+
+
+def table(rows: Sequence[ChunkRow], documents: Documents) -> list[list[str | int | float]]:
+    """Return the cells of rows in the order of :data:`HEADERS`: plain text, for a component that escapes
+    it.
+    """
+    return [
+        [
+            row.chunk_id, row.state, row.trigger_count, round(row.attention, 4), row.age, row.n_tokens,
+            title_of(row.doc_id, documents), place_of(row, documents),
+            one_line(text_of(row, documents), 80), row.rule,
+        ]
+        for row in rows
+    ]  # fmt: skip
+
+
+def title_of(doc_id: int, documents: Documents) -> str:
+    """Return a document's title on one line."""
+    document = documents.get(doc_id)
+    return one_line(document.title, 60) if document else f"document {doc_id + 1}"
+
+
+def place_of(row: ChunkRow, documents: Documents) -> str:
+    """Return where a chunk stands: its page or chapter, and its number in the document."""
+    document = documents.get(row.doc_id)
+    place = document.place(row.span) if document and document.text else ""
+    return f"{place}, chunk {row.index_in_doc + 1}" if place else f"chunk {row.index_in_doc + 1}"
+
+
+def text_of(row: ChunkRow, documents: Documents) -> str:
+    """Return a chunk's text, "" when its document was removed."""
+    document = documents.get(row.doc_id)
+    return document.text[slice(*row.span)] if document else ""
+
+
+def trigger_histogram(rows: Sequence[ChunkRow]) -> list[tuple[str, int, int]]:
+    """Return bars (trigger counts, chunks held, chunks that left).
+
+    Small counts have a bar each; above that every bar is twice as wide as the one before, for a few chunks are
+    triggered hundreds of times and most of them hardly ever.
+    """
+    if not rows:
+        return []
+    most = max(row.trigger_count for row in rows)
+    starts = list(range(9))
+    while starts[-1] <= most:
+        starts.append(2 * starts[-1])
+    starts = [start for start in starts if start <= most] or [0]
+    place = np.searchsorted(starts, [row.trigger_count for row in rows], side="right") - 1
+    here = np.array([row.state in ("held", "pinned") for row in rows])
+    held, left = (np.bincount(place[which], minlength=len(starts)) for which in (here, ~here))
+    ends = [*(start - 1 for start in starts[1:]), most]
+    names = [str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends)]
+    return [(name, int(n), int(m)) for name, n, m in zip(names, held, left)]
+
+
+def headline(timeline: Timeline, step: int | None = None) -> str:
+    """Return the bank in one sentence of plain words; "" before anything was written."""
+    state, fill = timeline.state(step), timeline.fill(step)
+    if fill is None or not fill.written:
+        return ""
+    capacity = state.capacity_tokens
+    share = f" of {number_words(capacity)} ({state.occupancy_tokens / capacity:.0%} full)" if capacity else ""
+    pinned = sum(chunk.pinned for chunk in state.chunks.values())
+    return (
+        f"{plural(fill.written, 'chunk')} read, {number_words(len(state.chunks))} in memory, "
+        f"{number_words(len(state.evicted))} evicted, {number_words(pinned)} pinned. "
+        f"{plural(state.occupancy_tokens, 'token')} held{share}"
+        + (f", policy {state.policy}." if state.policy else ".")
+    )
+
+
+def _contains(row: ChunkRow, words: Sequence[str], documents: Documents) -> bool:
+    text = text_of(row, documents).casefold()
+    return all(word in text or word == str(row.chunk_id) for word in words)

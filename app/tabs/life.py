@@ -1,0 +1,122 @@
+"""The life of a chunk and the headline as HTML. All that comes from a document is escaped; no gradio."""
+
+from __future__ import annotations
+
+from app.rows.chunks import headline
+from app.rows.life import Life, Station, summary
+from app.rows.timeline import Timeline
+from app.rows.words import event_words, mass_words
+from app.sessions import Exchange, Visit
+from app.tabs.pieces import button
+from app.text import escape, escape_lines, number_words, plural
+
+NOTHING_CHOSEN = (
+    '<div class="ml-empty"><strong>Choose a chunk.</strong> Click a cell of the map or a row of the table, and its '
+    "life appears here: when it was written, what found it, how much attention it got, and why it left.</div>"
+)
+NOTHING_READ = (
+    '<div class="ml-empty"><strong>Memory is empty.</strong> Open the tab Read and take a sample: its chunks '
+    "appear here while it is being read.</div>"
+)
+_STATES = {"held": "in memory", "pinned": "pinned", "evicted": "evicted", "deleted": "deleted"}
+
+
+def head(timeline: Timeline, step: int | None) -> str:
+    """Return the bank in one line, or what to do when nothing was read."""
+    words = headline(timeline, step)
+    then = "" if step is None else "<strong>Looking back.</strong> "
+    return f'<p class="ml-line" role="status">{then}{escape(words)}</p>' if words else NOTHING_READ
+
+
+def moment(timeline: Timeline, step: int | None, visit: Visit) -> str:
+    """Return what happened at the step that is looked at."""
+    if not timeline.events:
+        return ""
+    if step is None:
+        return f'<p class="ml-line mm-moment">Now, after {plural(len(timeline.events), "event")}.</p>'
+    documents = visit.session.documents if visit.session else {}
+    words = escape(event_words(timeline.events[step], timeline, documents))
+    return f'<p class="ml-line mm-moment" role="status"><b>Event {number_words(step)}</b> {words}</p>'
+
+
+def life_html(life: Life | None) -> str:
+    """Return a chunk's life with what can be done about it, or how to choose one."""
+    if life is None:
+        return NOTHING_CHOSEN
+    row = life.row
+    facts = f"{number_words(row.n_tokens)} tokens · {plural(row.trigger_count, 'trigger')}"
+    return (
+        f'<section class="mm-life" aria-label="Life of chunk {row.chunk_id}">'
+        f"<header><h3>Chunk {row.chunk_id}</h3>"
+        f'<span class="mm-state mm-{row.state}">{_STATES[row.state]}</span></header>'
+        f'<p class="mm-where">{escape(life.title)} · {escape(life.place)} · {facts}</p>'
+        f'<p class="mm-sum">{escape(summary(life))}</p>'
+        f'<div class="mm-does">{_actions(life)}</div>'
+        f"{_stations(life)}{_text(life)}</section>"
+    )
+
+
+def _actions(life: Life) -> str:
+    chunk_id, label = life.row.chunk_id, f"chunk {life.row.chunk_id}"
+    if not life.here:
+        return button("Bring back", "restore", chunk_id, style="ml-strong", label=f"Bring back {label}")
+    first = ("Unpin", "unpin") if life.row.state == "pinned" else ("Pin", "pin")
+    return button(first[0], first[1], chunk_id, label=f"{first[0]} {label}") + button(
+        "Delete", "delete", chunk_id, label=f"Delete {label}"
+    )
+
+
+def _stations(life: Life) -> str:
+    half = len(life.stations) // 2
+    items = []
+    for at, station in enumerate(life.stations):
+        if life.left_out and at == half:
+            items.append(f'<li class="mm-more">{plural(life.left_out, "event")} in between</li>')
+        items.append(_station(station))
+    return f'<ol class="mm-stations" tabindex="0" aria-label="What happened to it">{"".join(items)}</ol>'
+
+
+def _station(station: Station) -> str:
+    later = " <em>(later than the moment you look at)</em>" if station.future else ""
+    dim = " mm-future" if station.future else ""
+    return (
+        f'<li class="mm-at-{station.what}{dim}"><b>{escape(station.what.capitalize())}</b> '
+        f"<span>{escape(station.words)}{later}</span><time>event {number_words(station.step)}</time></li>"
+    )
+
+
+def _text(life: Life) -> str:
+    if not life.text:
+        return '<p class="ml-note">Its document was removed, and its text with it.</p>'
+    text = escape_lines(life.text.strip())
+    return f'<h4 class="mm-h">Its text</h4><div class="mm-text" tabindex="0">{text}</div>'
+
+
+def comparison(before: Exchange | None, after: Exchange | None, chunk_id: int | None) -> str:
+    """Return an answer beside the earlier answer to the same question."""
+    if after is None:
+        return ""
+    sides = [("Before", before), ("Now", after)] if before else [("Answer", after)]
+    return f'<div class="mm-two">{"".join(_side(name, each, chunk_id) for name, each in sides)}</div>'
+
+
+def _side(name: str, exchange: Exchange, chunk_id: int | None) -> str:
+    answer = exchange.answer
+    if exchange.error is not None:
+        return f"<article><h4>{name}</h4><p>{escape(exchange.error)}</p></article>"
+    facts = ""
+    if answer is not None:
+        facts = f"log-probability {answer.logprob:.2f} over {plural(answer.n_tokens, 'token')}"
+        if answer.memory_mass is not None:
+            facts += f" · {mass_words(answer.memory_mass)} of attention on memory"
+        facts += f" · {_found(answer.retrieved, chunk_id)}"
+    text = escape_lines(exchange.text.strip() or "(no words)")
+    return f'<article><h4>{name}</h4><p class="mm-said">{text}</p><p class="mm-where">{facts}</p></article>'
+
+
+def _found(retrieved: tuple, chunk_id: int | None) -> str:
+    ids = [item.chunk_id for item in retrieved]
+    found = "retrieved chunks " + ", ".join(map(str, ids)) if ids else "nothing retrieved"
+    if chunk_id is None:
+        return found
+    return found + (f" (chunk {chunk_id} among them)" if chunk_id in ids else f" (not chunk {chunk_id})")

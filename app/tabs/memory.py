@@ -1,0 +1,368 @@
+"""The Memory tab: every chunk's life, the bank at any step, and what you can do about both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app import looking
+from app.context import App
+from app.looking import Look
+from app.plots import memory as plots
+from app.plots.style import how_to_read
+from app.rows import chunks, log, words
+from app.rows.cells import ARRANGEMENTS, COLOURS
+from app.sessions import Visit
+from app.tabs import life
+from app.tabs.memory_map import clicked, map_value, memory_map
+from app.tabs.pieces import CLICKS, error_box
+from app.text import escape, one_line
+from memlong.errors import MemLongError
+
+TITLE = "Memory"
+ANY = -1  # the choice "any document" of a dropdown
+_TABLE_TYPES = ["number", "str", "number", "number", "number", "number", "str", "str", "str", "str"]
+_TABLE_WIDTHS = [80, 90, 90, 110, 100, 80, 180, 150, 300, 260]
+
+
+@dataclass
+class Parts:
+    """Components of the tab that events or other tabs need.
+
+    Attributes:
+        looks: what decides what is shown, in the order of :func:`look_of`.
+        top, details: what is redrawn, in the order of :func:`top` and of :func:`details`.
+        changed: events after which memory is another; other tabs hang their own redrawing on them.
+    """
+
+    tab: gr.Tab
+    timer: gr.Timer
+    step: gr.State
+    chunk: gr.State
+    slider: gr.Slider
+    jump: gr.Dropdown
+    now: gr.Button
+    map: gr.HTML
+    life: gr.HTML
+    question: gr.Dropdown
+    again: gr.Button
+    answers: gr.HTML
+    said: gr.HTML
+    looks: list[Any]
+    top: list[Any]
+    details: list[Any]
+    changed: list[Any]
+
+
+def build(app: App) -> Parts:
+    """Lay out the tab. Called inside ``gr.Tabs``."""
+    del app
+    with gr.Tab(TITLE, id="memory", elem_id="tab-memory") as tab:
+        timer, step, chunk = gr.Timer(1.0, active=False), gr.State(None), gr.State(None)
+        head = gr.HTML(life.NOTHING_READ, elem_id="memory-head")
+        with gr.Row(equal_height=False, elem_classes="ml-columns"):
+            with gr.Column(scale=7, min_width=320):
+                colour = gr.Radio(
+                    [(name, key) for key, name in COLOURS.items()],
+                    value="triggers",
+                    label="Colour",
+                    elem_id="map-colour",
+                )
+                arrangement = gr.Radio(
+                    [(name, key) for key, name in ARRANGEMENTS.items()],
+                    value="read",
+                    label="Cells",
+                    elem_id="map-cells",
+                )
+                cells = memory_map("memory-map")
+                slider, jump, now, moment = _replay()
+            with gr.Column(scale=5, min_width=320):
+                said = gr.HTML("", elem_id="memory-said")
+                shown = gr.HTML(life.NOTHING_CHOSEN, js_on_load=CLICKS, elem_id="life")
+                question, again, answers = _again()
+        with gr.Row(equal_height=False, elem_classes="ml-columns"):
+            figures = [
+                *_plot(plots.occupancy([]), "occupancy"),
+                *_plot(plots.trigger_counts([]), "trigger-counts"),
+            ]
+        table_looks, table = _table()
+        log_looks, events = _log()
+    return Parts(
+        tab, timer, step, chunk, slider, jump, now, cells, shown, question, again, answers, said,
+        looks=[step, colour, arrangement, chunk, *table_looks, *log_looks],
+        top=[head, cells, moment, shown], details=[figures[0], figures[1], *table, *events], changed=[],
+    )  # fmt: skip
+
+
+def _replay() -> tuple[gr.Slider, gr.Dropdown, gr.Button, gr.HTML]:
+    gr.HTML('<h2 class="ml-h2">Go back in time</h2>', elem_classes="ml-head")
+    slider = gr.Slider(
+        0,
+        1,
+        value=1,
+        step=1,
+        label="Step of reading and answering",
+        elem_id="replay",
+        info="Everything on this tab shows memory as it was then. Arrow keys go one event at a time.",
+    )
+    moment = gr.HTML("", elem_id="moment")
+    with gr.Row(elem_classes="ml-actions"):
+        jump = gr.Dropdown([], value=None, label="Jump to", elem_id="jump", scale=3, min_width=200)
+        now = gr.Button("Back to now", elem_id="now", size="sm", scale=0, min_width=130)
+    return slider, jump, now, moment
+
+
+def _again() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
+    with gr.Accordion("Ask again and compare", open=False, elem_id="ask-again"):
+        question = gr.Dropdown(
+            [],
+            value=None,
+            label="Question asked before",
+            elem_id="again-question",
+            info="Pin, delete or bring back a chunk first; the same question then shows what it changed.",
+        )
+        again = gr.Button("Ask again", elem_id="again", size="sm")
+        answers = gr.HTML("", elem_id="again-answers")
+    return question, again, answers
+
+
+def _plot(empty: Any, elem_id: str) -> list[gr.Plot]:
+    # The first figure loads a large script: an empty one at build time keeps that out of the way of reading.
+    with gr.Column(scale=1, min_width=320):
+        plot = gr.Plot(empty, show_label=False, container=False, elem_id=elem_id)
+        gr.HTML(f'<p class="mm-how-plot">{escape(how_to_read(empty))}</p>')
+    return [plot]
+
+
+def _table() -> tuple[list[Any], list[Any]]:
+    gr.HTML('<h2 class="ml-h2">All chunks</h2>', elem_classes="ml-head")
+    with gr.Row(elem_classes="ml-actions"):
+        search = gr.Textbox(
+            label="Search text or chunk number", max_lines=1, elem_id="chunk-search", min_width=200
+        )
+        document = gr.Dropdown(
+            [("any document", ANY)], value=ANY, label="Document", elem_id="chunk-document", min_width=150
+        )
+        state = gr.Dropdown(
+            list(chunks.STATES), value=chunks.STATES[0], label="State", elem_id="chunk-state", min_width=130
+        )
+        order = gr.Dropdown(
+            list(chunks.ORDERS),
+            value=next(iter(chunks.ORDERS)),
+            label="Order",
+            elem_id="chunk-order",
+            min_width=170,
+        )
+        page = gr.Number(1, precision=0, minimum=1, label="Page", elem_id="chunk-page", scale=0, min_width=90)
+    said = gr.HTML("", elem_id="chunk-said")
+    table = gr.Dataframe(
+        [], headers=chunks.HEADERS, datatype=_TABLE_TYPES, interactive=False, column_widths=_TABLE_WIDTHS,
+        max_height=420, show_label=False, elem_id="chunk-table", buttons=[],
+    )  # fmt: skip
+    return [search, document, state, order, page], [table, said, page]
+
+
+def _log() -> tuple[list[Any], list[Any]]:
+    gr.HTML('<h2 class="ml-h2">Event log</h2>', elem_classes="ml-head")
+    with gr.Row(elem_classes="ml-actions"):
+        kinds = gr.Dropdown(
+            [(name, kind) for kind, name in words.KINDS.items()],
+            value=[],
+            multiselect=True,
+            label="What happened",
+            elem_id="log-kinds",
+            min_width=220,
+            info="None chosen shows all but single tokens and layers.",
+        )
+        document = gr.Dropdown(
+            [("any document", ANY)], value=ANY, label="Document", elem_id="log-document", min_width=150
+        )
+        chunk = gr.Textbox(label="Chunk number", max_lines=1, elem_id="log-chunk", min_width=110, scale=0)
+        page = gr.Number(1, precision=0, minimum=1, label="Page", elem_id="log-page", scale=0, min_width=90)
+    said = gr.HTML("", elem_id="log-said")
+    table = gr.Dataframe(
+        [], headers=log.HEADERS, datatype=["number", "str", "str"], interactive=False, column_widths=[80, 150, 960],
+        max_height=420, wrap=True, show_label=False, elem_id="log-table", buttons=[],
+    )  # fmt: skip
+    return [kinds, document, chunk, page], [table, said, page]
+
+
+def wire(app: App, parts: Parts) -> None:
+    """Connect the events. The newest wish wins: while a picture is made, only the last of the next is kept."""
+    latest: dict[str, Any] = {
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+        "api_visibility": "private",
+    }
+    choices = [parts.slider, parts.jump, parts.question, parts.looks[5], parts.looks[10]]
+    everything = [*choices, *parts.top, *parts.details]
+
+    def draw_top(request: gr.Request, *looks: Any) -> list[Any]:
+        return top(app.visit(request), look_of(*looks))
+
+    def draw_details(request: gr.Request, *looks: Any) -> list[Any]:
+        return details(app.visit(request), look_of(*looks))
+
+    def arrive(request: gr.Request, *looks: Any) -> list[Any]:
+        visit = app.visit(request)
+        return [gr.Timer(active=visit.busy), *everything_of(visit, look_of(*looks))]
+
+    def tick(request: gr.Request, *looks: Any) -> list[Any]:
+        visit = app.visit(request)
+        return [gr.Timer(active=visit.busy), *everything_of(visit, look_of(*looks))]
+
+    def act(request: gr.Request, event: gr.EventData, *looks: Any) -> list[Any]:
+        visit = app.visit(request)
+        said = done(visit, event._data["act"], int(event._data["id"]))
+        return [said, None, *everything_of(visit, look_of(None, *looks[1:]))]
+
+    def again(request: gr.Request, question: str | None, chunk_id: int | None) -> Iterator[str]:
+        yield from compare(app.visit(request), question, chunk_id)
+
+    parts.tab.select(arrive, parts.looks, [parts.timer, *everything], **latest)
+    parts.timer.tick(tick, parts.looks, [parts.timer, *everything], **latest)
+    acted = parts.life.click(act, parts.looks, [parts.said, parts.step, *everything], **latest)
+    asked = parts.again.click(
+        again, [parts.question, parts.chunk], parts.answers, show_progress="hidden", concurrency_limit=None,
+        api_visibility="private",
+    )  # fmt: skip
+    asked.then(arrive, parts.looks, [parts.timer, *everything], **latest)
+    parts.changed += [acted, asked]
+    _wire_time(app, parts, draw_top, draw_details, latest)
+    _wire_choices(parts, draw_top, draw_details, latest)
+
+
+def _wire_time(app: App, parts: Parts, draw_top: Any, draw_details: Any, latest: dict[str, Any]) -> None:
+    def wind(request: gr.Request, position: float) -> int | None:
+        return looking.timeline(app.visit(request)).stop_at(int(position))
+
+    def jump(request: gr.Request, step: int | None) -> tuple[int | None, int]:
+        timeline = looking.timeline(app.visit(request))
+        return step, timeline.position_of(step) if step is not None else len(timeline.stops) - 1
+
+    def now(request: gr.Request) -> tuple[None, int, None]:
+        return None, max(1, len(looking.timeline(app.visit(request)).stops) - 1), None
+
+    moved = (
+        parts.slider.input(wind, parts.slider, parts.step, **latest),
+        parts.jump.input(jump, parts.jump, [parts.step, parts.slider], **latest),
+        parts.now.click(now, None, [parts.step, parts.slider, parts.jump], **latest),
+    )
+    for event in moved:
+        event.then(draw_top, parts.looks, parts.top, **latest).then(
+            draw_details, parts.looks, parts.details, **latest
+        )
+
+
+def _wire_choices(parts: Parts, draw_top: Any, draw_details: Any, latest: dict[str, Any]) -> None:
+    def cell(event: gr.EventData) -> tuple[int, str]:
+        return clicked(event), ""
+
+    def table_row(event: gr.SelectData) -> tuple[Any, str]:
+        return (int(event.row_value[0]) if event.row_value else gr.skip()), ""
+
+    for chosen in (
+        parts.map.click(cell, None, [parts.chunk, parts.said], **latest),
+        parts.details[2].select(table_row, None, [parts.chunk, parts.said], **latest),
+    ):
+        chosen.then(draw_top, parts.looks, parts.top, **latest)
+    for choice in parts.looks[1:3]:
+        choice.input(draw_top, parts.looks, parts.top, **latest)
+    for choice in parts.looks[4:]:
+        choice.input(draw_details, parts.looks, parts.details, **latest)
+
+
+def look_of(*looks: Any) -> Look:
+    """Return what the components of :attr:`Parts.looks` say."""
+    (
+        step,
+        colour,
+        arrangement,
+        chunk,
+        search,
+        document,
+        state,
+        order,
+        page,
+        kinds,
+        log_doc,
+        log_chunk,
+        log_page,
+    ) = looks
+    number = str(log_chunk or "").strip()
+    return Look(
+        step, colour, arrangement, chunk,
+        chunks.Filter(search or "", None if document in (ANY, None) else int(document), state, order), int(page or 1),
+        log.LogFilter(
+            tuple(kinds or ()), None if log_doc in (ANY, None) else int(log_doc),
+            int(number) if number.isdigit() else None,
+        ),
+        int(log_page or 1),
+    )  # fmt: skip
+
+
+def top(visit: Visit, look: Look) -> list[Any]:
+    """Return headline, map, what happened at the moment, and the chosen chunk's life."""
+    timeline = looking.timeline(visit)
+    return [
+        life.head(timeline, look.step),
+        map_value(timeline, look.step, look.colour, look.arrangement, look.chunk_id),
+        life.moment(timeline, look.step, visit),
+        life.life_html(looking.life(visit, look)),
+    ]
+
+
+def details(visit: Visit, look: Look) -> list[Any]:
+    """Return both plots, the table with its words and page, and the log with its words and page."""
+    timeline, documents = looking.timeline(visit), looking.documents(visit)
+    rows, row_words, page = looking.rows(visit, look)
+    events, log_words, log_page = looking.log(visit, look)
+    return [
+        plots.occupancy(timeline.fills, look.step),
+        plots.trigger_counts(chunks.trigger_histogram(chunks.chunk_rows(timeline, look.step))),
+        chunks.table(rows, documents), _page_line(row_words), page,
+        log.log_table(events, timeline, documents), _page_line(log_words), log_page,
+    ]  # fmt: skip
+
+
+def everything_of(visit: Visit, look: Look) -> list[Any]:
+    """Return slider, jumps, questions, documents twice, and all that :func:`top` and :func:`details` return."""
+    timeline = looking.timeline(visit)
+    last = max(1, len(timeline.stops) - 1)
+    position = last if look.step is None else timeline.position_of(look.step)
+    jumps = [(one_line(mark.words, 80), mark.step) for mark in timeline.landmarks]
+    asked = looking.questions(visit)
+    known = [("any document", ANY), *((one_line(title, 60), doc_id) for doc_id, title in timeline.titles.items())]
+    return [
+        gr.Slider(maximum=last, value=position),
+        gr.Dropdown(choices=jumps),
+        gr.Dropdown(choices=asked, value=asked[0] if asked else None),
+        gr.Dropdown(choices=known),
+        gr.Dropdown(choices=known),
+        *top(visit, look),
+        *details(visit, look),
+    ]
+
+
+def done(visit: Visit, what: str, chunk_id: int) -> str:
+    """Do what a button of a chunk's life says; returns what came of it as HTML."""
+    try:
+        return f'<p class="ml-line" role="status">{escape(looking.act(visit, what, chunk_id))}</p>'
+    except MemLongError as error:
+        return error_box(error)
+
+
+def compare(visit: Visit, question: str | None, chunk_id: int | None) -> Iterator[str]:
+    """Ask again and yield both answers side by side, as HTML, while the new one grows."""
+    try:
+        for before, after in looking.ask_again(visit, question):
+            yield life.comparison(before, after, chunk_id)
+    except MemLongError as error:
+        yield error_box(error)
+
+
+def _page_line(said: str) -> str:
+    return f'<p class="ml-line">{escape(said)}</p>'
