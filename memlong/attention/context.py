@@ -6,12 +6,14 @@ tokens (padding included), D head size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from memlong.attention.rotation import Rotation
 
 
 class LayerMemory(NamedTuple):
@@ -57,7 +59,7 @@ class MemoryContext:
     Attributes:
         layers: retrieval layer -> its K-V.
         chunk_tokens: C, so that M = N * C splits into chunks.
-        padding_BM: True where a memory position holds no token (short chunks, rows with fewer chunks); None when all do.
+        padding_BM: [B, M], True where a position holds no token (short chunks, rows with fewer chunks); None: all do.
         bias: retrieval layer -> b_h [H], added to memory logits; a learned gate. None is zero.
         strength: added to every head's bias; -inf is the same as no memory.
         observer: where attention mass is reported; None computes none.
@@ -76,6 +78,17 @@ class MemoryContext:
         return self.strength if learned is None else learned + self.strength
 
 
+class Turning(NamedTuple):
+    """The stored layer that runs at position 0 just now, and how its queries and keys get to their places.
+
+    Attributes:
+        layer: its index. rotation: None where keys are stored as they are.
+    """
+
+    layer: int
+    rotation: Rotation | None
+
+
 @dataclass
 class ReadCapture:
     """Collects un-rotated K-V while a window is read.
@@ -83,22 +96,50 @@ class ReadCapture:
     Attributes:
         layers: stored layers wanted, ascending.
         kv: layer -> (keys [B, G, T, D], values [B, G, T, D]).
+        memory: makes the memory of this very pass out of what was collected, once all ``layers`` are there; None ends
+            the pass at the highest of them.
+        retrieval_layers: the layers that read that memory.
+        turning: set by the hook in front of a stored layer for the attention function behind it.
     """
 
     layers: tuple[int, ...]
     kv: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    memory: Callable[[], MemoryContext | None] | None = None
+    retrieval_layers: frozenset[int] = frozenset()
+    turning: Turning | None = None
+    _context: MemoryContext | None = None
+    _made: bool = False
+
+    def take(self, layer: int | None, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep K-V of a layer that runs at position 0, and return its queries and keys at their places."""
+        if self.turning is None or self.turning.layer != layer:
+            return query, key
+        rotation, self.turning = self.turning.rotation, None
+        self.kv[layer] = (key, value)
+        return (query, key) if rotation is None else (rotation.turn(query), rotation.turn(key))
+
+    def context(self, layer: int | None) -> MemoryContext | None:
+        """Return what ``layer`` attends to beside its local context, made when the first layer asks."""
+        if self.memory is None or layer not in self.retrieval_layers:
+            return None
+        if not self._made:
+            self._context, self._made = self.memory(), True
+        return self._context
 
 
 @dataclass
 class CaptureProbe:
-    """Marks the second run of an attention module, the one at position 0 whose K-V are kept."""
+    """Marks a second run of an attention module, left as soon as its queries, keys and values are there.
 
-    capture: ReadCapture
-    layer: int
+    Attributes:
+        states: queries [B, H, T, D], keys and values [B, G, T, D]; None before.
+    """
+
+    states: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 class KVCaptured(Exception):
-    """Leaves the second run of an attention module as soon as its K-V are there."""
+    """Leaves a second run of an attention module as soon as its states are there."""
 
 
 class ReadingDone(Exception):

@@ -52,11 +52,14 @@ def attention_forward(
     """
     context = kwargs.pop("memory", None) or bound_memory()
     if isinstance(context, CaptureProbe):
-        context.capture.kv[context.layer] = (key, value)
+        context.states = (query, key, value)
         raise KVCaptured
+    layer = getattr(module, "layer_idx", None)
+    if isinstance(context, ReadCapture):
+        query, key = context.take(layer, query, key, value)
+        context = context.context(layer)
     softcap, sinks = kwargs.pop("softcap", None), kwargs.pop("s_aux", None)
     _refuse_unknown(module, kwargs)
-    layer = getattr(module, "layer_idx", None)
     kv = context.layers.get(layer) if isinstance(context, MemoryContext) else None
     if kv is not None and not kv.keys_BGMD.shape[2]:
         kv = None  # rows without a single chunk: the kernels want one key at least
@@ -64,12 +67,12 @@ def attention_forward(
         # No mask, and more keys than queries: an empty static cache, whose keys after the queries are not there yet.
         key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
     if kv is None and softcap is None and sinks is None:
+        causal = kwargs.get("is_causal")
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=kwargs.get("is_causal")
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=causal
         )
-    local = retrieval.LocalPart(
-        query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling, dropout, softcap, sinks
-    )
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    local = retrieval.LocalPart(query, key, value, attention_mask, scale, dropout, softcap, sinks)
     if kv is None:
         out, _ = retrieval.eager(local, None)
     else:
@@ -78,7 +81,9 @@ def attention_forward(
     return out.transpose(1, 2).contiguous(), None
 
 
-def _with_memory(local: retrieval.LocalPart, memory: retrieval.MemoryPart, context: MemoryContext, layer: int) -> Tensor:
+def _with_memory(
+    local: retrieval.LocalPart, memory: retrieval.MemoryPart, context: MemoryContext, layer: int
+) -> Tensor:
     observer = context.observer
     if local.softcap is not None or local.sinks_H is not None:
         out, weights = retrieval.eager(local, memory)

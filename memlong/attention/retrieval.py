@@ -151,7 +151,8 @@ def _chunk_rows(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
         split = states_BGMD.unflatten(2, (chunks, size)).permute(2, 0, 1, 3, 4)
         return split.flatten(0, 1) if batch > 1 else split[:, 0]  # a view for one row, a copy for several
 
-    query = local.query_BHTD.expand(chunks * batch, -1, -1, -1) if batch == 1 else local.query_BHTD.repeat(chunks, 1, 1, 1)
+    query = local.query_BHTD
+    query = query.expand(chunks, -1, -1, -1) if batch == 1 else query.repeat(chunks, 1, 1, 1)
     mask = None
     if memory.padding_BM is not None:
         visible = ~memory.padding_BM.unflatten(1, (chunks, size)).transpose(0, 1).flatten(0, 1)  # [N * B, C]
