@@ -1,0 +1,74 @@
+"""The command line, in process, on a tiny model in a folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memlong.cli import main
+
+QUESTION = "Where stood the brass lantern?"
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path, tiny_llama, tiny_tokenizer) -> Path:
+    folder = tmp_path / "model"
+    tiny_llama().save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    days = [f"On day {day} the harbour master wrote of ships from port {day}." for day in range(40)]
+    path = tmp_path / "log.txt"
+    path.write_text(" ".join([*days[:20], "The brass lantern stood in the cellar.", *days[20:]]))
+    return path
+
+
+def options(folder: Path) -> list[str]:
+    return ["--model", str(folder), "--retriever", "hashing", "--chunk-tokens", "32", "--json"]
+
+
+def test_ask_prints_the_answer_with_its_evidence(model_folder, book, capsys):
+    capacity = ["--capacity-tokens", "320", "--policy", "trigger_bands", "--max-tokens", "5"]
+    assert main(["ask", str(book), QUESTION, *options(model_folder), *capacity]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"answer", "retrieved", "evicted", "chunks_read", "chunks_kept", "seconds"} <= set(said)
+    assert {"chunk_id", "span", "score", "trigger_count", "attention_mass", "text"} <= set(said["retrieved"][0])
+    assert set(said["seconds"]) == {"embed", "search", "gather", "prefill", "decode"}
+    assert said["chunks_read"] == said["chunks_kept"] + len(said["evicted"]) and said["evicted"]
+    text = book.read_text()
+    assert all(item["text"] == text[slice(*item["span"])] for item in said["retrieved"])
+
+
+def test_a_saved_book_is_asked_without_reading_it_again(model_folder, book, tmp_path, capsys):
+    saved = str(tmp_path / "saved")
+    assert main(["read", str(book), "--save", saved, *options(model_folder)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main(["ask", "--load", saved, QUESTION, *options(model_folder), "--max-tokens", "3"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["chunks_kept"] == report["chunks_kept"]
+    assert "lantern" in said["retrieved"][0]["text"]
+
+
+def test_refusals_are_words_and_a_status_not_a_traceback(model_folder, book, tmp_path, capsys):
+    assert main(["ask", str(book), *options(model_folder)]) == 2
+    assert "BOOK and QUESTION" in capsys.readouterr().err
+    assert main(["ask", str(tmp_path / "none.txt"), QUESTION, *options(model_folder)]) == 2
+    assert "none.txt" in capsys.readouterr().err
+    (tmp_path / "junk.txt").write_bytes(b"\xff\xfe\x00junk\xff")
+    assert main(["ask", str(tmp_path / "junk.txt"), QUESTION, *options(model_folder)]) == 2
+    assert "UTF-8" in capsys.readouterr().err
+    assert main(["ask", str(book), QUESTION, *options(model_folder), "--policy", "fif"]) == 2
+    assert "fifo" in capsys.readouterr().err
+
+
+def test_help_needs_neither_torch_nor_a_model():
+    code = "import sys, memlong.cli\ntry: memlong.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0 and "ask" in done.stdout, done.stderr

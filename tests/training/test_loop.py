@@ -1,0 +1,166 @@
+"""Training on a tiny model: it learns, it resumes exactly, and it leaves alone what must not change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from memlong.config import MemoryConfig
+from memlong.errors import ConfigError, MemLongError, PersistError
+from memlong.model.load import load_model
+from memlong.retriever.hashing import HashingRetriever
+from training import run as running
+from training.config import TrainConfig
+from training.data import sources
+from training.data.questions import Question
+from training.recipes import RECIPES, recipe
+
+KEEPERS = ["Ottoline", "Bram", "Sefa", "Willem", "Hester", "Ludo", "Marit", "Jonas"]
+
+
+def documents(count: int = 4):
+    """Tiny documents: who kept which thing, one fact a sentence."""
+    for number in range(count):
+        facts = [(f"item {number}{index}", keeper) for index, keeper in enumerate(KEEPERS)]
+        text, questions = "", []
+        for thing, keeper in facts:
+            sentence = f"The {thing} was kept by {keeper} of the harbour. "
+            span = (len(text), len(text) + len(sentence))
+            questions.append(Question(f"{thing}", f"d{number}", f"Who kept the {thing}?", (keeper,), evidence=(span,)))
+            text += sentence
+        yield f"d{number}", text, questions
+
+
+@pytest.fixture
+def config(monkeypatch) -> TrainConfig:
+    monkeypatch.setitem(sources.SOURCES, "keepers", lambda data: documents())
+    monkeypatch.setitem(sources.SOURCES, "squad-eval", lambda data: documents(1))
+    memory = MemoryConfig(chunk_tokens=32, window_tokens=32, top_k=2, store_dtype="float32")
+    return TrainConfig(
+        "test",
+        memory=memory,
+        sources=("keepers",),
+        lora_rank=4,
+        lora_alpha=4,
+        steps=6,
+        batch_size=4,
+        warmup_steps=1,
+        warm_documents=2,
+        documents_every=2,
+        single_steps=2,
+        max_chunks=2,
+        eval_every=3,
+        save_every=2,
+        threads=1,
+        learning_rate=5e-3,
+    )
+
+
+@pytest.fixture
+def build(config, tiny_llama, tiny_tokenizer, tmp_path: Path):
+    def make(name: str = "run", changed: TrainConfig = config):
+        return running.build(changed, tmp_path / name, tiny_llama(), tiny_tokenizer, HashingRetriever(128))
+
+    return make
+
+
+def losses(trainer) -> list[float]:
+    seen: list[float] = []
+    trainer.run(lambda report: seen.append(report.loss))
+    return seen
+
+
+def test_the_loss_on_what_was_seen_falls(build, config):
+    trainer = build(changed=replace(config, steps=30, single_steps=30))
+    seen = losses(trainer)
+    assert sum(seen[-5:]) < 0.8 * sum(seen[:5])
+    rows = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 30 and rows[2]["evaluation"]["recall"] >= 0 and rows[0]["evaluation"] is None
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one(build):
+    whole = losses(build("whole"))
+    first = build("halves")
+    seen: list[float] = []
+    first.run(lambda report: seen.append(report.loss), stopped=lambda: len(seen) == 3)
+    second = build("halves")
+    assert second.resume() and second.step == 3
+    assert seen + losses(second) == pytest.approx(whole, abs=1e-5)
+
+
+def test_only_the_adapter_changes_and_stored_kv_stay(build):
+    trainer = build()
+    before = {name: p.detach().clone() for name, p in trainer.model.model.named_parameters()}
+    trainer.memory.read("d0")
+    kv = trainer.memory.rows("d0", [0])[0].clone()
+    trainer.run()
+    lowest = trainer.model.layout.retrieval_layers[0]
+    for name, parameter in trainer.model.model.named_parameters():
+        changed = not torch.equal(parameter, before[name])
+        assert changed == parameter.requires_grad or ("lora_A" in name and parameter.requires_grad), name
+        if parameter.requires_grad:
+            assert "lora_" in name and int(name.split(".layers.")[1].split(".")[0]) >= lowest
+    ids = torch.tensor([trainer.sampler.documents[0].chunks[0].token_ids])
+    torch.testing.assert_close(trainer.model.read(ids).keys_SBGTD[:, 0], kv[:, 0, :, : ids.shape[1]])
+
+
+def test_memory_is_what_is_learned_from(build, config):
+    """After training on single chunks, the held-out loss without the right chunk is higher than with it."""
+    trainer = build(changed=replace(config, steps=40, single_steps=40, learning_rate=1e-2, batch_size=8))
+    trainer.run()
+    drawn = trainer.sampler.draw(0)
+    wrong = [replace(item, chunks=tuple(c for c in range(8) if c not in item.asked.gold)[:1]) for item in drawn]
+    with torch.no_grad():
+        assert trainer._loss(drawn, trainer.memory) < trainer._loss(wrong, trainer.memory)
+
+
+def test_the_export_is_loaded_and_answers_as_the_trainer_does(build, tiny_llama, tiny_tokenizer, tmp_path):
+    trainer = build()
+    trainer.run()
+    running.export(trainer, tmp_path / "export")
+    base = tmp_path / "base"
+    tiny_llama().save_pretrained(base), tiny_tokenizer.save_pretrained(base)
+    loaded = load_model(base, trainer.config.memory, adapter=tmp_path / "export", dtype="fp32")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    trainer.model.model.eval()
+    with torch.no_grad():
+        want, got = trainer.model.forward(ids).logits, loaded.forward(ids).logits
+    torch.testing.assert_close(got, want, atol=2e-2, rtol=0)  # the export is in half precision
+    torch.testing.assert_close(loaded.read(ids).keys_SBGTD, trainer.model.read(ids).keys_SBGTD)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_questions(build):
+    trainer = build()
+    with torch.no_grad():
+        next(iter(trainer.parameters.values())).fill_(float("nan"))
+    with pytest.raises(MemLongError, match="finite"):
+        trainer.run()
+    assert json.loads((trainer.folder / "non-finite-0.json").read_text())[0]["question"]["question"]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(build, config):
+    build().run()
+    other = build(changed=replace(config, lora_targets=("q_proj",)))
+    with pytest.raises(PersistError, match="tensors"):
+        other.resume()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_complete_and_survive_json(name):
+    config = recipe(name)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    changed = config.override({"steps": "7", "memory.top_k": "3", "sources": "squad,nq"})
+    assert (changed.steps, changed.memory.top_k, changed.sources) == (7, 3, ("squad", "nq"))
+
+
+def test_misspelt_settings_are_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="learning_rate"):
+        recipe("mini").override({"learning_rat": "1"})
+    with pytest.raises(ConfigError, match="memory.top_k"):
+        recipe("mini").override({"memory.topk": "1"})
+    with pytest.raises(ConfigError, match="mini"):
+        recipe("minni")
