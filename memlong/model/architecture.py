@@ -61,7 +61,7 @@ def inspect(model: nn.Module) -> ModelSpec:
     if not base._can_set_attn_implementation():
         raise ModelError(
             f"{name} does not use transformers' attention interface",
-            "Models whose attention can be replaced (Llama, Mistral, Qwen, Phi-3, Gemma, GPT-NeoX, OLMo, Cohere, GLM, GPT-2 ...)",
+            "Models whose attention can be replaced (Llama, Mistral, Qwen, Phi-3, Gemma, GPT-NeoX, OLMo, GPT-2 ...)",
             "Choose one of these families",
         )
     attention = _attention_modules(base)
@@ -179,8 +179,9 @@ def _attention_modules(model: nn.Module) -> dict[int, nn.Module]:
     found: dict[int, nn.Module] = {}
     for module in model.modules():
         layer: Any = getattr(module, "layer_idx", None)
-        if isinstance(layer, int) and "Attention" in type(module).__name__ and not getattr(module, "is_cross_attention", False):
-            # GPT-2 keeps an attention inside a block that also carries the index; the innermost one calls the interface.
+        crossed = getattr(module, "is_cross_attention", False)
+        if isinstance(layer, int) and "Attention" in type(module).__name__ and not crossed:
+            # Where an attention lies inside another of the same index, the innermost one calls the interface.
             found[layer] = module
     return found
 
