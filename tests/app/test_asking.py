@@ -1,0 +1,194 @@
+"""What a visitor does with questions, without a page."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import api, asking, reading
+from app.context import App
+from app.documents import Limits
+from app.exports import conversation, document_archive
+from app.sessions import Exchange, Visit
+from app.tabs import evidence as pane
+from app.tabs.pieces import for_chat, from_chat
+from memlong.config import AskOptions
+from memlong.errors import ConfigError, DocumentError, MemLongError
+
+QUESTION = "Where did the brass lantern of Ottoline Varga stand?"
+SHORT = AskOptions(max_tokens=6, top_k=3)
+
+
+@pytest.fixture
+def read(visit: Visit, long_text: str) -> Visit:
+    """Return a visitor whose log book was read."""
+    reading.add_text(visit, long_text, "Log <b>", Limits())
+    list(reading.read_all(visit))
+    return visit
+
+
+def ask(visit: Visit, question: str = QUESTION, options: AskOptions = SHORT) -> Exchange:
+    *_, exchange = asking.ask(visit, question, options)
+    return exchange
+
+
+def test_answers_grow_and_bring_their_evidence(read: Visit) -> None:
+    steps = [(exchange.text, len(exchange.evidence)) for exchange in asking.ask(read, QUESTION, SHORT, show_every=0)]
+    assert steps[0] == ("", 0)
+    assert len({text for text, _ in steps}) > 2
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    assert exchange.answer.text == exchange.text
+    assert [item.rank for item in exchange.evidence] == [1, 2, 3]
+    assert any("Ottoline" in item.text for item in exchange.evidence)
+    assert all(item.trigger_count == item.trigger_count_before + 1 for item in exchange.evidence)
+    assert not read.answering
+
+
+def test_nothing_read_is_said_at_the_question(visit: Visit) -> None:
+    exchange = ask(visit)
+    assert exchange.error is not None
+    assert "Nothing has been read" in str(exchange.error)
+    assert ask(visit, options=AskOptions(answer_from="nothing", max_tokens=2)).error is None
+
+
+def test_stop_keeps_the_answer_so_far(read: Visit) -> None:
+    steps = asking.ask(read, QUESTION, AskOptions(max_tokens=200), show_every=0)
+    next(steps)
+    next(steps)
+    asking.stop(read)
+    *_, exchange = steps
+    assert exchange.answer is not None
+    assert exchange.answer.stop_reason == "cancelled"
+    assert exchange.answer.n_tokens < 10
+    assert "stopped" in pane.notices(exchange)
+
+
+def test_one_question_at_a_time(read: Visit) -> None:
+    steps = asking.ask(read, QUESTION, SHORT)
+    next(steps)
+    with pytest.raises(ConfigError, match="being written"):
+        next(asking.ask(read, "And now?", SHORT))
+    with pytest.raises(ConfigError):
+        asking.take_back(read, 0)
+    list(steps)
+    with pytest.raises(ConfigError, match="empty"):
+        next(asking.ask(read, "  ", SHORT))
+
+
+def test_asking_while_reading_says_how_far_it_was(visit: Visit, long_text: str) -> None:
+    reading.add_text(visit, long_text, "Log", Limits())
+    steps = reading.read_all(visit, show_every=0)
+    next(steps)
+    next(steps)
+    exchange = ask(visit)
+    assert exchange.answer is not None
+    assert "Log" in exchange.answer.reading
+    assert "before reading was done" in pane.notices(exchange)
+    list(steps)
+    assert next(iter(visit.library)).state == "done"
+
+
+def test_asking_again_and_edited(read: Visit) -> None:
+    first = ask(read).text
+    ask(read, "Who wrote of wind?")
+    assert asking.take_back(read, 0) == QUESTION
+    assert read.exchanges == []
+    assert ask(read).text == first, "at temperature 0 the same question has the same answer"
+    with pytest.raises(ConfigError):
+        asking.take_back(read, 5)
+
+
+def test_documents_that_are_gone_do_not_block_a_question(read: Visit) -> None:
+    exchange = ask(read, options=AskOptions(max_tokens=2, documents=(0, 99)))
+    assert exchange.error is None
+    assert {item.doc_id for item in exchange.evidence} == {0}
+
+
+def test_evidence_of_earlier_answers_stays(read: Visit) -> None:
+    ask(read)
+    ask(read, "Who wrote of wind?")
+    read.shown = 0
+    html = pane.evidence(read)
+    assert QUESTION in html
+    assert html.count('data-act="open"') == 3
+    item = read.exchanges[0].evidence[0]
+    assert asking.find_evidence(read, 0, item.chunk_id) is item
+    with pytest.raises(ConfigError):
+        asking.find_evidence(read, 7, 0)
+
+
+def test_passages_are_marked_in_context_and_escaped(read: Visit) -> None:
+    item = ask(read).evidence[0]
+    text = asking.document_text(read, item.doc_id)
+    html = pane.passage(item, text, around=40)
+    assert '<mark id="passage">' in html
+    assert "Log &lt;b&gt;" in html
+    assert "Log <b>" not in html + pane.evidence(read)
+    reading.read_again(read, 0)
+    assert asking.document_text(read, item.doc_id) == text, "the text of an answer's document stays readable"
+    reading.remove(read, 0)
+    assert '<mark id="passage">' in pane.passage(item, asking.document_text(read, item.doc_id))
+
+
+@pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "</div><script>", "a &lt;b&gt; c", "<!-- -->", "&#60;b>"])
+def test_nothing_can_begin_a_tag_in_the_chat(text: str) -> None:
+    shown = for_chat(text)
+    assert "<" not in shown
+    assert from_chat(shown) == text
+
+
+@pytest.mark.parametrize("text", ["2 < 3 & 4 > 1", "Tom & Jerry", "a <- b", "50 % of $$x$$"])
+def test_plain_text_in_the_chat_stays_as_it_is(text: str) -> None:
+    assert for_chat(text) == text
+
+
+def test_conversation_as_markdown(read: Visit) -> None:
+    ask(read, "Is *this* a <test>?")
+    asking.like(read, 0, True)
+    text = conversation(read)
+    assert r"\*this\*" in text
+    assert "<test>" not in text.replace(r"\<test\>", "")
+    assert "Rated: up." in text
+    assert "triggers" in text
+
+
+def test_document_archive(read: Visit, long_text: str) -> None:
+    with zipfile.ZipFile(document_archive(read, 0)) as archive:
+        assert archive.read("text.txt").decode() == long_text
+        assert b'"ChunkWritten"' in archive.read("trace.jsonl")
+        assert set(archive.namelist()) == {"text.txt", "about.json", "trace.jsonl"}
+
+
+def test_api_gives_plain_values(make_app: Callable[..., App], long_text: str, tmp_path: Path) -> None:
+    app = make_app()
+    visit = app.visits.get("program")
+    path = tmp_path / "log.txt"
+    path.write_text(long_text)
+    assert api.memory_state(visit)["tokens"] == 0
+    report = api.upload(app, visit, {"path": str(path), "orig_name": "log.txt"}, tmp_path)
+    assert report["status"] == "done"
+    state = api.memory_state(visit)
+    assert len(state["chunks"]) == report["chunks_kept"]
+    answer: dict[str, Any] = api.ask(visit, QUESTION, "memory", 2, 4)
+    assert len(answer["retrieved"]) == 2
+    assert answer["retrieved"][0]["trigger_count"] > 0
+    kinds = {event["kind"] for event in api.trace(visit)}
+    assert {"DocumentOpened", "ChunkWritten", "Retrieved", "AnswerFinished"} <= kinds
+    assert api.trace(visit, since=10)[0]["step"] == 10
+
+
+def test_api_reads_no_path_that_is_no_upload(make_app: Callable[..., App], tmp_path: Path) -> None:
+    app = make_app()
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    for path in (tmp_path / "secret.txt", uploads / ".." / "secret.txt"):
+        with pytest.raises(DocumentError, match="no upload"):
+            api.upload(app, app.visits.get("program"), {"path": str(path)}, uploads)
+    with pytest.raises(MemLongError):
+        api.ask(app.visits.get("program"), "Anything?")

@@ -1,0 +1,161 @@
+"""What a visitor does with documents, without a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app import reading
+from app.context import App
+from app.documents import Limits
+from app.library import part_words
+from app.samples import samples
+from app.sessions import Visit
+from app.tabs.cards import card, shelf
+from memlong.chunking import PageSpan
+from memlong.errors import DocumentError, MemLongError
+
+
+def test_a_document_is_estimated_read_and_reported(visit: Visit, long_text: str) -> None:
+    item = reading.add_text(visit, long_text, "Log", Limits())
+    assert item.state == "waiting"
+    assert item.estimate is not None
+    assert item.estimate.n_chunks == -(-item.estimate.n_tokens // 32)
+    assert item.estimate.seconds is not None, "the engine measured its speed when it warmed up"
+    seen = [each.state for each in reading.read_all(visit, show_every=0) if each]
+    assert seen[0] == "reading"
+    assert seen[-1] == "done"
+    assert item.report is not None
+    assert item.report.chunks_read == item.report.chunks_kept == item.estimate.n_chunks
+    assert "chunks kept" in card(item)
+
+
+def test_stop_keeps_what_was_read_and_resume_goes_on(visit: Visit, long_text: str) -> None:
+    item = reading.add_text(visit, long_text, "Log", Limits())
+    steps = reading.read_all(visit, show_every=0)
+    next(steps)
+    next(steps)
+    reading.stop(visit)
+    assert [each.state for each in steps if each][-1] == "stopped"
+    assert item.report is not None
+    kept = item.report.chunks_read
+    assert 0 < kept < item.estimate.n_chunks  # type: ignore[union-attr]
+    assert "Resume" in card(item)
+    list(reading.read_all(visit))
+    assert item.state == "done"
+    assert len(item.doc_ids) == 1, "it was gone on with, not begun again"
+    assert item.report.chunks_read == item.estimate.n_chunks  # type: ignore[union-attr]
+
+
+def test_small_bank_evicts_and_says_so(make_app: Callable[..., App], long_text: str) -> None:
+    visit = make_app(capacity=320).visits.get("a")
+    item = reading.add_text(visit, long_text, "Log", Limits())
+    assert "times as large as the bank" in card(item)
+    list(reading.read_all(visit))
+    assert item.report is not None
+    assert item.report.chunks_kept == 10
+    assert "evicted" in card(item)
+
+
+def test_errors_stay_at_their_file(visit: Visit, tmp_path: Path) -> None:
+    good, empty, junk = tmp_path / "good.txt", tmp_path / "empty.txt", tmp_path / "junk.pdf"
+    good.write_text("The harbour master kept a ledger.")
+    empty.write_text("")
+    junk.write_bytes(b"%PDF-1.4 nothing of the kind")
+    list(reading.add_files(visit, [(path, path.name) for path in (empty, good, junk)], Limits()))
+    states = {item.name: item.state for item in visit.library}
+    assert states == {"empty.txt": "failed", "good.txt": "waiting", "junk.pdf": "failed"}
+    list(reading.read_all(visit))
+    failed = next(item for item in visit.library if item.name == "empty.txt")
+    assert failed.error is not None
+    assert failed.error.do in shelf(visit)
+    reading.remove(visit, failed.item_id)
+    assert "empty.txt" not in shelf(visit)
+
+
+def test_removing_frees_chunks_and_reading_anew_brings_them_back(visit: Visit, long_text: str) -> None:
+    item = reading.add_text(visit, long_text, "Log", Limits())
+    list(reading.read_all(visit))
+    session = visit.memory()
+    n = len(session.bank)
+    reading.read_again(visit, item.item_id)
+    assert len(session.bank) == 0
+    assert item.state == "waiting"
+    list(reading.read_all(visit))
+    assert len(session.bank) == n
+    assert item.doc_ids == [0, 1]
+    assert visit.library.of_doc(0) is item
+    reading.remove(visit, item.item_id)
+    assert len(session.bank) == 0
+    with pytest.raises(DocumentError, match="not here"):
+        reading.remove(visit, item.item_id)
+
+
+def test_removing_while_reading_ends_it_and_the_next_follows(visit: Visit, long_text: str) -> None:
+    first = reading.add_text(visit, long_text, "First", Limits())
+    second = reading.add_text(visit, long_text[:900], "Second", Limits())
+    steps = reading.read_all(visit, show_every=0)
+    next(steps)
+    next(steps)
+    reading.remove(visit, first.item_id)
+    list(steps)
+    assert second.state == "done"
+    assert {record.doc_id for record in visit.memory().bank.records()} == {second.doc_id}
+
+
+def test_documents_added_meanwhile_are_read_by_the_first_reader(visit: Visit, long_text: str) -> None:
+    reading.add_text(visit, long_text, "First", Limits())
+    steps = reading.read_all(visit, show_every=0)
+    next(steps)
+    late = reading.add_text(visit, long_text[:900], "Late", Limits())
+    assert list(reading.read_all(visit)) == [], "there is a reader already"
+    list(steps)
+    assert late.state == "done"
+    assert not visit.reading
+
+
+def test_capacity_and_policy_change_at_once(visit: Visit, long_text: str) -> None:
+    reading.add_text(visit, long_text, "Log", Limits())
+    list(reading.read_all(visit))
+    before = len(visit.memory().bank)
+    gone = reading.set_bank(visit, 320, "lru")
+    assert len(gone) == before - 10
+    assert visit.memory().config.policy == "lru"
+    with pytest.raises(MemLongError):
+        reading.set_bank(visit, 320, "by mood")
+    with pytest.raises(MemLongError):
+        reading.set_bank(visit, 1, "lru")
+    assert len(visit.memory().bank) == 10
+
+
+def test_pasted_text_is_checked(visit: Visit) -> None:
+    with pytest.raises(DocumentError, match="empty"):
+        reading.add_text(visit, " \n ", "", Limits())
+    with pytest.raises(DocumentError, match="At most 5"):
+        reading.add_text(visit, "too long a text", "", Limits(characters=5))
+    assert reading.add_text(visit, "A first line\nand more", "", Limits()).title == "A first line"
+
+
+def test_titles_of_strangers_are_escaped(visit: Visit) -> None:
+    reading.add_text(visit, "words", "<img src=x onerror=alert(1)>", Limits())
+    assert "<img" not in shelf(visit)
+
+
+def test_samples_are_there_short_one_first_and_open(visit: Visit) -> None:
+    found = samples()
+    assert [sample.tokens for sample in found] == sorted(sample.tokens for sample in found)
+    assert len(found) >= 2
+    assert all(sample.path.is_file() and sample.questions for sample in found)
+    item = reading.add_sample(visit, found[0].name)
+    assert reading.add_sample(visit, found[0].name) is item
+    assert item.parts.endswith("chapters")
+    with pytest.raises(DocumentError, match="no sample"):
+        reading.add_sample(visit, "nothing")
+
+
+def test_parts_in_words() -> None:
+    assert part_words(()) == ""
+    assert part_words((PageSpan(0, 5, "page 1"), PageSpan(5, 9, "page 2"))) == "2 pages"
+    assert part_words((PageSpan(0, 5, "opening"), PageSpan(5, 9, "Chapter 1"))) == "1 chapter"

@@ -1,0 +1,56 @@
+"""Settings: defaults, environment, command line, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, from_command_line, from_environment, parser, variable
+from memlong.errors import ConfigError
+
+
+def test_options_win_over_the_environment_and_it_over_the_defaults() -> None:
+    environment = {"MEMLONG_PORT": "9000", "MEMLONG_CAPACITY": "4_096", "MEMLONG_DATA_DIR": "~/books"}
+    settings = from_command_line(["--port", "9001", "--policy", "lru", "--share"], environment)
+    assert (settings.port, settings.capacity, settings.policy, settings.share) == (9001, 4096, "lru", True)
+    assert settings.data_dir == Path("~/books").expanduser()
+    assert settings.host == "127.0.0.1"
+
+
+def test_every_setting_is_an_option_with_help() -> None:
+    text = parser().format_help()
+    for each in fields(Settings):
+        assert f"--{each.name.replace('_', '-')}" in text
+        assert each.metadata["help"]
+
+
+def test_hosted_spaces_are_reached_from_outside() -> None:
+    assert from_environment({"SPACE_ID": "somebody/something"})["host"] == "0.0.0.0"
+    assert from_environment({"SPACE_ID": "x", "MEMLONG_HOST": "127.0.0.2"})["host"] == "127.0.0.2"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"MEMLONG_PORT": "many"}, {"MEMLONG_SHARE": "maybe"}, {"MEMLONG_POLICY": "random"}, {"MEMLONG_SESSIONS": "0"}],
+)
+def test_wrong_values_are_refused_with_advice(environment: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_command_line([], environment)
+    assert refused.value.allowed
+    assert next(iter(environment)) in str(refused.value)
+
+
+def test_login_needs_both_parts() -> None:
+    assert Settings(auth="anna:secret:1").credentials == ("anna", "secret:1")
+    assert Settings().credentials is None
+    with pytest.raises(ConfigError):
+        Settings(auth="anna")
+
+
+def test_quantised_weights_are_one_of_the_precisions() -> None:
+    assert Settings(precision="4bit").quantization == "4bit"
+    assert Settings(precision="4bit").dtype == "auto"
+    assert (Settings(precision="float32").quantization, Settings(precision="float32").dtype) == (None, "float32")
+    assert variable("data_dir") == "MEMLONG_DATA_DIR"
