@@ -6,7 +6,7 @@ Shapes: B batch rows, T tokens, S stored layers, N chunks, G key/value heads, C 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -87,6 +87,11 @@ class MemoryModel:
         """Arithmetic type of hidden states and keys."""
         return self.base.dtype
 
+    @property
+    def adapts(self) -> bool:
+        """Whether other weights answer than those that read."""
+        return bool(self._adapted) or hasattr(self.model, "disable_adapter")
+
     def parameters_bytes(self) -> int:
         """Return the bytes of all weights, adapted copies included."""
         own = sum(p.numel() * p.element_size() for p in self.base.parameters())
@@ -164,6 +169,42 @@ class MemoryModel:
                     position_ids=self._positions(ids_BT, attention_mask, 0), use_cache=False, logits_to_keep=1,
                 )
         return StoredKV(*stacked(capture))
+
+    def forward_reading(
+        self,
+        ids_BT: Tensor,
+        memory: Callable[[StoredKV], MemoryContext | None],
+        attention_mask: Tensor | None = None,
+    ) -> Any:
+        """Run windows through all layers in one pass that also reads them: :meth:`read` and :meth:`forward` in one.
+
+        Args:
+            ids_BT, attention_mask: as for :meth:`read`.
+            memory: makes each window's memory out of what was just read; called before the first retrieval layer.
+
+        Raises:
+            ModelError: when a layer above the lowest retrieval layer is stored, whose K-V would depend on the memory,
+                or when adapted weights would write them.
+        """
+        if self.layout.stored_layers[-1] > self.layout.retrieval_layers[0] or self.adapts:
+            raise ModelError(
+                f"Stored layers {list(self.layout.stored_layers)}, retrieval layers from "
+                f"{self.layout.retrieval_layers[0]}{', and adapted weights' if self.adapts else ''}",
+                "One pass serves where the original weights run and nothing above the lowest retrieval layer is stored",
+                "Call read, and then forward",
+            )
+        capture = ReadCapture(self.layout.stored_layers, retrieval_layers=frozenset(self.layout.retrieval_layers))
+
+        def made() -> MemoryContext | None:
+            context = memory(StoredKV(*stacked(capture)))
+            return None if context is None or context.strength == float("-inf") else context
+
+        capture.memory = made
+        with torch.no_grad(), evaluating(self.model), switched(self.base), capturing(self.spec, capture):
+            return self.model(
+                input_ids=ids_BT, attention_mask=attention_mask,
+                position_ids=self._positions(ids_BT, attention_mask, 0), use_cache=False,
+            )
 
     def memory(
         self,

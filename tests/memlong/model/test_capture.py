@@ -11,7 +11,8 @@ from memlong.model.wrapper import MemoryModel
 from tests.memlong.model.families import FAMILIES, VOCAB, build
 
 LAYERS = 3
-# Interleaved pairs, half-length cosines, layers without positions, and states changed after the rotation: a second run is right for them.
+# Interleaved pairs, half-length cosines, layers without positions, and states changed after the rotation: for these
+# a second run is right.
 TWICE = {"cohere", "cohere2", "glm", "gpt_oss", "smollm3", "llama4"}
 
 

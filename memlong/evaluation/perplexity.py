@@ -1,0 +1,197 @@
+"""Score a text with memory: the loss of every token, windows in blocks, each retrieving from all windows before it.
+
+Within a block the stored layers of all windows are reached before any retrieval layer. So one forward pass serves:
+when the first retrieval layer asks for memory, the windows' K-V are there; window after window then searches the
+bank, fetches its chunks, and is stored itself, exactly as if the windows had run one by one.
+
+Shapes: B windows of a block, T tokens of a window, V vocabulary, E embedding size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memlong.attention.context import MemoryContext
+from memlong.bank.bank import Bank
+from memlong.bank.ledger import ChunkPlace
+from memlong.chunking import Chunk, chunk_text
+from memlong.errors import DocumentError, unknown_name
+from memlong.model.wrapper import MemoryModel, StoredKV
+from memlong.retriever.base import normalise
+from memlong.session.session import make_bank
+
+QUERIES = ("previous", "current")
+_LOGIT_BYTES = 256 << 20  # logits of one block at most
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """What came of scoring one text.
+
+    Attributes:
+        n_tokens: tokens with a loss: all but the first. loss: their summed negative log-likelihood, in nats.
+        chunks_kept, chunks_evicted: of the bank, at the end.
+    """
+
+    n_tokens: int
+    loss: float
+    chunks_kept: int
+    chunks_evicted: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean loss."""
+        return math.exp(self.loss / self.n_tokens)
+
+
+@dataclass(frozen=True)
+class BlockLogits:
+    """Logits [B, T, V] of a block of windows, their token ids [B, T] and how many tokens each has."""
+
+    logits_BTV: Tensor
+    ids_BT: Tensor
+    lengths: tuple[int, ...]
+
+    def flat(self) -> tuple[Tensor, Tensor]:
+        """Return logits [tokens, V] and ids [tokens] of all real tokens, in the text's order."""
+        if min(self.lengths) == self.ids_BT.shape[1]:
+            return self.logits_BTV.flatten(0, 1), self.ids_BT.flatten()
+        rows = [(self.logits_BTV[row, :n], self.ids_BT[row, :n]) for row, n in enumerate(self.lengths)]
+        logits, ids = zip(*rows, strict=True)
+        return torch.cat(logits), torch.cat(ids)
+
+
+class Scorer:
+    """Scores texts one by one; memory is empty at the start of each.
+
+    Args:
+        model, retriever: as for a session. The model's configuration sets chunk, window, top_k, capacity and policy.
+        query: ``previous`` searches with the chunk before the window (causal: what we report); ``current`` with the
+            window itself, which looks at the tokens it is about to predict, as the published implementation does.
+        block_tokens: tokens of all windows of one forward pass; None takes ``read_batch_tokens``, or fewer where the
+            logits of so many would not fit into 256 MB.
+
+    Raises:
+        MemLongError: for an unknown query.
+    """
+
+    def __init__(
+        self, model: MemoryModel, retriever: Any, query: str = "previous", block_tokens: int | None = None
+    ) -> None:
+        if query not in QUERIES:
+            raise unknown_name("query", query, QUERIES)
+        self.model, self.retriever, self.query = model, retriever, query
+        fits = _LOGIT_BYTES // (4 * model.spec.vocab_size)
+        self.block_tokens = block_tokens or min(model.config.read_batch_tokens, fits)
+        layout = model.layout
+        # One pass serves when nothing that memory changed is stored, and the same weights write and read.
+        self._one_pass = layout.stored_layers[-1] <= layout.retrieval_layers[0] and not model.adapts
+
+    def score(self, text: str) -> TextScore:
+        """Return the loss of a text.
+
+        Raises:
+            DocumentError: for a text of fewer than two tokens.
+        """
+        run = _Run(self, text)
+        losses = list(_losses(run.blocks()))
+        tokens = sum(len(part) for part in losses)
+        if not tokens:
+            raise DocumentError("A text of fewer than two tokens", "Two or more", "Choose another text")
+        total = float(sum(part.double().sum() for part in losses))
+        return TextScore(tokens, total, len(run.bank), run.evicted)
+
+    def token_losses(self, text: str) -> Tensor:
+        """Return the negative log-likelihood [tokens - 1] of every token but the first, in nats, float32."""
+        return torch.cat([torch.zeros(0), *_losses(_Run(self, text).blocks())])
+
+    def logits(self, text: str) -> Iterator[BlockLogits]:
+        """Yield the logits of one block of windows after the other, so that no more than a block is ever held."""
+        yield from _Run(self, text).blocks()
+
+
+class _Run:
+    """One text on its way through the model, with a bank of its own."""
+
+    def __init__(self, scorer: Scorer, text: str) -> None:
+        self.scorer, self.model, self.text = scorer, scorer.model, text
+        self.config = self.model.config
+        self.bank: Bank = make_bank(self.model, scorer.retriever.dim, self.config)
+        self.chunks = chunk_text(self.model.tokenizer, text, self.config.chunk_tokens)
+        self.evicted = 0
+        self._before: np.ndarray | None = None  # embedding of the chunk before the block
+
+    def blocks(self) -> Iterator[BlockLogits]:
+        per_window = self.config.window_tokens // self.config.chunk_tokens
+        per_block = max(1, self.scorer.block_tokens // self.config.window_tokens) * per_window
+        for start in range(0, len(self.chunks), per_block):
+            block = self.chunks[start : start + per_block]
+            yield self._block([block[at : at + per_window] for at in range(0, len(block), per_window)])
+
+    def _block(self, windows: Sequence[Sequence[Chunk]]) -> BlockLogits:
+        texts = [self.text[slice(*chunk.span)] for window in windows for chunk in window]
+        embeddings = self.scorer.retriever.embed_documents(texts)
+        lengths = tuple(sum(chunk.n_tokens for chunk in window) for window in windows)
+        ids = torch.zeros(len(windows), max(lengths), dtype=torch.long)
+        for row, window in enumerate(windows):
+            ids[row, : lengths[row]] = torch.tensor([token for chunk in window for token in chunk.token_ids])
+        mask = None
+        if min(lengths) < max(lengths):
+            mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long().to(self.model.device)
+        ids = ids.to(self.model.device)
+
+        def memory(kv: StoredKV) -> MemoryContext | None:
+            return self._store(windows, embeddings, kv)
+
+        with torch.no_grad():
+            if self.scorer._one_pass:
+                out = self.model.forward_reading(ids, memory, mask)
+            else:
+                out = self.model.forward(ids, memory(self.model.read(ids, mask)), mask)
+        return BlockLogits(out.logits, ids, lengths)
+
+    def _store(
+        self, windows: Sequence[Sequence[Chunk]], embeddings: np.ndarray, kv: StoredKV
+    ) -> MemoryContext | None:
+        """Let window after window retrieve and then be stored; return the memory of all."""
+        rows, at = [], 0
+        for row, window in enumerate(windows):
+            mine = embeddings[at : at + len(window)]
+            at += len(window)
+            rows.append(self._retrieve(mine))
+            start = 0
+            for chunk, embedding in zip(window, mine, strict=True):
+                place = ChunkPlace(0, chunk.index, chunk.span, chunk.n_tokens)
+                self.bank.write(place, embedding, *kv.piece(row, start, start + chunk.n_tokens), step=chunk.index)
+                start += chunk.n_tokens
+            self.evicted += len(self.bank.evict(window[-1].index))
+            self._before = mine[-1]
+        return self.model.stack_memory(rows) if any(lengths for _, _, lengths in rows) else None
+
+    def _retrieve(self, embeddings: np.ndarray) -> tuple[Tensor, Tensor, list[int]]:
+        """Return the K-V that a window reads, in document order."""
+        query = normalise(embeddings.mean(axis=0)) if self.scorer.query == "current" else self._before
+        hits = [] if query is None else self.bank.search(query, self.config.top_k)
+        ids = sorted(hit.chunk_id for hit in hits)
+        self.bank.trigger(ids)
+        keys, values = self.bank.gather(ids, self.model.dtype, self.model.device)
+        return keys, values, self.bank.lengths(ids)
+
+
+def _losses(blocks: Iterator[BlockLogits]) -> Iterator[Tensor]:
+    """Yield the losses of each block's tokens; a window's first token is predicted by the end of the one before."""
+    carried: Tensor | None = None
+    for block in blocks:
+        logits, ids = block.flat()
+        if carried is not None:
+            yield functional.cross_entropy(carried[None].float(), ids[:1], reduction="none").cpu()
+        yield functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none").cpu()
+        carried = logits[-1].clone()
