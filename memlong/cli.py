@@ -37,6 +37,8 @@ def ask(chosen: argparse.Namespace) -> int:
             "Either BOOK and QUESTION, or QUESTION with --load DIR",
             'Write: ask BOOK "QUESTION", or ask --load DIR "QUESTION"',
         )
+    from memlong.trace.events import Evicted
+
     session = _session(chosen)
     if not chosen.load:
         _read(session, Path(chosen.words[0]), quiet=chosen.json)
@@ -45,7 +47,7 @@ def ask(chosen: argparse.Namespace) -> int:
         AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens),
     )
     if chosen.json:
-        evicted = [event.chunk_id for event in session.recorder.filter(kind="Evicted")]
+        evicted = [event.chunk_id for event in session.recorder.events if isinstance(event, Evicted)]
         print(json.dumps(answer.to_dict() | {"evicted": evicted}, ensure_ascii=False, indent=1))
         return 0
     print(answer.text)
@@ -80,18 +82,14 @@ def read(chosen: argparse.Namespace) -> int:
 def fit(chosen: argparse.Namespace) -> int:
     """Fit the maps of a preset on texts, say how well they fit, and save them."""
     from memlong.fit import fit_maps, fit_report
-    from memlong.model.sources import save_maps
+    from memlong.model.part import write_part
 
     model = _model(chosen)
     texts = [read_text(Path(path)) for path in chosen.texts]
     maps, fits = fit_maps(model, texts, progress=_progress_line("Fitting"))
     print(fit_report(fits))
-    out = Path(chosen.out)
-    out.mkdir(parents=True, exist_ok=True)
-    save_maps(maps, out / "maps.safetensors")
-    settings = {"version": 1, "memory": model.config.to_dict(), "base": chosen.model}
-    (out / "memory.json").write_text(json.dumps(settings, indent=1) + "\n")
-    print(f"Saved in {out}")
+    write_part(Path(chosen.out), model.config, chosen.model, maps)
+    print(f"Saved in {chosen.out}")
     return 0
 
 
@@ -152,7 +150,7 @@ def _read(session: Session, path: Path, quiet: bool) -> None:
         if quiet
         else lambda p: report(
             p.tokens_done / p.tokens_total,
-            f"{p.chunks_done} of {p.chunks_total} chunks, {p.tokens_per_second:.0f} tokens/s, {p.seconds_left:.0f} s left",
+            f"chunk {p.chunks_done} of {p.chunks_total}, {p.tokens_per_second:.0f} tokens/s, {p.seconds_left:.0f} s",
         ),
     )
 

@@ -95,9 +95,8 @@ class MemoryConfig:
         for key in values:
             if key not in known:
                 raise unknown_name("setting", key, known)
-        return cls(
-            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        )
+        given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that :meth:`from_dict` takes back (JSON-safe)."""

@@ -55,7 +55,9 @@ class Cancelled(RuntimeError):
     """A person stopped the work; what was done until then is kept."""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str], error: type[MemLongError] = ConfigError) -> MemLongError:
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], error: type[MemLongError] = ConfigError
+) -> MemLongError:
     """Return an error for a name that is not in ``known``, with the nearest known name as advice."""
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)

@@ -40,9 +40,10 @@ PARTS: dict[str, set[str]] = {
     "generate": {"model"},
     "session": {"generate", "bank", "retriever"},
     "evaluation": {"session"},
+    "fit": {"model"},
     # The command line stands on top of everything.
-    "__main__": {"evaluation"},
-    "cli": {"evaluation"},
+    "cli": {"evaluation", "fit"},
+    "__main__": {"cli"},
 }
 
 # A library and the only places that may import it.

@@ -36,13 +36,20 @@ class Report:
     evaluation: dict[str, float] | None = None
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What the run is judged by: questions with what real retrieval fetches, and the memory of their documents."""
+
+    questions: Sequence[Drawn]
+    memory: DocumentMemory
+
+
 class Trainer:
     """Trains an adapter over a memory of documents.
 
     Args:
         config: the recipe. model: its inner model carries the adapter. sampler: draws training questions.
-        memory: K-V of the training documents. held_out: (document, index of question) pairs to evaluate on, with
-            ``held_out_memory`` and ``held_out_sampler`` for their documents.
+        memory: K-V of the training documents. held_out: what it is evaluated on.
         folder: for checkpoints and metrics.
     """
 
@@ -52,12 +59,11 @@ class Trainer:
         model: MemoryModel,
         sampler: QuestionSampler,
         memory: DocumentMemory,
-        held_out: Sequence[Drawn],
-        held_out_memory: DocumentMemory,
+        held_out: HeldOut,
         folder: Path,
     ) -> None:
         self.config, self.model, self.sampler, self.memory = config, model, sampler, memory
-        self.held_out, self.held_out_memory, self.folder = held_out, held_out_memory, folder
+        self.held_out, self.folder = held_out, folder
         self.parameters = trainable(model.model)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
@@ -141,17 +147,18 @@ class Trainer:
     def evaluate(self, batch: int = 16) -> dict[str, float]:
         """Return the loss per answer token on held-out questions with real retrieval, and how often it hit."""
         self.model.model.eval()
+        questions = self.held_out.questions
         total, count = 0.0, 0
         with torch.no_grad():
-            for start in range(0, len(self.held_out), batch):
-                part = self.held_out[start : start + batch]
+            for start in range(0, len(questions), batch):
+                part = questions[start : start + batch]
                 tokens = sum(
                     len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part
                 )
-                total += float(self._loss(part, self.held_out_memory)) * tokens
+                total += float(self._loss(part, self.held_out.memory)) * tokens
                 count += tokens
-        hit = sum(bool(set(d.asked.gold) & set(d.chunks)) for d in self.held_out)
-        return {"loss": total / max(count, 1), "recall": hit / max(len(self.held_out), 1)}
+        hit = sum(bool(set(d.asked.gold) & set(d.chunks)) for d in questions)
+        return {"loss": total / max(count, 1), "recall": hit / max(len(questions), 1)}
 
     def _loss(self, drawn: Sequence[Drawn], memory: DocumentMemory) -> torch.Tensor:
         for item in drawn:

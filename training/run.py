@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from memlong.model.part import write_part
 from memlong.model.wrapper import MemoryModel
 from training.adapters import add_adapter, export_adapter
 from training.cache import DocumentMemory
 from training.config import TrainConfig
 from training.data.passages import Passages, cut
 from training.data.sources import interleave, open_source
-from training.loop import Report, Trainer, shorten
+from training.loop import HeldOut, Report, Trainer, shorten
 from training.questions import Drawn, QuestionSampler
 
 HELD_OUT_DOCUMENTS, HELD_OUT_QUESTIONS = 3, 16
@@ -34,12 +34,12 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     plain = MemoryModel(model, tokenizer, config.memory)
     documents = load_documents(config, tokenizer, limit=_documents_needed(config))
     held_out = [
-        cut(tokenizer, *document, config.memory.chunk_tokens)
-        for document in islice(_short_first(open_source("squad-eval", Path(config.data))), HELD_OUT_DOCUMENTS)
+        cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens)
+        for doc_id, text, questions in islice(
+            _short_first(open_source("squad-eval", Path(config.data))), HELD_OUT_DOCUMENTS
+        )
     ]
-    sampler = QuestionSampler(
-        config, documents, *embed(documents, retriever, folder / "embeddings-train.npz")
-    )
+    sampler = QuestionSampler(config, documents, *embed(documents, retriever, folder / "embeddings-train.npz"))
     judge = QuestionSampler(config, held_out, *embed(held_out, retriever, folder / "embeddings-held-out.npz"))
     drawn: list[Drawn] = [
         judge.retrieved(document, index, config.memory.top_k)
@@ -49,15 +49,8 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     lowest = plain.layout.retrieval_layers[0]
     adapted = add_adapter(model, config, tuple(range(lowest, plain.spec.layers)))
     trained = MemoryModel(adapted, tokenizer, config.memory)
-    return Trainer(
-        config,
-        trained,
-        sampler,
-        DocumentMemory(trained, documents),
-        drawn,
-        DocumentMemory(trained, held_out),
-        folder,
-    )
+    judged = HeldOut(drawn, DocumentMemory(trained, held_out))
+    return Trainer(config, trained, sampler, DocumentMemory(trained, documents), judged, folder)
 
 
 def load_documents(config: TrainConfig, tokenizer: Any, limit: int) -> list[Passages]:
@@ -107,19 +100,17 @@ def export(trainer: Trainer, folder: Path, card: str = "") -> None:
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     export_adapter(trainer.model.model, fresh / "adapter")
-    settings = {"version": 1, "memory": trainer.config.memory.to_dict(), "base": trainer.config.model}
-    (fresh / "memory.json").write_text(json.dumps(settings, indent=1) + "\n")
-    (fresh / "README.md").write_text(
-        card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n"
-    )
+    write_part(fresh, trainer.config.memory, trainer.config.model)
+    (fresh / "README.md").write_text(card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
 
 def watch(report: Report) -> None:
     """Print one line a step."""
-    line = f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.seconds:.1f} s  documents {report.documents}"
-    print(line + (f"  held out {report.evaluation}" if report.evaluation else ""), flush=True)
+    line = f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.seconds:.1f} s"
+    judged = f"  held out {report.evaluation}" if report.evaluation else ""
+    print(f"{line}  documents {report.documents}{judged}", flush=True)
 
 
 def _documents_needed(config: TrainConfig) -> int:
@@ -132,6 +123,3 @@ def _short_first(documents: Any) -> list[Any]:
 
 def _split(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
     return np.split(rows, np.cumsum(sizes)[:-1])
-
-
-Watcher = Callable[[Report], None]

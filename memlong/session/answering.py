@@ -89,8 +89,7 @@ class Answering:
             delta, shown = token.text[len(shown) :], token.text
             yield AnswerDelta(shown, delta, len(tokens), self.evidence(len(tokens)))
         self.seconds = {
-            name: session.seconds.get(name, 0.0) - timings.get(name, 0.0)
-            for name in ("embed", "search", "gather")
+            name: session.seconds.get(name, 0.0) - timings.get(name, 0.0) for name in ("embed", "search", "gather")
         }
         # The first retrieval runs inside neither phase; later ones inside decoding are told apart by their own names.
         self.seconds |= generation.seconds
@@ -103,8 +102,7 @@ class Answering:
         ordered = sorted(self.fetched.values(), key=lambda chunk: (-chunk.score, chunk.chunk_id))
         looked = self.options.record_attention and self.options.answer_from in ("memory", "both") and n_tokens
         return tuple(
-            _with(chunk, rank, chunk.mass / n_tokens if looked else None)
-            for rank, chunk in enumerate(ordered, start=1)
+            _with(chunk, rank, chunk.mass / n_tokens if looked else None) for rank, chunk in enumerate(ordered, start=1)
         )
 
     def _memory(self, newest: str, waiting: list[list[int]]) -> Retrieved | None:
@@ -116,9 +114,7 @@ class Answering:
         if not ids:
             return None
         ordered = session.in_document_order(ids)
-        gathered = session.timed(
-            "gather", session.bank.gather, ordered, session.model.dtype, session.model.device
-        )
+        gathered = session.timed("gather", session.bank.gather, ordered, session.model.dtype, session.model.device)
         lengths = session.bank.lengths(ordered)
         observer = MassObserver() if options.record_attention else None
         context = session.timed(
@@ -139,14 +135,10 @@ class Answering:
             return []
         embedding = session.timed("embed", session.retriever.embed_query, text)
         documents = set(options.documents) if options.documents is not None else None
-        hits = session.search(
-            embedding, options.top_k or session.config.top_k, documents, set(options.masked)
-        )
+        hits = session.search(embedding, options.top_k or session.config.top_k, documents, set(options.masked))
         before = {hit.chunk_id: session.bank.get(hit.chunk_id).trigger_count for hit in hits}
         triggered = session.trigger(hits)
-        session.recorder.append(
-            events.Retrieved(query=query, query_id=self.answer_id, doc_id=None, hits=triggered)
-        )
+        session.recorder.append(events.Retrieved(query=query, query_id=self.answer_id, doc_id=None, hits=triggered))
         for hit in triggered:
             known = self.fetched.get(hit.chunk_id)
             if known is None:
@@ -159,9 +151,7 @@ class Answering:
         return [hit.chunk_id for hit in triggered]
 
     def _texts(self, ids: Sequence[int]) -> list[str]:
-        return [
-            self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)
-        ]
+        return [self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)]
 
     def _note(self, token: GeneratedToken) -> None:
         """Add a token's attention to its chunks, and put it into the trace."""

@@ -1,4 +1,4 @@
-"""What a session hands out: progress, evidence, answers. Plain values, no tensors, so any caller can show or send them."""
+"""What a session hands out: progress, evidence, answers. Plain values, so any caller can show or send them."""
 
 from __future__ import annotations
 

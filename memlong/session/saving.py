@@ -43,18 +43,16 @@ def save(session: Session, folder: Path) -> None:
     for document in session.documents.values():
         row = asdict(document)
         files[f"document-{document.doc_id}.txt"] = row.pop("text").encode("utf-8", "surrogatepass")
-        documents.append(row | {"readable": document.doc_id in session._readings})
+        documents.append(row | {"readable": document.doc_id in session.readings})
     files[TRACE] = session.recorder.to_jsonl()
     extra = {
         "config": session.config.to_dict(),
         "documents": documents,
         "turns": session.turns,
-        "answers": session._answers,
-        "gone": [asdict(record) for record in session._gone.values()],
+        "answers": session.asked,
+        "gone": [asdict(record) for record in session.gone.values()],
     }
-    persist.save(
-        session.bank, folder, fingerprint(session.model, session.retriever, session.config), extra, files
-    )
+    persist.save(session.bank, folder, fingerprint(session.model, session.retriever, session.config), extra, files)
 
 
 def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) -> Session:
@@ -76,12 +74,12 @@ def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) 
         session.documents[document.doc_id] = document
         if readable:
             chunks = chunk_text(session.tokenizer, text, config.chunk_tokens)
-            session._readings[document.doc_id] = Reading(document, chunks)
+            session.readings[document.doc_id] = Reading(document, chunks)
     session.turns = [(question, answer) for question, answer in extra["turns"]]
-    session._answers = extra["answers"]
+    session.asked = extra["answers"]
     for row in extra["gone"]:
         record = ChunkRecord(**row | {"span": tuple(row["span"])})
-        session._gone[record.chunk_id] = record
+        session.gone[record.chunk_id] = record
     return session
 
 

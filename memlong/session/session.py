@@ -1,4 +1,4 @@
-"""One reader's state: documents, bank, trace. It joins the model, the retriever and the bank, which know nothing of each other."""
+"""One reader's state: documents, bank, trace. It joins model, retriever and bank, which know nothing of each other."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from memlong.bank.bank import Bank, Eviction, Hit
+from memlong.bank.bank import Bank, Hit
 from memlong.bank.ledger import ChunkRecord
-from memlong.bank.store import KVShape
 from memlong.chunking import PageSpan, chunk_text
 from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import BankError, ConfigError, DocumentError
 from memlong.model.wrapper import MemoryModel
 from memlong.session import saving
 from memlong.session.answering import CONVERSATION, Answering
-from memlong.session.reading import Reading, read_windows
+from memlong.session.banking import bring_back, make_bank, note_evictions
+from memlong.session.reading import Reading
 from memlong.session.results import (
     Answer,
     AnswerDelta,
@@ -58,9 +58,10 @@ class Session:
     ) -> None:
         self.config = config or model.config
         for name in ("preset", "stored_layers", "retrieval_layers", "chunk_tokens"):
-            if getattr(self.config, name) != getattr(model.config, name):
+            mine, its = getattr(self.config, name), getattr(model.config, name)
+            if mine != its:
                 raise ConfigError(
-                    f"A session with {name}={getattr(self.config, name)!r} on a model with {getattr(model.config, name)!r}",
+                    f"A session with {name}={mine!r} on a model with {its!r}",
                     "The session's layers and chunk size are the model's",
                     "Load the model with this configuration",
                 )
@@ -71,9 +72,9 @@ class Session:
         self.documents: dict[int, DocumentState] = {}
         self.turns: list[tuple[str, str]] = []
         self.seconds: dict[str, float] = {}
-        self._readings: dict[int, Reading] = {}
-        self._gone: dict[int, ChunkRecord] = {}
-        self._answers = 0
+        self.readings: dict[int, Reading] = {}
+        self.gone: dict[int, ChunkRecord] = {}
+        self.asked = 0
         self._speed: float | None = None
         if not self.recorder.step:
             self._note_capacity()
@@ -124,7 +125,7 @@ class Session:
             chunks_total=len(chunks),
         )
         self.documents[document.doc_id] = document
-        self._readings[document.doc_id] = Reading(document, chunks)
+        self.readings[document.doc_id] = Reading(document, chunks)
         self.recorder.append(
             events.DocumentOpened(
                 doc_id=document.doc_id,
@@ -215,8 +216,8 @@ class Session:
                 f"Known: {sorted(self.documents)}",
                 "Ask one of these, or all",
             )
-        self._answers += 1
-        yield from Answering(self, self._answers - 1, question.strip(), options).steps(cancel)
+        self.asked += 1
+        yield from Answering(self, self.asked - 1, question.strip(), options).steps(cancel)
 
     # Chunks
 
@@ -232,7 +233,7 @@ class Session:
 
     def delete_chunk(self, chunk_id: int) -> None:
         """Remove a chunk by hand. Raises BankError when it is not held."""
-        self._gone[chunk_id] = self.bank.delete(chunk_id)
+        self.gone[chunk_id] = self.bank.delete(chunk_id)
         self.recorder.append(events.Deleted(chunk_id=chunk_id))
 
     def restore(self, chunk_id: int, pin: bool = True) -> list[int]:
@@ -244,39 +245,7 @@ class Session:
         Raises:
             BankError: when it never was here, is still here, or its document was removed.
         """
-        gone = self._gone.get(chunk_id)
-        if gone is None or chunk_id in self.bank:
-            raise BankError(
-                f"Chunk {chunk_id}",
-                "Chunks that were evicted or deleted",
-                "Choose one from the list of evicted chunks",
-            )
-        document = self.documents.get(gone.doc_id)
-        if document is None or document.status == "removed" or gone.doc_id not in self._readings:
-            raise BankError(
-                f"The document of chunk {chunk_id} is not here any more",
-                "Chunks of documents of this session",
-                "Read the document again",
-            )
-        chunks = self._readings[gone.doc_id].chunks
-        per_window = self.config.window_tokens // self.config.chunk_tokens
-        first = gone.index_in_doc // per_window * per_window
-        window, chunk = chunks[first : first + per_window], chunks[gone.index_in_doc]
-        kv = read_windows(self, [window])
-        start = sum(other.n_tokens for other in window[: gone.index_in_doc - first])
-        embedding = self.retriever.embed_documents([document.text[slice(*chunk.span)]])[0]
-        self.bank.restore(gone, embedding, *kv.piece(0, start, start + chunk.n_tokens))
-        del self._gone[chunk_id]
-        self.recorder.append(
-            events.Restored(
-                chunk_id=chunk_id,
-                doc_id=gone.doc_id,
-                index_in_doc=gone.index_in_doc,
-                span=gone.span,
-                n_tokens=gone.n_tokens,
-                trigger_count=gone.trigger_count,
-            )
-        )
+        bring_back(self, chunk_id)
         if pin:
             self.pin(chunk_id)
         return self.evict()
@@ -288,7 +257,7 @@ class Session:
             raise BankError(f"Document {doc_id}", f"Known: {sorted(self.documents)}", "Choose one of these")
         self.bank.delete_document(doc_id)
         document.status, document.text = "removed", ""
-        self._readings.pop(doc_id, None)
+        self.readings.pop(doc_id, None)
         self._closed(document)
 
     def set_capacity(self, tokens: int) -> list[int]:
@@ -300,7 +269,7 @@ class Session:
         config = self.config.replace(capacity_tokens=tokens)
         gone = self.bank.set_capacity(tokens, self.recorder.step)
         self._reconfigure(config)
-        return self._evicted(gone)
+        return note_evictions(self, gone)
 
     def set_policy(self, name: str) -> None:
         """Choose who leaves from now on. Raises BankError for an unknown name."""
@@ -334,7 +303,7 @@ class Session:
 
     def evict(self) -> list[int]:
         """Let chunks leave until the bank fits its capacity; returns their ids."""
-        return self._evicted(self.bank.evict(self.recorder.step))
+        return note_evictions(self, self.bank.evict(self.recorder.step))
 
     def in_document_order(self, chunk_ids: Iterable[int]) -> list[int]:
         """Return chunk ids by document and place in it."""
@@ -362,7 +331,7 @@ class Session:
     def conversation(self) -> DocumentState:
         """Return the document that holds spilled local context; it is made at the first spill."""
         for document in self.documents.values():
-            if document.title == CONVERSATION and document.doc_id not in self._readings:
+            if document.title == CONVERSATION and document.doc_id not in self.readings:
                 return document
         document = DocumentState(len(self.documents), CONVERSATION, "", status="done")
         self.documents[document.doc_id] = document
@@ -396,27 +365,10 @@ class Session:
         return saving.load(cls, Path(folder), model, retriever)
 
     def _reading(self, doc_id: int) -> Reading:
-        reading = self._readings.get(doc_id)
+        reading = self.readings.get(doc_id)
         if reading is None:
-            raise BankError(f"Document {doc_id}", f"Known: {sorted(self._readings)}", "Choose one of these")
+            raise BankError(f"Document {doc_id}", f"Known: {sorted(self.readings)}", "Choose one of these")
         return reading
-
-    def _evicted(self, evictions: Sequence[Eviction]) -> list[int]:
-        for item in evictions:
-            self._gone[item.record.chunk_id] = item.record
-            self.recorder.append(
-                events.Evicted(
-                    chunk_id=item.record.chunk_id,
-                    doc_id=item.record.doc_id,
-                    policy=item.policy,
-                    rule=item.rule,
-                    trigger_count=item.record.trigger_count,
-                    age_chunks=item.age_chunks,
-                    occupancy_tokens=item.occupancy_tokens,
-                    capacity_tokens=item.capacity_tokens,
-                )
-            )
-        return [item.record.chunk_id for item in evictions]
 
     def _closed(self, document: DocumentState) -> None:
         self.recorder.append(
@@ -435,15 +387,4 @@ class Session:
 
     def _note_capacity(self) -> None:
         config = self.config
-        self.recorder.append(
-            events.CapacityChanged(capacity_tokens=config.capacity_tokens, policy=config.policy)
-        )
-
-
-def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
-    """Return an empty bank of the right shape. Raises BankError when it does not fit into memory."""
-    shape = KVShape(
-        len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim
-    )
-    device = config.bank_device if config.bank_device != "model" else model.device
-    return Bank.create(shape, dim, config.capacity_tokens, config.policy, config.store_dtype, device)
+        self.recorder.append(events.CapacityChanged(capacity_tokens=config.capacity_tokens, policy=config.policy))
