@@ -36,7 +36,8 @@ class MemoryConfig:
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
-        low_score: retrieval score under which the app says that the text may not hold the answer.
+        low_score: retrieval score under which the app says that the text may not hold the answer; None takes the
+            retriever's own.
         low_mass: share of attention under which it says the same.
     """
 
@@ -54,7 +55,7 @@ class MemoryConfig:
     memory_strength: float = 0.0
     bank_device: str = "model"
     read_batch_tokens: int = 2048
-    low_score: float = 0.25
+    low_score: float | None = None
     low_mass: float = 0.02
 
     def __post_init__(self) -> None:

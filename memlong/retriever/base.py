@@ -35,6 +35,7 @@ class Retriever(Protocol):
         max_tokens: tokens (special ones included) that are embedded at once; None has no limit.
         fingerprint: names model and weights; banks of two fingerprints must not be mixed.
         notice: what a person should know about this choice ("" when it is what was asked for).
+        low_score: best score under which a text hardly holds the answer.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Retriever(Protocol):
     max_tokens: int | None
     fingerprint: str
     notice: str
+    low_score: float
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]. A text over ``max_tokens`` is embedded in parts: nothing is cut off."""

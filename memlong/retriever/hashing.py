@@ -45,6 +45,7 @@ class HashingRetriever:
 
     name = "hashing"
     max_tokens: int | None = None
+    low_score = 0.05  # below it hardly a word is shared; not measured
 
     def __init__(self, dim: int = 1024) -> None:
         if dim < 16:

@@ -42,6 +42,8 @@ class MiniLMRetriever(EncoderRetriever):
     """
 
     name = "minilm"
+    # Of 415 questions on three held-out articles, 7 % score less in their own article and 92 % in another.
+    low_score = 0.3
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class SentenceRetriever:
     """
 
     name = "sentence"
+    low_score = 0.25  # models differ; a guess, not measured
 
     def __init__(
         self,

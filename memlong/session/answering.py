@@ -222,7 +222,7 @@ class Answering:
         memory_mass = sum(masses) if masses else None
         best = max((item.score for item in evidence), default=0.0)
         low = self.options.answer_from != "nothing" and (
-            best < config.low_score or (memory_mass is not None and memory_mass < config.low_mass)
+            best < (session.retriever.low_score if config.low_score is None else config.low_score) or (memory_mass is not None and memory_mass < config.low_mass)
         )
         text = generation.text.strip()
         answer = Answer(
