@@ -25,7 +25,9 @@ def evidence(visit: Visit | None) -> str:
             "retrieved for it, how much attention they got, and how often they have been found before.</div>"
         )
     index, exchange = found
-    return _answers(visit, index) + notices(exchange) + _figures(exchange) + _list(exchange, index)
+    # What the newest answer lacks is said below the conversation already.
+    said = "" if index == len(visit.exchanges) - 1 else notices(exchange)
+    return _answers(visit, index) + said + _figures(exchange) + _list(exchange, index)
 
 
 def _answers(visit: Visit, chosen: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.engine import Engine
 from app.sessions import Visit
-from app.text import escape, plural
+from app.text import escape, number_words, plural
 from memlong.errors import MemLongError
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -70,13 +70,13 @@ def bank_line(visit: Visit | None) -> str:
         return '<p class="ml-line">Memory is empty.</p>'
     bank = session.bank
     # Counted without the ledger, which another thread may be changing at this moment.
-    documents = sum(state.chunks_read > 0 and state.status != "removed" for state in list(session.documents.values()))
+    states = [state for state in list(session.documents.values()) if state.status != "removed"]
+    read = sum(state.chunks_read for state in states)
     share = bank.tokens / bank.capacity.tokens
-    gone = session.chunks_read - len(bank)
-    left = f"; {plural(gone, 'chunk')} had to leave or were removed" if gone > 0 else ""
     return (
-        f'<div class="ml-line">Memory holds <strong>{plural(len(bank), "chunk")}</strong> of '
-        f"{plural(documents, 'document')}: {share:.0%} of its capacity{left}.{bar(share, 'Bank occupancy')}</div>"
+        f'<div class="ml-line">Memory holds <strong>{number_words(len(bank))}</strong> of '
+        f"<strong>{plural(read, 'chunk')}</strong> read, and is {share:.0%} full."
+        f"{bar(share, 'Bank occupancy')}</div>"
     )
 
 

@@ -69,8 +69,8 @@ def build(app: App) -> Parts:
             gr.HTML('<h2 class="ml-h2">1. Choose what to read</h2>', elem_classes="ml-head")
             chosen = gr.HTML(sample_cards(samples()), js_on_load=CLICKS, elem_id="samples")
             files = gr.File(
-                label="Or drop files: txt, md, pdf, epub, docx, html", file_count="multiple", type="filepath",
-                elem_id="upload", height=132,
+                label="Files: txt, md, pdf, epub, docx, html", file_count="multiple", type="filepath",
+                elem_id="upload", height=140,
             )
             with gr.Accordion("Or paste a text", open=False, elem_id="paste"):
                 title = gr.Textbox(label="Title (optional)", max_lines=1, elem_id="paste-title")

@@ -1,0 +1,111 @@
+"""The page as gradio knows it: what is private, what programs can call, what never waits in a queue."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.context import App
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+gr = pytest.importorskip("gradio")
+
+
+@pytest.fixture(scope="module")
+def page() -> Any:
+    from app.build import build
+
+    return build(App.make(Settings()))
+
+
+def test_programs_see_four_names_and_nothing_else(page: Any) -> None:
+    named = {name.lstrip("/") for name in page.get_api_info()["named_endpoints"]}
+    assert named == {"upload", "ask", "memory_state", "trace"}
+    assert page.get_api_info()["unnamed_endpoints"] == {}
+
+
+def test_every_handler_of_the_page_is_private(page: Any) -> None:
+    public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
+    assert public <= {"upload", "ask", "memory_state", "trace", "leave"}
+
+
+def test_stopping_never_waits(page: Any) -> None:
+    stops = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "stop"]
+    assert len(stops) == 2
+    assert all(not fn.queue for fn in stops)
+
+
+def test_long_work_of_one_visitor_does_not_hold_up_another(page: Any) -> None:
+    waiting = [fn for fn in page.fns.values() if fn.queue and fn.fn is not None]
+    assert waiting
+    assert all(fn.concurrency_limit in (None, "default") for fn in waiting)
+
+
+def test_page_is_built_without_torch_and_without_analytics() -> None:
+    program = (
+        "import sys\nfrom app.context import App\nfrom app.settings import Settings\nfrom app.build import build\n"
+        "build(App.make(Settings()))\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert done.stdout.split()[-1] == "False"
+
+
+def test_style_has_both_themes_and_no_outside_address() -> None:
+    from app import theme
+
+    css = theme.css()
+    assert ":root{--ml-" in css
+    assert ".dark{--ml-" in css
+    assert "http" not in css
+    assert "@import" not in css
+
+
+@pytest.mark.parametrize("name", ["memory", "evicted", "pinned", "local", "soft", "text", "bad"])
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_can_be_read_on_every_ground(name: str, dark: bool) -> None:
+    from app.theme import MEANINGS, SURFACES
+
+    every = {**MEANINGS, **SURFACES}
+    for ground in ("page", "card"):
+        assert contrast(every[name][dark], every[ground][dark]) >= 4.5, ground
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours as the accessibility guidelines of the web define it."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_help_is_printed_without_starting_anything() -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--data-dir" in done.stdout
+    assert "MEMLONG_DATA_DIR" in done.stdout
+
+
+def test_wrong_settings_end_with_a_message() -> None:
+    done = subprocess.run(
+        [sys.executable, "app.py"], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "MEMLONG_PORT": "many"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "MEMLONG_PORT=many" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
