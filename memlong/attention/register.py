@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,13 +54,14 @@ def attention_forward(
     if isinstance(context, CaptureProbe):
         context.states = (query, key, value)
         raise KVCaptured
-    layer = getattr(module, "layer_idx", None)
+    index = getattr(module, "layer_idx", None)
+    layer = -1 if index is None else int(index)
     if isinstance(context, ReadCapture):
         query, key = context.take(layer, query, key, value)
         context = context.context(layer)
     softcap, sinks = kwargs.pop("softcap", None), kwargs.pop("s_aux", None)
     _refuse_unknown(module, kwargs)
-    kv = context.layers.get(layer) if isinstance(context, MemoryContext) else None
+    kv = context.layers.get(layer) if context is not None else None
     if kv is not None and not kv.keys_BGMD.shape[2]:
         kv = None  # rows without a single chunk: the kernels want one key at least
     if attention_mask is None and query.shape[2] > 1:
@@ -73,7 +74,7 @@ def attention_forward(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     local = retrieval.LocalPart(query, key, value, attention_mask, scale, dropout, softcap, sinks)
-    if kv is None:
+    if kv is None or context is None:
         out, _ = retrieval.eager(local, None)
     else:
         memory = retrieval.MemoryPart(kv, context.padding_BM, context.layer_bias(layer), context.chunk_tokens)
@@ -89,16 +90,21 @@ def _with_memory(
         out, weights = retrieval.eager(local, memory)
         if observer is not None:
             chunks = memory.kv.keys_BGMD.shape[2] // memory.chunk_tokens
-            mass = retrieval.chunk_mass(weights, memory.chunk_tokens, chunks)
-            observer.record(layer, mass[:, :, -1:] if observer.last_only else mass)
+            share = retrieval.chunk_mass(weights, memory.chunk_tokens, chunks)
+            observer.record(layer, share[:, :, -1:] if observer.last_only else share)
         return out
-    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in (local.query_BHTD, *memory.kv))
-    if differentiable or local.dropout > 0 or (observer is None and local.query_BHTD.device.type != "cpu"):
+    states = (local.query_BHTD, local.key_BGSD, local.value_BGSD, *memory.kv)
+    differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in states)
+    through_fused = differentiable or local.dropout > 0
+    if observer is None and (through_fused or local.query_BHTD.device.type != "cpu"):
         return retrieval.fused(local, memory)
-    out, mass = retrieval.merged(local, memory, per_chunk=observer is not None)
+    # The log-sum-exp that merging needs has no gradient, so someone who looks while training pays for both.
+    with torch.no_grad() if through_fused else nullcontext():
+        join = retrieval.single if local.query_BHTD.shape[2] == 1 else retrieval.merged
+        merged, mass = join(local, memory, per_chunk=observer is not None)
     if observer is not None and mass is not None:
         observer.record(layer, mass[:, :, -1:] if observer.last_only else mass)
-    return out
+    return retrieval.fused(local, memory) if through_fused else merged
 
 
 def _refuse_unknown(module: nn.Module, extras: dict[str, Any]) -> None:
@@ -166,6 +172,11 @@ def switched(model: nn.Module) -> Iterator[None]:
                     config._attn_implementation_internal = name
 
 
+def is_switched(model: nn.Module) -> bool:
+    """Whether some thread is inside :func:`switched` with this model."""
+    return model.__dict__.get("_memlong_switch", {"depth": 0})["depth"] > 0
+
+
 def _configs(model: nn.Module) -> list[Any]:
     """Return every configuration object that an attention module of ``model`` asks for its implementation."""
     found = model.__dict__.get("_memlong_configs")
@@ -176,4 +187,4 @@ def _configs(model: nn.Module) -> list[Any]:
     return found
 
 
-__all__ = ["NAME", "attention_forward", "bound", "bound_memory", "register", "switched"]
+__all__ = ["NAME", "attention_forward", "bound", "bound_memory", "is_switched", "register", "switched"]

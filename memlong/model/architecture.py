@@ -73,7 +73,7 @@ def inspect(model: nn.Module) -> ModelSpec:
             "Choose a model without recurrent or shared attention layers",
         )
     _refuse_unusual_keys(name, config, attention)
-    heads = _same_everywhere(name, config, "num_attention_heads")
+    heads = _same_everywhere(name, config, "num_attention_heads") or 1
     head_dim = _same_everywhere(name, config, "head_dim") or config.hidden_size // heads
     kv_heads = _same_everywhere(name, config, "num_key_value_heads")
     return ModelSpec(
@@ -92,7 +92,8 @@ def inspect(model: nn.Module) -> ModelSpec:
 
 def base_model(model: nn.Module) -> PreTrainedModel:
     """Return the transformers model inside an adapter wrapper, or the model itself."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    unwrap: Any = getattr(model, "get_base_model", None)
+    inner = unwrap() if unwrap is not None else model
     if not isinstance(inner, PreTrainedModel):
         raise ModelError(
             f"{type(model).__name__} is not a transformers model", "A transformers causal language model",

@@ -60,9 +60,10 @@ def expand(
     Raises:
         ModelError: when the layout needs maps and there are none.
     """
-    if layout.mapped_layers and maps is None:
+    missing = [layer for layer in layout.mapped_layers if maps is None or str(layer) not in maps.weight]
+    if missing:
         raise ModelError(
-            f"Retrieval layers {list(layout.mapped_layers)} read mapped K-V, and there are no maps",
+            f"Retrieval layers {missing} read mapped K-V, and there are no maps for them",
             "Presets 'projected' and 'interpolated' need fitted maps; 'own' and 'paper' need none",
             "Run `python -m memlong fit MODEL`, or choose another preset",
         )

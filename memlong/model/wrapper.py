@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, ReadCapture
-from memlong.attention.register import bound, switched
+from memlong.attention.register import bound, is_switched, switched
 from memlong.config import MemoryConfig
 from memlong.errors import ModelError
 from memlong.model.architecture import base_model, inspect
@@ -146,7 +146,13 @@ class MemoryModel:
                 past_key_values=past_key_values, **kwargs,
             )
         if torch.is_grad_enabled() and _checkpointing(self.base):
-            kwargs["memory"] = memory  # layers run again during the backward pass, when nothing is bound
+            if not is_switched(self.base):
+                raise ModelError(
+                    "Activations that are computed again during the backward pass, without memory",
+                    "Forward and backward pass within `with model.attending():`",
+                    "Put both into it, or switch gradient checkpointing off",
+                )
+            kwargs["memory"] = memory  # nothing is bound during the backward pass, but keywords are kept
         with switched(self.base), bound(memory):
             return self.model(
                 input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
@@ -252,6 +258,10 @@ class MemoryModel:
             observer=observer,
         )
 
+    def attending(self) -> AbstractContextManager[None]:
+        """Keep our attention switched on; needed around forward *and* backward pass with gradient checkpointing."""
+        return switched(self.base)
+
     def with_config(self, config: MemoryConfig, maps: KVMaps | None = None) -> MemoryModel:
         """Return a second view of the same weights with other memory settings."""
         other = MemoryModel.__new__(MemoryModel)
@@ -263,10 +273,10 @@ class MemoryModel:
     @contextmanager
     def original_weights(self) -> Iterator[None]:
         """Run the frozen original weights: adapters are off, and back on afterwards."""
-        adapter = self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else nullcontext()
+        disabled: Any = getattr(self.model, "disable_adapter", nullcontext)
         self._set_adapted(False)
         try:
-            with adapter:
+            with disabled():
                 yield
         finally:
             self._set_adapted(True)

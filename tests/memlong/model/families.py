@@ -6,7 +6,7 @@ texts of the tests where it has sliding windows.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ def layer_types(name: str, layers: int) -> list[str]:
     return ["sliding_attention" if settings.get("sliding_window") else "full_attention"] * layers
 
 
-@lru_cache(maxsize=None)
+@cache
 def build(name: str, layers: int = 3) -> PreTrainedModel:
     """Return a random float32 model in evaluation mode. It is shared between tests, which must leave it as it is."""
     stem, settings = FAMILIES[name]
