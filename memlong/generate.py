@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from memlong.attention.context import MemoryContext
 from memlong.config import AskOptions
+from memlong.model.cache import growing_cache
 from memlong.model.wrapper import MemoryModel
 
 
@@ -140,7 +140,7 @@ class _Local:
 
     def __init__(self, model: MemoryModel, ids: list[int], spill: Callable[[list[int]], None]) -> None:
         self.model, self.ids, self.spill = model, ids, spill
-        self.cache = DynamicCache()
+        self.cache = growing_cache()
 
     def prefill(self, retrieved: Retrieved | None) -> tuple[Tensor, dict[int, Tensor]]:
         """Run all ids and return the last token's logits [V] and attention mass."""
@@ -148,7 +148,7 @@ class _Local:
         while len(self.ids) > room and len(self.ids) > size:
             self.spill(self.ids[:size])
             del self.ids[:size]
-        self.cache = DynamicCache()
+        self.cache = growing_cache()
         return self._run(self.ids, retrieved, 0)
 
     def append(self, retrieved: Retrieved | None, token: int) -> tuple[Tensor, dict[int, Tensor]]:

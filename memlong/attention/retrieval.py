@@ -1,4 +1,4 @@
-"""Retrieval causal attention, in three implementations of one formula.
+"""Retrieval causal attention, in four implementations of one formula.
 
     out = softmax([ q K_mem^T * s + b_h + mask_mem ; q K_loc^T * s + causal ]) [V_mem ; V_loc]
 
@@ -7,6 +7,7 @@ for its gate). Memory is in the past, so every local token may see all of it.
 
 - ``eager``: every option, and the weights; the reference the others are tested against.
 - ``fused``: one concatenated call; differentiable, and one kernel on a GPU.
+- ``single``: explicit weights for one query token; the fast one while generating on a CPU, inference only.
 - ``merged``: two calls joined by their log-sum-exp, no mask tensor; the fast one on a CPU, inference only. One row
   per chunk gives the attention mass of each chunk at no further cost.
 
@@ -122,6 +123,38 @@ def merged(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tup
     joined = (weights[:-1, ..., None] * out).sum(dim=0) + weights[-1, ..., None] * local_out
     mass = weights[:-1].permute(1, 2, 3, 0) if per_chunk else None
     return joined.to(local.query_BHTD.dtype), mass
+
+
+def single(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return what :func:`merged` does for one query token (T = 1), with explicit weights; inference only.
+
+    One row of weights a head is so little that products and one softmax over it beat two calls of a kernel and the
+    arithmetic to join them, and attention mass is a sum over the weights.
+    """
+    batch, heads, _, size = local.query_BHTD.shape
+    kv_heads, kept = local.key_BGSD.shape[1], memory.kv.keys_BGMD.shape[2]
+    dtype = local.query_BHTD.dtype
+    query_BGRD = local.query_BHTD.reshape(batch, kv_heads, heads // kv_heads, size)
+    keys, values = memory.kv.keys_BGMD.to(dtype), memory.kv.values_BGMD.to(dtype)
+    far, near = query_BGRD @ keys.transpose(2, 3), query_BGRD @ local.key_BGSD.transpose(2, 3)
+    logits_BGRK = torch.cat([far, near], dim=-1).float().mul_(local.scaling)
+    if memory.biased:
+        bias = memory.bias
+        logits_BGRK[..., :kept] += bias.float().view(1, kv_heads, -1, 1) if isinstance(bias, Tensor) else bias
+    if memory.padding_BM is not None:
+        logits_BGRK[..., :kept].masked_fill_(memory.padding_BM[:, None, None], -math.inf)
+    if local.mask is not None:
+        mask = _additive(local, torch.float32)  # [B or 1, 1 or H, 1, S]
+        logits_BGRK[..., kept:] += mask.view(len(mask), kv_heads, -1, mask.shape[-1]) if mask.shape[1] > 1 else mask
+    weights = logits_BGRK.softmax(dim=-1)
+    if local.mask is not None:
+        weights = weights.nan_to_num(0.0)  # a row that sees nothing, as in eager
+    narrow = weights.to(dtype)
+    out = narrow[..., :kept] @ values + narrow[..., kept:] @ local.value_BGSD
+    mass = None
+    if per_chunk:
+        mass = weights[..., :kept].unflatten(-1, (-1, memory.chunk_tokens)).sum(dim=-1).view(batch, heads, 1, -1)
+    return out.reshape(batch, heads, 1, -1), mass
 
 
 def chunk_mass(weights_BHTK: Tensor, chunk_tokens: int, chunks: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Three implementations of one formula: eager, fused and merged must agree wherever more than one applies."""
+"""Four implementations of one formula: eager, fused, merged and single must agree wherever more than one applies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memlong.attention.context import LayerMemory
-from memlong.attention.retrieval import LocalPart, MemoryPart, chunk_mass, eager, fused, merged
+from memlong.attention.retrieval import LocalPart, MemoryPart, chunk_mass, eager, fused, merged, single
 
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 C, D = 4, 8
@@ -79,6 +79,11 @@ def agree(local: LocalPart, memory: MemoryPart) -> None:
     chunks = memory.kv.keys_BGMD.shape[2] // C
     torch.testing.assert_close(mass, chunk_mass(weights, C, chunks), **CLOSE)
     assert mass is not None and mass.dtype == torch.float32
+    if local.query_BHTD.shape[2] == 1:
+        torch.testing.assert_close(single(local, memory)[0], want, **CLOSE)
+        out, mass = single(local, memory, per_chunk=True)
+        torch.testing.assert_close(out, want, **CLOSE)
+        torch.testing.assert_close(mass, chunk_mass(weights, C, chunks), **CLOSE)
 
 
 def test_eager_is_the_formula() -> None:
@@ -103,7 +108,7 @@ def test_eager_is_the_formula() -> None:
     short=st.booleans(),
     masked=st.booleans(),
 )
-def test_all_three_agree(
+def test_all_agree(
     seed: int, rows: int, groups: int, shared: int, tokens: int, cached: int, lengths: list[list[int]],
     bias: str, blind: list[int], short: bool, masked: bool,
 ) -> None:  # fmt: skip
@@ -148,6 +153,8 @@ def test_minus_infinity_is_no_memory(tokens: int) -> None:
         torch.testing.assert_close(got, want, **CLOSE)
     mass = merged(local, off, True)[1]
     assert mass is not None and not mass.any()
+    if tokens == 1:
+        torch.testing.assert_close(single(local, off)[0], want, **CLOSE)
     all_short = replace(memory, padding_BM=torch.ones(2, 12, dtype=torch.bool))
     torch.testing.assert_close(merged(local, all_short, True)[0], want, **CLOSE)
 
@@ -222,6 +229,15 @@ def test_half_precision_is_near(dtype: torch.dtype) -> None:
     for out in (eager(low, memory)[0], fused(low, memory), merged(low, memory)[0], merged(low, memory, True)[0]):
         assert out.dtype == dtype
         torch.testing.assert_close(out.float(), want, atol=0.03, rtol=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_single_query_in_half_precision_is_near(dtype: torch.dtype) -> None:
+    local, memory = parts(9, tokens=1, cached=5)
+    low = LocalPart(*(t.to(dtype) for t in (local.query_BHTD, local.key_BGSD, local.value_BGSD)), None, local.scaling)
+    out, _ = single(low, memory, per_chunk=True)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), eager(local, memory)[0], atol=0.03, rtol=0.03)
 
 
 def test_dropout_falls_on_memory_too() -> None:
