@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from app.plots.style import EVICTED, LOCAL, MEMORY, figure, here, say
+from app.plots.style import EVICTED, FONT_SIZE, LOCAL, MEMORY, figure, here, say
 
 MOST_POINTS = 600
 
@@ -48,7 +48,7 @@ def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int 
         )  # fmt: skip
     fig.add_trace(
         go.Scatter(
-            x=steps, y=evicted, name="evicted so far", yaxis="y2", mode="lines",
+            x=steps, y=evicted, name="evicted", yaxis="y2", mode="lines",
             line={"color": EVICTED, "width": 2, "shape": "hv"},
             hovertemplate="%{y:,} chunks evicted<extra></extra>",
         )
@@ -57,7 +57,8 @@ def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int 
     fig.update_layout(
         yaxis={"rangemode": "tozero"},
         yaxis2={
-            "title": "chunks evicted", "overlaying": "y", "side": "right", "showgrid": False,
+            "title": {"text": "chunks evicted", "font": {"size": FONT_SIZE}}, "overlaying": "y",
+            "side": "right", "showgrid": False,
             "range": [0, most * 1.1], "automargin": True,
         },
     )  # fmt: skip

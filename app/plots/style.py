@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 LOCAL, MEMORY, EVICTED, PINNED = "#8a8f98", "#2b6cb0", "#d97706", "#15803d"
 TEXT, GRID = "#7d838c", "rgba(138,143,152,0.28)"  # 3.9:1 on white and 4.6:1 on the dark ground
-RAMP = [[0.0, "rgba(43,108,176,0.06)"], [0.5, "#5b95cf"], [1.0, "#0b4f9c"]]
+RAMP = [[0.0, "rgba(43,108,176,0.05)"], [1.0, "rgba(36,104,182,1)"]]  # rises on a light and on a dark ground
 FONT_SIZE = 13
 MOST_CELLS = 10_000  # of one picture: above that, redrawing takes longer than a fifth of a second
 
@@ -24,7 +24,10 @@ def figure(title: str, x: str, y: str, how: str, height: int = 320) -> go.Figure
     """Return an empty figure with a title, axis names with units, and a sentence on how to read it."""
     fig = go.Figure()
     fig.update_layout(
-        title={"text": f"<b>{title}</b>", "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}},
+        title={
+            "text": f"<b>{title}</b>", "font": {"size": 15}, "x": 0, "xref": "container", "xanchor": "left",
+            "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 10, "t": 14},
+        },
         margin={"l": 58, "r": 16, "t": 74, "b": 48},
         height=height,
         paper_bgcolor="rgba(0,0,0,0)",
@@ -42,10 +45,10 @@ def figure(title: str, x: str, y: str, how: str, height: int = 320) -> go.Figure
         bargap=0.08,
         meta={"how": how},
         dragmode=False,
-    )
+    )  # fmt: skip
     axis: dict[str, Any] = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
-    fig.update_xaxes(title=x, **axis)
-    fig.update_yaxes(title=y, **axis)
+    fig.update_xaxes(title={"text": x, "font": {"size": FONT_SIZE}}, **axis)
+    fig.update_yaxes(title={"text": y, "font": {"size": FONT_SIZE}}, **axis)
     return fig
 
 
@@ -56,9 +59,7 @@ def how_to_read(fig: go.Figure) -> str:
 
 def say(fig: go.Figure, words: str) -> go.Figure:
     """Write into an empty figure what to do to fill it; axes would promise data, so they go."""
-    fig.add_annotation(
-        text=words, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"size": 14}
-    )
+    fig.add_annotation(text=words, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"size": 14})
     fig.update_xaxes(showgrid=False, zeroline=False, showticklabels=False)
     fig.update_yaxes(showgrid=False, zeroline=False, showticklabels=False)
     return fig
@@ -74,6 +75,4 @@ def plain(text: object) -> str:
 def here(fig: go.Figure, x: float, words: str) -> None:
     """Mark the step that a view was wound back to."""
     fig.add_vline(x=x, line={"color": TEXT, "dash": "dot", "width": 2})
-    fig.add_annotation(
-        x=x, y=1, yref="paper", text=words, showarrow=False, yanchor="top", xanchor="left", xshift=4
-    )
+    fig.add_annotation(x=x, y=1, yref="paper", text=words, showarrow=False, yanchor="top", xanchor="left", xshift=4)

@@ -7,7 +7,7 @@ from app.rows.life import Life, Station, summary
 from app.rows.timeline import Timeline
 from app.rows.words import event_words, mass_words
 from app.sessions import Exchange, Visit
-from app.tabs.pieces import button
+from app.tabs.pieces import CLICKS, button
 from app.text import escape, escape_lines, number_words, plural
 
 NOTHING_CHOSEN = (
@@ -17,6 +17,22 @@ NOTHING_CHOSEN = (
 NOTHING_READ = (
     '<div class="ml-empty"><strong>Memory is empty.</strong> Open the tab Read and take a sample: its chunks '
     "appear here while it is being read.</div>"
+)
+# A newly chosen life is brought into view where it lies below the map, as on a phone; a redrawn one is left alone.
+FOLLOW = (
+    CLICKS
+    + """
+let last = '';
+watch('value', () => {
+  const life = element.querySelector('.mm-life');
+  const id = life ? life.dataset.id : '';
+  const box = element.getBoundingClientRect();
+  if (id && id !== last && (box.top > window.innerHeight - 120 || box.bottom < 60)) {
+    element.scrollIntoView({block: 'start'});
+  }
+  last = id;
+});
+"""
 )
 _STATES = {"held": "in memory", "pinned": "pinned", "evicted": "evicted", "deleted": "deleted"}
 
@@ -46,7 +62,7 @@ def life_html(life: Life | None) -> str:
     row = life.row
     facts = f"{number_words(row.n_tokens)} tokens · {plural(row.trigger_count, 'trigger')}"
     return (
-        f'<section class="mm-life" aria-label="Life of chunk {row.chunk_id}">'
+        f'<section class="mm-life" data-id="{row.chunk_id}" aria-label="Life of chunk {row.chunk_id}">'
         f"<header><h3>Chunk {row.chunk_id}</h3>"
         f'<span class="mm-state mm-{row.state}">{_STATES[row.state]}</span></header>'
         f'<p class="mm-where">{escape(life.title)} · {escape(life.place)} · {facts}</p>'

@@ -18,7 +18,7 @@ from app.rows.cells import ARRANGEMENTS, COLOURS
 from app.sessions import Visit
 from app.tabs import life
 from app.tabs.memory_map import clicked, map_value, memory_map
-from app.tabs.pieces import CLICKS, error_box
+from app.tabs.pieces import error_box
 from app.text import escape, one_line
 from memlong.errors import MemLongError
 
@@ -81,7 +81,7 @@ def build(app: App) -> Parts:
                 slider, jump, now, moment = _replay()
             with gr.Column(scale=5, min_width=320):
                 said = gr.HTML("", elem_id="memory-said")
-                shown = gr.HTML(life.NOTHING_CHOSEN, js_on_load=CLICKS, elem_id="life")
+                shown = gr.HTML(life.NOTHING_CHOSEN, js_on_load=life.FOLLOW, elem_id="life")
                 question, again, answers = _again()
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             figures = [
@@ -160,7 +160,7 @@ def _table() -> tuple[list[Any], list[Any]]:
     said = gr.HTML("", elem_id="chunk-said")
     table = gr.Dataframe(
         [], headers=chunks.HEADERS, datatype=_TABLE_TYPES, interactive=False, column_widths=_TABLE_WIDTHS,
-        max_height=420, show_label=False, elem_id="chunk-table", buttons=[],
+        max_height=420, show_label=False, elem_id="chunk-table", elem_classes="mm-wide", buttons=[],
     )  # fmt: skip
     return [search, document, state, order, page], [table, said, page]
 
@@ -185,7 +185,7 @@ def _log() -> tuple[list[Any], list[Any]]:
     said = gr.HTML("", elem_id="log-said")
     table = gr.Dataframe(
         [], headers=log.HEADERS, datatype=["number", "str", "str"], interactive=False, column_widths=[80, 150, 960],
-        max_height=420, wrap=True, show_label=False, elem_id="log-table", buttons=[],
+        max_height=420, wrap=True, show_label=False, elem_id="log-table", elem_classes="mm-wide", buttons=[],
     )  # fmt: skip
     return [kinds, document, chunk, page], [table, said, page]
 

@@ -1,0 +1,179 @@
+"""Pictures of attention: which layer looked at which chunk, memory against local context, score against
+mass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.plots.style import EVICTED, FONT_SIZE, LOCAL, MEMORY, MOST_CELLS, RAMP, TEXT, figure, plain, say
+
+NOTHING = "Ask a question from memory, and where its answer looked is drawn here."
+IGNORED, NOTICED = 0.005, 0.02
+"""Mean attention mass under which a fetched chunk counts as ignored, and above which as noticed."""
+
+
+def layers_by_chunks(
+    mass_LN: np.ndarray,
+    layers: Sequence[int],
+    chunks: Sequence[str],
+    stored: Collection[int] = (),
+    whose: str = "all tokens, mean over heads",
+) -> go.Figure:
+    """Draw attention mass [L, N] as a heat map.
+
+    Args:
+        layers: retrieval layers [L]. chunks: names of chunks [N]. stored: layers whose K-V the bank holds.
+        whose: which token and head this is, in words.
+    """
+    fig = figure(
+        "Which layer looked at which chunk",
+        "chunk (number, document order)",
+        "retrieval layer",
+        "Each cell is one retrieval layer and one retrieved chunk; the stronger the blue, the larger the share of "
+        "attention that falls on the chunk. A layer marked with * is a memory layer too: the bank stores its K-V "
+        "pairs.",
+        height=max(300, min(620, 150 + 18 * len(layers))),
+    )
+    if not mass_LN.size:
+        return say(fig, NOTHING)
+    mass_LN, layers, chunks = pooled(mass_LN, layers, chunks)
+    short = [plain(name.split(" (")[0].removeprefix("chunk ")) for name in chunks]
+    full = np.tile([plain(name) for name in chunks], (len(layers), 1))
+    names = [f"{layer} *" if layer in stored else str(layer) for layer in layers]
+    fig.add_trace(
+        go.Heatmap(
+            z=np.asarray(mass_LN, dtype=np.float32) * 100,
+            x=short, y=names, customdata=full,
+            colorscale=RAMP, zmin=0, xgap=2, ygap=2,
+            colorbar={"title": {"text": "% of attention", "side": "right", "font": {"size": FONT_SIZE}},
+                      "thickness": 12, "outlinewidth": 0},
+            hovertemplate="layer %{y}<br>%{customdata}<br>%{z:.2f} % of attention<extra></extra>",
+        )
+    )  # fmt: skip
+    fig.add_annotation(
+        text=plain(whose), xref="paper", yref="paper", x=0, y=1.02, yanchor="bottom", xanchor="left", showarrow=False
+    )
+    fig.update_xaxes(type="category", showgrid=False)
+    fig.update_yaxes(type="category", showgrid=False)
+    return fig
+
+
+def pooled(
+    mass_LN: np.ndarray, layers: Sequence[int], chunks: Sequence[str]
+) -> tuple[np.ndarray, Sequence[int], Sequence[str]]:
+    """Return at most MOST_CELLS cells: neighbouring chunks share one that shows the largest of them."""
+    most = max(1, MOST_CELLS // max(1, len(layers)))
+    if len(chunks) <= most:
+        return mass_LN, layers, chunks
+    starts = np.linspace(0, len(chunks), most, endpoint=False).astype(int)
+    ends = [*(starts[1:] - 1), len(chunks) - 1]
+    names = [chunks[a] if a == b else f"{chunks[a]} to {chunks[b]}" for a, b in zip(starts, ends)]
+    return np.maximum.reduceat(mass_LN, starts, axis=1), layers, names
+
+
+def share_by_layer(share_L: np.ndarray, layers: Sequence[int], stored: Collection[int] = ()) -> go.Figure:
+    """Draw local context against memory [L] for each retrieval layer."""
+    fig = figure(
+        "Local against memory, by layer",
+        "retrieval layer (* memory layer)",
+        "% of attention",
+        "Each bar is one retrieval layer's attention: blue goes to memory, grey to the local context (the question "
+        "and the answer so far). Tall blue bars are the layers that rely on memory.",
+    )
+    if not len(layers):
+        return say(fig, NOTHING)
+    names = [f"{layer} *" if layer in stored else str(layer) for layer in layers]
+    _stack(fig, names, share_L, "layer %{x}")
+    fig.update_xaxes(type="category")
+    return fig
+
+
+def share_by_token(share_T: np.ndarray, tokens: Sequence[str], chosen: int | None = None) -> go.Figure:
+    """Draw local context against memory [T] for each generated token, with the chosen one framed."""
+    fig = figure(
+        "Local against memory, by token",
+        "generated token (in order)",
+        "% of attention",
+        "Each bar is one token of the answer: blue is the share of attention that went to memory while it was chosen. "
+        "A token with much blue was taken from the book; one with little follows from what stands before it.",
+    )
+    if not len(tokens):
+        return say(fig, NOTHING)
+    places = list(range(1, len(tokens) + 1))
+    _stack(fig, places, share_T, "token %{x}: %{customdata}", [plain(repr(token)) for token in tokens])
+    if len(tokens) <= 40:
+        texts = [plain(token.strip() or "_")[:14] for token in tokens]
+        fig.update_xaxes(tickvals=places, ticktext=texts, tickangle=-60)
+    if chosen is not None:
+        fig.add_vrect(x0=chosen + 0.5, x1=chosen + 1.5, line={"color": TEXT, "width": 2}, fillcolor="rgba(0,0,0,0)")
+    return fig
+
+
+def score_against_mass(
+    scores: Sequence[float], masses: Sequence[float], chunks: Sequence[str], chosen: int | None = None
+) -> go.Figure:
+    """Draw what the retriever thought of each chunk against what the model made of it.
+
+    Args:
+        scores: retrieval scores [N]. masses: mean attention mass [N]. chosen: one to mark.
+    """
+    fig = figure(
+        "Score against attention mass",
+        "retrieval score (cosine, best of this answer)",
+        "% of attention (mean)",
+        "Each dot is a retrieved chunk. Low on the right (orange): fetched with a good score, but ignored by "
+        "the model. High on the left: little score, much attention. Attention is the mean over the layers and tokens "
+        "shown.",
+    )
+    fig.update_layout(margin={"t": 112})  # on a phone, four names take three lines
+    known = [i for i, score in enumerate(scores) if not np.isnan(score)]
+    if not known:
+        return say(fig, NOTHING)
+    middle = float(np.median([scores[i] for i in known]))
+    kinds = {i: kind_of(scores[i], masses[i], middle) for i in known}
+    for kind, colour, symbol in (
+        ("used", MEMORY, "circle"), ("fetched but ignored", EVICTED, "x"),
+        ("little score, much attention", MEMORY, "diamond"), ("little of both", LOCAL, "circle-open"),
+    ):  # fmt: skip
+        mine = [i for i in known if kinds[i] == kind]
+        if mine:
+            fig.add_trace(
+                go.Scatter(
+                    x=np.array([scores[i] for i in mine], dtype=np.float32),
+                    y=np.array([100 * masses[i] for i in mine], dtype=np.float32),
+                    mode="markers", name=kind, customdata=[plain(chunks[i]) for i in mine],
+                    marker={"color": colour, "symbol": symbol, "size": 12, "line": {"width": 2, "color": colour}},
+                    hovertemplate="%{customdata}<br>score %{x:.3f}<br>%{y:.2f} % of attention<extra>"
+                    + f"{kind}</extra>",
+                )
+            )  # fmt: skip
+    if chosen is not None and chosen in kinds:
+        fig.add_annotation(x=scores[chosen], y=100 * masses[chosen], text=plain(chunks[chosen]), ax=0, ay=-28)
+    fig.update_yaxes(rangemode="tozero")
+    return fig
+
+
+def kind_of(score: float, mass: float, middle: float) -> str:
+    """Say in words what became of a fetched chunk; ``middle`` parts good scores from small ones."""
+    if score >= middle:
+        return "fetched but ignored" if mass < IGNORED else "used"
+    return "little score, much attention" if mass >= NOTICED else "little of both" if mass < IGNORED else "used"
+
+
+def _stack(
+    fig: go.Figure, x: Sequence[object], share: np.ndarray, what: str, texts: Sequence[str] | None = None
+) -> None:
+    memory = np.asarray(share, dtype=np.float32) * 100
+    for name, values, colour in (("memory", memory, MEMORY), ("local context", 100 - memory, LOCAL)):
+        fig.add_trace(
+            go.Bar(
+                x=list(x), y=values, name=name, marker={"color": colour}, customdata=texts,
+                hovertemplate=what + "<br>%{y:.1f} % on " + name + "<extra></extra>",
+            )
+        )  # fmt: skip
+    fig.update_layout(barmode="stack")
+    fig.update_yaxes(range=[0, 100])

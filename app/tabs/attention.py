@@ -1,0 +1,184 @@
+"""The Attention tab: for one answer and one of its tokens, which layer and head looked at which chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app import looking
+from app.context import App
+from app.plots import attention as plots
+from app.plots.style import how_to_read
+from app.rows.attention import MEAN, MOST, Looked, answers, looked
+from app.rows.chunks import Documents, title_of
+from app.rows.timeline import Timeline
+from app.rows.words import mass_words
+from app.sessions import Visit
+from app.text import escape, one_line
+
+TITLE = "Attention"
+ALL = -1  # the choice "all tokens"
+NOTHING = (
+    '<div class="ml-empty"><strong>No answer to look into yet.</strong> Ask a question from memory in the tab Ask; '
+    "then choose it here, and see which layers looked at which chunks.</div>"
+)
+NOT_RECORDED = (
+    '<div class="ml-empty"><strong>No attention was recorded for this answer.</strong> It was not answered from '
+    "memory, or memory was empty. Choose another answer, or ask again from memory.</div>"
+)
+
+
+@dataclass
+class Parts:
+    """Components of the tab that events or other tabs need.
+
+    Attributes:
+        looks: answer, token and head, in the order of :func:`pictures`. view: what is redrawn, in its order.
+    """
+
+    tab: gr.Tab
+    looks: list[Any]
+    view: list[Any]
+
+
+def build(app: App) -> Parts:
+    """Lay out the tab. Called inside ``gr.Tabs``."""
+    del app
+    with gr.Tab(TITLE, id="attention", elem_id="tab-attention") as tab:
+        with gr.Row(elem_classes="ml-actions"):
+            answer = gr.Dropdown([], value=None, label="Answer", elem_id="attention-answer", scale=4, min_width=260)
+            token = gr.Dropdown(
+                [("all tokens, mean", ALL)], value=ALL, label="Token", elem_id="attention-token", scale=2, min_width=180
+            )
+            head = gr.Dropdown(
+                [("mean of all heads", MEAN)], value=MEAN, label="Head", elem_id="attention-head", scale=2,
+                min_width=180,
+            )
+        said = gr.HTML(NOTHING, elem_id="attention-said")
+        empty = np.zeros((0, 0))
+        with gr.Row(equal_height=False, elem_classes="ml-columns"):
+            heat = _plot(plots.layers_by_chunks(empty, [], []), "attention-heat")
+            layer = _plot(plots.share_by_layer(empty, []), "attention-layers")
+        with gr.Row(equal_height=False, elem_classes="ml-columns"):
+            tokens = _plot(plots.share_by_token(empty, []), "attention-tokens")
+            scatter = _plot(plots.score_against_mass([], [], []), "attention-scores")
+    return Parts(tab, [answer, token, head], [said, heat, layer, tokens, scatter])
+
+
+def _plot(empty: Any, elem_id: str) -> gr.Plot:
+    with gr.Column(scale=1, min_width=320):
+        plot = gr.Plot(empty, show_label=False, container=False, elem_id=elem_id)
+        gr.HTML(f'<p class="mm-how-plot">{escape(how_to_read(empty))}</p>')
+    return plot
+
+
+def wire(app: App, parts: Parts) -> None:
+    """Connect the events. The newest wish wins: while a picture is made, only the last of the next is kept."""
+    latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
+
+    def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
+        visit = app.visit(request)
+        answer_id = chosen(looking.timeline(visit), answer_id)
+        return [*choices(visit, answer_id, token, head), *pictures(visit, answer_id, token, head)]
+
+    def other(request: gr.Request, answer_id: int | None, head: str | int) -> list[Any]:
+        visit = app.visit(request)
+        return [*choices(visit, answer_id, ALL, head), *pictures(visit, answer_id, ALL, head)]
+
+    def draw(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
+        return pictures(app.visit(request), answer_id, token, head)
+
+    parts.tab.select(arrive, parts.looks, [*parts.looks, *parts.view], **latest)
+    parts.looks[0].input(other, [parts.looks[0], parts.looks[2]], [*parts.looks, *parts.view], **latest)
+    for choice in parts.looks[1:]:
+        choice.input(draw, parts.looks, parts.view, **latest)
+
+
+def chosen(timeline: Timeline, answer_id: int | None) -> int | None:
+    """Return the answer to show: the chosen one while it exists, else the newest whose attention was recorded."""
+    rows = answers(timeline)
+    if any(row.answer_id == answer_id for row in rows):
+        return answer_id
+    return next((row.answer_id for row in rows if row.recorded), rows[0].answer_id if rows else None)
+
+
+def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) -> list[Any]:
+    """Return the three menus for an answer; what was chosen stays chosen where it still exists."""
+    timeline = looking.timeline(visit)
+    asked = [
+        (f"{row.answer_id + 1}. {one_line(row.question, 90)}{'' if row.recorded else ' (not recorded)'}", row.answer_id)
+        for row in answers(timeline)
+    ]
+    look = looked(timeline, answer_id) if answer_id is not None else None
+    texts = look.tokens if look else ()
+    n_heads = look.n_heads if look else 0
+    named = [(f"{place}. {one_line(text, 30) or repr(text)}", place - 1) for place, text in enumerate(texts, start=1)]
+    heads: list[tuple[str, str | int]] = [("mean of all heads", MEAN)]
+    if n_heads:
+        heads += [("the head that looks most", MOST), *((f"head {head}", head) for head in range(n_heads))]
+    return [
+        gr.Dropdown(choices=asked, value=answer_id),
+        gr.Dropdown(choices=[("all tokens, mean", ALL), *named], value=token if token < len(texts) else ALL),
+        gr.Dropdown(choices=heads, value=head if any(head == value for _, value in heads) else MEAN),
+    ]
+
+
+def pictures(visit: Visit, answer_id: int | None, token: int | None, head: str | int) -> list[Any]:
+    """Return a sentence about the answer, heat map, shares by layer and by token, and the scatter."""
+    timeline = looking.timeline(visit)
+    look = looked(timeline, answer_id) if answer_id is not None else None
+    if look is None:
+        empty = np.zeros((0, 0))
+        return [
+            NOTHING if answer_id is None else NOT_RECORDED,
+            plots.layers_by_chunks(empty, [], []), plots.share_by_layer(empty, []), plots.share_by_token(empty, []),
+            plots.score_against_mass([], [], []),
+        ]  # fmt: skip
+    at = None if token in (None, ALL) or token >= len(look.tokens) else token
+    stored = stored_layers(visit)
+    names = [name_of(chunk_id, timeline, looking.documents(visit)) for chunk_id in look.chunk_ids]
+    share_TL = look.memory_share(head)
+    mass_LN = look.by_chunk(at, head)
+    return [
+        sentence(look, at, head, names),
+        plots.layers_by_chunks(mass_LN, look.layers, names, stored, whose(look, at, head)),
+        plots.share_by_layer(share_TL.mean(axis=0) if at is None else share_TL[at], look.layers, stored),
+        plots.share_by_token(share_TL.mean(axis=1), look.tokens, at),
+        plots.score_against_mass(look.scores, mass_LN.mean(axis=0), names),
+    ]
+
+
+def sentence(look: Looked, token: int | None, head: str | int, names: list[str]) -> str:
+    """Return in words which chunk and which layer got most, as HTML."""
+    mass_LN, share_L = look.by_chunk(token, head), look.memory_share(head)
+    share_L = share_L.mean(axis=0) if token is None else share_L[token]
+    best, layer = int(mass_LN.mean(axis=0).argmax()), int(share_L.argmax())
+    return (
+        f'<p class="ml-line" role="status">{escape(whose(look, token, head).capitalize())}: '
+        f"<strong>{mass_words(float(share_L.mean()))}</strong> of attention on memory. Most on "
+        f"<strong>{escape(names[best])}</strong> ({mass_words(float(mass_LN.mean(axis=0)[best]))}); layer "
+        f"<strong>{look.layers[layer]}</strong> looks most at memory ({mass_words(float(share_L[layer]))}).</p>"
+    )
+
+
+def whose(look: Looked, token: int | None, head: str | int) -> str:
+    """Return which token and head is shown, in words."""
+    first = "all tokens" if token is None else f"token {token + 1} {look.tokens[token]!r}"
+    heads = {MEAN: "mean over heads", MOST: "largest over heads"}.get(str(head), f"head {head}")
+    return f"{first}, {heads}"
+
+
+def name_of(chunk_id: int, timeline: Timeline, documents: Documents) -> str:
+    """Return a chunk's number, with its document when there are several."""
+    doc_id, _ = timeline.documents_of.get(chunk_id, (-1, 0))
+    title = f" ({one_line(title_of(doc_id, documents), 24)})" if len(timeline.titles) > 1 else ""
+    return f"chunk {chunk_id}{title}"
+
+
+def stored_layers(visit: Visit) -> tuple[int, ...]:
+    """Return the layers whose K-V the bank holds; () before there is a model."""
+    model = getattr(visit.session, "model", None)
+    return tuple(model.layout.stored_layers) if model is not None else ()

@@ -1,0 +1,80 @@
+"""The Attention tab's handlers, on a hand-made trace and on a tiny real answer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from app import asking, looking, reading
+from app.rows.attention import MEAN, MOST
+from app.sessions import Visit
+from app.tabs import attention
+from memlong.config import AskOptions
+from tests.app.traces import full
+
+
+@pytest.fixture
+def visit_of_two_answers() -> Visit:
+    session = full()
+    session.ask("Without looking?", masses=False)
+    visit = Visit("x", SimpleNamespace())  # type: ignore[arg-type]
+    visit.session = SimpleNamespace(recorder=session.recorder, documents=session.documents)  # type: ignore[assignment]
+    return visit
+
+
+def test_the_newest_recorded_answer_is_shown_first(visit_of_two_answers: Visit) -> None:
+    timeline = looking.timeline(visit_of_two_answers)
+    assert attention.chosen(timeline, None) == 1
+    assert attention.chosen(timeline, 0) == 0
+    assert attention.chosen(looking.timeline(None), None) is None
+
+
+def test_menus_offer_tokens_and_heads_that_exist(visit_of_two_answers: Visit) -> None:
+    answer, token, head = attention.choices(visit_of_two_answers, 0, 3, 2)
+    assert [value for _, value in answer.choices] == [2, 1, 0]
+    assert "(not recorded)" in answer.choices[0][0]
+    assert len(token.choices) == 1 + 6
+    assert (token.value, head.value) == (3, 2)
+    assert [value for _, value in head.choices] == [MEAN, MOST, 0, 1, 2]
+    _, token, head = attention.choices(visit_of_two_answers, 2, 3, 2)
+    assert (token.value, head.value) == (attention.ALL, MEAN)
+
+
+@pytest.mark.parametrize("token", [attention.ALL, 0, 5])
+@pytest.mark.parametrize("head", [MEAN, MOST, 1])
+def test_pictures_of_any_token_and_head(visit_of_two_answers: Visit, token: int, head: str | int) -> None:
+    said, heat, layers, tokens, scatter = attention.pictures(visit_of_two_answers, 0, token, head)
+    assert "of attention on memory" in said
+    assert heat.data[0].z.shape == (4, len(heat.data[0].x))
+    assert len(layers.data[0].y) == 4
+    assert len(tokens.data[0].y) == 6
+    assert sum(len(trace.x) for trace in scatter.data) == len(heat.data[0].x)
+
+
+def test_what_was_not_recorded_says_what_to_do(visit_of_two_answers: Visit) -> None:
+    assert "No attention was recorded" in attention.pictures(visit_of_two_answers, 2, attention.ALL, MEAN)[0]
+    said, *figures = attention.pictures(Visit("y", SimpleNamespace()), None, attention.ALL, MEAN)  # type: ignore[arg-type]
+    assert "No answer to look into yet" in said
+    assert all(figure.layout.annotations for figure in figures)
+
+
+def test_titles_are_escaped(visit_of_two_answers: Visit) -> None:
+    said = attention.pictures(visit_of_two_answers, 0, attention.ALL, MEAN)[0]
+    assert "&lt;b&gt;" in said and "<b>of" not in said
+
+
+def test_a_real_answer_adds_up(visit: Visit, long_text: str) -> None:
+    reading.add_text(visit, long_text, "Log book", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    for _ in asking.ask(visit, "Where did the brass lantern stand?", AskOptions(max_tokens=3)):
+        pass
+    _, heat, layers, tokens, _ = attention.pictures(visit, 0, attention.ALL, MEAN)
+    assert heat.data[0].z.sum(axis=1) == pytest.approx(layers.data[0].y, abs=1e-3)
+    answer = visit.exchanges[0].answer
+    assert answer is not None and answer.memory_mass is not None
+    assert tokens.data[0].y.mean() == pytest.approx(100 * answer.memory_mass, abs=1e-3)
+    assert all(name.endswith("*") for name in heat.data[0].y)
+    _, alone, *_ = attention.pictures(visit, 0, 0, 1)
+    assert alone.data[0].z.max() <= 100

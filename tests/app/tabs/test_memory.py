@@ -1,0 +1,149 @@
+"""The Memory tab's handlers, with a tiny real memory and with hand-made traces."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app import asking, looking, reading
+from app.looking import Look
+from app.rows.chunks import Filter
+from app.rows.log import LogFilter
+from app.sessions import Visit
+from app.tabs import life, memory
+from memlong.config import AskOptions
+from memlong.errors import BankError, ConfigError
+from tests.app.traces import full
+
+
+@pytest.fixture
+def made_visit() -> Visit:
+    """Return a visitor whose session is a hand-made trace."""
+    session = full()
+    visit = Visit("x", SimpleNamespace(run=lambda work, *given, kind="question": work(*given)))  # type: ignore[arg-type]
+    visit.session = SimpleNamespace(recorder=session.recorder, documents=session.documents)  # type: ignore[assignment]
+    return visit
+
+
+@pytest.fixture
+def read_visit(visit: Visit, long_text: str) -> Visit:
+    """Return a visitor who read a document into a bank that it overflows."""
+    reading.add_text(visit, long_text, "Log <i>book</i>", reading.limits_of(visit.engine.settings))
+    visit.memory().set_capacity(32 * 12)
+    for _ in reading.read_all(visit):
+        pass
+    return visit
+
+
+def test_before_anything_was_read_every_part_says_what_to_do() -> None:
+    visit = Visit("x", SimpleNamespace())  # type: ignore[arg-type]
+    head, cells, moment, shown = memory.top(visit, Look())
+    assert "Open the tab Read" in head
+    assert (cells["n"], moment) == (0, "")
+    assert "Choose a chunk" in shown
+    occupancy, counts, rows, row_words, page, events, log_words, _ = memory.details(visit, Look())
+    assert not occupancy.data and not counts.data
+    assert (rows, events, page) == ([], [], 1)
+    assert "No chunks" in row_words and "No events" in log_words
+
+
+def test_the_view_of_now_and_of_an_earlier_moment(made_visit: Visit) -> None:
+    head, cells, moment, _ = memory.top(made_visit, Look())
+    assert "75 chunks read" in head
+    assert "Now, after" in moment
+    timeline = looking.timeline(made_visit)
+    early = memory.top(made_visit, Look(step=timeline.stops[20]))
+    assert "Looking back" in early[0]
+    assert f"Event {timeline.stops[20]}" in early[2]
+    assert early[1]["written"] < cells["written"]
+
+
+def test_rows_come_a_page_at_a_time(made_visit: Visit) -> None:
+    rows, words, page = looking.rows(made_visit, Look(page=2))
+    assert (len(rows), words, page) == (25, "26 to 50 of 75 chunks", 2)
+    rows, words, page = looking.rows(made_visit, Look(page=2, rows=Filter(words="ledger part 12:")))
+    assert (len(rows), words, page) == (1, "1 to 1 of 1 chunk", 1)
+    events, words, _ = looking.log(made_visit, Look(log=LogFilter(("Pinned",))))
+    assert ([event.kind for event in events], words) == (["Pinned"], "1 to 1 of 1 event")
+    assert len(looking.log(made_visit, Look())[0]) == 25
+
+
+def test_components_become_a_look() -> None:
+    look = memory.look_of(
+        7, "age", "bank", 3, "key", 1, "held", "Oldest", 2, ["Evicted"], memory.ANY, " 12 ", None
+    )
+    rows, log = Filter("key", 1, "held", "Oldest"), LogFilter(("Evicted",), None, 12)
+    assert look == Look(7, "age", "bank", 3, rows, 2, log, 1)
+    look = memory.look_of(None, "age", "bank", None, None, memory.ANY, "held", "x", None, None, None, "x", 1)
+    assert look.log == LogFilter()
+
+
+def test_text_of_a_document_is_escaped(made_visit: Visit) -> None:
+    shown = memory.top(made_visit, Look(chunk_id=3))[3]
+    assert "&lt;b&gt;of&lt;/b&gt;" in shown
+    assert "<b>of</b>" not in shown
+
+
+def test_a_life_offers_what_can_be_done(made_visit: Visit) -> None:
+    timeline = looking.timeline(made_visit)
+    pinned = next(id for id, chunk in timeline.state().chunks.items() if chunk.pinned)
+    held = next(id for id, chunk in timeline.state().chunks.items() if not chunk.pinned)
+    gone = next(iter(timeline.state().evicted))
+    shown = {id: life.life_html(looking.life(made_visit, Look(chunk_id=id))) for id in (pinned, held, gone)}
+    assert 'data-act="unpin"' in shown[pinned] and 'data-act="delete"' in shown[pinned]
+    assert 'data-act="pin"' in shown[held] and 'data-act="restore"' not in shown[held]
+    assert 'data-act="restore"' in shown[gone] and 'data-act="pin"' not in shown[gone]
+    assert "Why: fewest triggers" in shown[gone]
+
+
+def test_pin_unpin_delete_and_bring_back(read_visit: Visit) -> None:
+    session = read_visit.memory()
+    chunk_id = session.bank.records()[0].chunk_id
+    assert "cannot be evicted" in looking.act(read_visit, "pin", chunk_id)
+    assert session.bank.get(chunk_id).pinned
+    looking.act(read_visit, "unpin", chunk_id)
+    assert not session.bank.get(chunk_id).pinned
+    looking.act(read_visit, "delete", chunk_id)
+    assert chunk_id not in session.bank
+    gone = next(iter(looking.timeline(read_visit).state().evicted))
+    looking.act(read_visit, "restore", chunk_id)
+    said = looking.act(read_visit, "restore", gone)
+    assert gone in session.bank
+    assert f"Chunk {gone} is back" in said and "had to leave" in said
+    assert looking.timeline(read_visit).state().chunks.keys() == {record.chunk_id for record in session.bank.records()}
+
+
+def test_what_cannot_be_done_says_why(read_visit: Visit) -> None:
+    with pytest.raises(BankError):
+        looking.act(read_visit, "pin", 9_999)
+    assert 'role="alert"' in memory.done(read_visit, "restore", 9_999)
+    with pytest.raises(ConfigError):
+        looking.act(read_visit, "fly", 0)
+    with pytest.raises(ConfigError):
+        looking.act(Visit("y", read_visit.engine), "pin", 0)
+
+
+def test_ask_again_shows_both_answers(read_visit: Visit) -> None:
+    question = "Where did the brass lantern stand?"
+    for _ in asking.ask(read_visit, question, AskOptions(max_tokens=4)):
+        pass
+    assert looking.questions(read_visit) == [question]
+    found = read_visit.exchanges[0].answer
+    assert found is not None
+    best = found.retrieved[0].chunk_id
+    looking.act(read_visit, "delete", best)
+    *_, shown = memory.compare(read_visit, question, best)
+    assert "<h4>Before</h4>" in shown and "<h4>Now</h4>" in shown
+    assert f"(chunk {best} among them)" in shown and f"(not chunk {best})" in shown
+    assert "log-probability" in shown
+
+
+def test_asking_again_without_a_question_says_what_to_do(visit: Visit) -> None:
+    assert "tab Ask" in "".join(memory.compare(visit, None, None))
+
+
+def test_everything_fits_the_components(made_visit: Visit) -> None:
+    values: list[Any] = memory.everything_of(made_visit, Look())
+    assert len(values) == 5 + 4 + 8
