@@ -40,8 +40,10 @@ _STATES = {"held": "in memory", "pinned": "pinned", "evicted": "evicted", "delet
 def head(timeline: Timeline, step: int | None) -> str:
     """Return the bank in one line, or what to do when nothing was read."""
     words = headline(timeline, step)
-    then = "" if step is None else "<strong>Looking back.</strong> "
-    return f'<p class="ml-line" role="status">{then}{escape(words)}</p>' if words else NOTHING_READ
+    if step is None:
+        return f'<p class="ml-line" role="status">{escape(words)}</p>' if words else NOTHING_READ
+    then = escape(words) if words else "Nothing had been read at this moment."
+    return f'<p class="ml-line" role="status"><strong>Looking back.</strong> {then}</p>'
 
 
 def moment(timeline: Timeline, step: int | None, visit: Visit) -> str:

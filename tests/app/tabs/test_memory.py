@@ -58,6 +58,7 @@ def test_the_view_of_now_and_of_an_earlier_moment(made_visit: Visit) -> None:
     assert "Looking back" in early[0]
     assert f"Event {timeline.stops[20]}" in early[2]
     assert early[1]["written"] < cells["written"]
+    assert "Nothing had been read at this moment" in memory.top(made_visit, Look(step=1))[0]
 
 
 def test_rows_come_a_page_at_a_time(made_visit: Visit) -> None:
