@@ -6,6 +6,7 @@ a word beside it.
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -59,7 +60,8 @@ def how_to_read(fig: go.Figure) -> str:
 
 def say(fig: go.Figure, words: str) -> go.Figure:
     """Write into an empty figure what to do to fill it; axes would promise data, so they go."""
-    fig.add_annotation(text=words, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"size": 14})
+    lines = "<br>".join(textwrap.wrap(words, 30))  # as wide as a phone shows
+    fig.add_annotation(text=lines, xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"size": 14})
     fig.update_xaxes(showgrid=False, zeroline=False, showticklabels=False)
     fig.update_yaxes(showgrid=False, zeroline=False, showticklabels=False)
     return fig
