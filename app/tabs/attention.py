@@ -147,7 +147,7 @@ def pictures(visit: Visit, answer_id: int | None, token: int | None, head: str |
         plots.layers_by_chunks(mass_LN, look.layers, names, stored, whose(look, at, head)),
         plots.share_by_layer(share_TL.mean(axis=0) if at is None else share_TL[at], look.layers, stored),
         plots.share_by_token(share_TL.mean(axis=1), look.tokens, at),
-        plots.score_against_mass(look.scores, mass_LN.mean(axis=0), names),
+        plots.score_against_mass(look.scores.tolist(), mass_LN.mean(axis=0).tolist(), names),
     ]
 
 
