@@ -39,9 +39,7 @@ class Asker:
         made += self._unanswerable(limit=max(1, len(made) // 4))
         self._rng.shuffle(made)
         return tuple(
-            Question(
-                f"{self._doc_id}-{number}", self._doc_id, text, answers, None, bool(answers), kind, evidence
-            )
+            Question(f"{self._doc_id}-{number}", self._doc_id, text, answers, None, bool(answers), kind, evidence)
             for number, (kind, text, answers, evidence) in enumerate(made, start=1)
         )
 
@@ -110,9 +108,7 @@ class Asker:
             value.label for fact in self._world.facts for value in fact.values if value.entity
         }
         told = {fact.relation.name for fact in self._world.facts}
-        subjects = [
-            s for s in (*self._world.people, *self._world.objects, *self._world.works) if s.label in named
-        ]
+        subjects = [s for s in (*self._world.people, *self._world.objects, *self._world.works) if s.label in named]
         gaps = [
             (subject, relation)
             for subject in subjects

@@ -22,13 +22,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 # Single letters stand several times: names of nothing but clusters are hard to read.
-_ONSETS = _words(
-    "b c d f g h j k l m n p r s t v w b d h l m p r t v br cl cr dr fl gr gl pr sh st th tr qu y z"
-)
+_ONSETS = _words("b c d f g h j k l m n p r s t v w b d h l m p r t v br cl cr dr fl gr gl pr sh st th tr qu y z")
 _VOWELS = _words("a e i o u a e o a e ai ou")
-_MIDS = _words(
-    "b d g l m n r s t v l m n r d v l n r ld lm ln nd nt rb rd rl rm rn rt rv st th ll nn rr ss tt mb lv"
-)
+_MIDS = _words("b d g l m n r s t v l m n r d v l n r ld lm ln nd nt rb rd rl rm rn rt rv st th ll nn rr ss tt mb lv")
 
 ENDINGS: dict[str, tuple[str, ...]] = {
     "woman": ("a", "wen", "eth", "ine", "issa", "ora", "elle", "ia", "une"),

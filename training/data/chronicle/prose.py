@@ -15,12 +15,13 @@ from training.data.chronicle.relations import RELATIONS
 from training.data.chronicle.seasons import FIELDS, MONTHS, SEASONS, WATER, WEATHER
 from training.data.chronicle.town import COLOUR, GOSSIP, TOPICS
 from training.data.chronicle.words import WORDS, sentences
-from training.data.chronicle.world import Entity, Fact, World
+from training.data.chronicle.world import CHARS_PER_STATEMENT, Entity, Fact, World
 
 RUN = 8
 """Length of the word runs whose repetition is kept low."""
 
 _CANDIDATES = 5
+_ENTRY = 4  # statements in one paragraph at most, or it reads like a list
 _REMEMBERED = 300_000
 
 _YEAR_NAMES = sentences("""
@@ -115,9 +116,8 @@ class Writer:
             if season % 4 == 0:
                 self._heading(season // 4)
             now = [(world.facts[i], j) for time, i, j in due if int(time) == season]
-            expected = sum(len(self._templates(fact, j)[0]) for fact, j in now)
             share = (self._chars - self._length) / (world.seasons - season)
-            self._season(season, now, share - expected)
+            self._season(season, now, share - CHARS_PER_STATEMENT * len(now))
         return title, "".join(self._parts).rstrip() + "\n", self._told
 
     def _heading(self, year: int) -> None:
@@ -136,43 +136,46 @@ class Writer:
         """Write a season: its facts in the order of time among about ``filler`` characters of prose."""
         name = SEASONS[season % 4]
         self._bound = {"season": name, "year": str(self._world.first_year + season // 4)}
-        paragraphs = max(1, round(filler / 420), -(-len(now) // 3))
+        entries = _entries(now)
+        paragraphs = max(1, round(filler / 420), len(entries))
+        # Spread the entries over the paragraphs: those without one are filler alone.
+        places = sorted(self._rng.sample(range(paragraphs), len(entries)))
         topics = [*TOPICS, "fields", "water", name, name]
         self._rng.shuffle(topics)
-        told = 0
         for number in range(paragraphs):
-            due = round(len(now) * (number + 1) / paragraphs)
+            facts = entries[places.index(number)] if number in places else []
             room = filler / (paragraphs - number)
             kinds = ["openings"] if number == 0 and room > 60 else []
-            filler -= self._paragraph(kinds, topics[number % len(topics)], now[told:due], room)
-            told = due
+            filler -= self._paragraph(kinds, topics[number % len(topics)], facts, room)
 
     def _paragraph(self, kinds: list[str], topic: str, facts: list[tuple[Fact, int]], room: float) -> int:
         """Write the facts among about ``room`` characters of filler; return the filler's length."""
         filler = [self._fresh(kind) for kind in kinds]
+        subject = facts[-1][0].subject if facts else None
+        talk = [self._fresh("gossip", subject)] if subject in self._known and self._rng.random() < room / 600 else []
+        room -= sum(map(len, talk))
         while room - sum(map(len, filler)) > 55:
-            gossip = self._known and self._rng.random() < 0.12
-            filler.append(self._fresh("gossip" if gossip else topic))
+            gossip = self._known and self._rng.random() < 0.03
+            filler.append(self._fresh("gossip", self._rng.choice(self._known)) if gossip else self._fresh(topic))
         if not filler and not facts:
             return 0
-        written = sum(len(text) + 1 for text in filler)
-        places = sorted(self._rng.randint(0, len(filler)) for _ in facts)
-        for position in range(len(filler) + 1):
-            for place, (fact, index) in zip(places, facts, strict=True):
-                if place == position:
-                    written += self._tell(fact, index)
-            if position < len(filler):
-                self._put(filler[position] + " ")
+        written = sum(len(text) + 1 for text in (*filler, *talk))
+        place = self._rng.randint(0, len(filler))
+        for text in filler[:place]:
+            self._put(text + " ")
+        for fact, index in facts:
+            written += self._tell(fact, index)
+        for text in (*talk, *filler[place:]):
+            self._put(text + " ")
         self._end_paragraph()
         return written
 
-    def _fresh(self, kind: str) -> str:
+    def _fresh(self, kind: str, person: Entity | None = None) -> str:
         """Return the least repetitive of a few candidate sentences, and remember its runs of words."""
         best, best_runs, fewest = "", list[tuple[str, ...]](), 10**9
         for _ in range(_CANDIDATES):
             bound = dict(self._bound)
-            if kind == "gossip":
-                person = self._rng.choice(self._known)
+            if person:
                 bound.update(_pronouns(person), P=person.label)
             text = self._grammar.sentence(self._grammar.draw(kind), bound)
             words = text.lower().split()
@@ -189,9 +192,6 @@ class Writer:
         while len(self._oldest) > _REMEMBERED:
             self._runs.discard(self._oldest.popleft())
         return best
-
-    def _templates(self, fact: Fact, index: int) -> tuple[str, ...]:
-        return fact.relation.change if _is_change(fact, index) else fact.relation.first
 
     def _tell(self, fact: Fact, index: int) -> int:
         """Write one statement, now and then with a remark after it; return the characters of the remark."""
@@ -231,6 +231,23 @@ def _is_change(fact: Fact, index: int) -> bool:
 
 def _pronouns(entity: Entity) -> dict[str, str]:
     return dict(zip(("he", "his", "him"), entity.pronouns, strict=True))
+
+
+def _entries(now: list[tuple[Fact, int]]) -> list[list[tuple[Fact, int]]]:
+    """Return the tellings of a season by whom they are about, at most four together, in the order of time.
+
+    What somebody made, keeps or built goes with what else is told of that person, if anything is.
+    """
+    subjects = {fact.subject.label for fact, _ in now}
+    entries: dict[str, list[list[tuple[Fact, int]]]] = {}
+    for fact, index in now:
+        value = fact.values[index].label
+        about = value if fact.relation.head and value in subjects else fact.subject.label
+        groups = entries.setdefault(about, [[]])
+        if len(groups[-1]) == _ENTRY:
+            groups.append([])
+        groups[-1].append((fact, index))
+    return [group for groups in entries.values() for group in groups]
 
 
 def _people_of(world: World) -> list[Entity]:

@@ -64,6 +64,4 @@ BUILDING_KINDS: tuple[str, ...] = phrases(
     "Tower;Chapel;Hall;Granary;Priory;Armoury;Vault;Almshouse;Observatory;Guildhouse;Treasury;Lighthouse"
 )
 
-STREET_KINDS: tuple[str, ...] = phrases(
-    "Row;Lane;Stair;Yard;Quay;Hill;Gate;Alley;Terrace;Court;Passage;Square"
-)
+STREET_KINDS: tuple[str, ...] = phrases("Row;Lane;Stair;Yard;Quay;Hill;Gate;Alley;Terrace;Court;Passage;Square")

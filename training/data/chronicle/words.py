@@ -5,9 +5,7 @@ from __future__ import annotations
 
 def phrases(text: str) -> tuple[str, ...]:
     """Return the phrases of a text, separated by ``;`` or line ends."""
-    return tuple(
-        part for line in text.split(";") for raw in line.splitlines() if (part := " ".join(raw.split()))
-    )
+    return tuple(part for line in text.split(";") for raw in line.splitlines() if (part := " ".join(raw.split())))
 
 
 def sentences(text: str) -> tuple[str, ...]:

@@ -21,6 +21,14 @@ _CHANGES = (0.35, 0.12)
 """Share of changeable facts that change once more, and of those that change again."""
 
 
+_TOGETHER = 0.7
+"""Share of facts told in the season in which their subject comes up; the others are told at any time."""
+
+
+_BESIDE = 0.8
+"""Share of makers, keepers, teachers ... that are named in the season in which they come up themselves."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entity:
     """A person, object or work. ``label``: how the text calls it; ``answers``: how an answer may call it."""
@@ -88,6 +96,7 @@ class WorldMaker:
         self._chars = chars
         years = max(1, round(chars / 12_000))
         self.world = World(self._names.word("town"), rng.randrange(1190, 1790), 4 * years)
+        self._seasons: dict[str, int] = {}
         self._values: dict[str, Callable[[Relation], Value]] = {
             "street": lambda _: self._named("street", STREET_KINDS),
             "building": lambda _: self._named("building", BUILDING_KINDS),
@@ -145,7 +154,9 @@ class WorldMaker:
             if value.entity != subject and all(value.label != other.label for other in values):
                 values.append(value)
         detail = self._rng.choice(VALUES["creature"]) if relation.name == "animal" else subject.detail
-        return Fact(subject, relation, values, self._times(count), detail)
+        # Whoever made, keeps or taught is told of beside it, more often than not.
+        beside = values[0].entity if relation.head and self._rng.random() < _BESIDE else None
+        return Fact(subject, relation, values, self._times(count, beside or subject), detail)
 
     def _events(self, subject: Entity, relation: Relation) -> Fact:
         count = self._rng.randint(2, 5)
@@ -160,11 +171,20 @@ class WorldMaker:
         self._rng.shuffle(people)
         couples = max(1, int(len(people) * relation.share))
         return [
-            Fact(people[2 * i], relation, [_of(people[2 * i + 1])], self._times(1)) for i in range(couples)
+            Fact(people[2 * i], relation, [_of(people[2 * i + 1])], self._times(1, people[2 * i]))
+            for i in range(couples)
         ]
 
-    def _times(self, count: int) -> list[float]:
-        return sorted(self._rng.random() * self.world.seasons for _ in range(count))
+    def _times(self, count: int, subject: Entity | None = None) -> list[float]:
+        """Return times in order. Much of what is told of a subject is told when it first comes up, as people do."""
+        times = sorted(self._rng.random() * self.world.seasons for _ in range(count))
+        if subject is None:
+            return times
+        season = self._seasons.setdefault(subject.label, self._rng.randrange(self.world.seasons))
+        if self._rng.random() < _TOGETHER:
+            times[0] = season + self._rng.random()
+            times[1:] = sorted(times[0] + self._rng.random() * (self.world.seasons - times[0]) for _ in times[1:])
+        return times
 
     def _value(self, relation: Relation) -> Value:
         if maker := self._values.get(relation.value):
