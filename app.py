@@ -35,7 +35,8 @@ def launch(settings: Settings, wait: bool = True) -> str:
             show_error=True, prevent_thread_lock=True,
         )  # fmt: skip
     except OSError as error:
-        raise MemLongError(f"Port {settings.port} on {settings.host}: {error}", "A free port", "Choose --port") from error
+        given = f"Port {settings.port} on {settings.host}: {error}"
+        raise MemLongError(given, "A free port", "Choose --port") from error
     if wait:
         try:
             page.block_thread()

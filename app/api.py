@@ -41,7 +41,9 @@ def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dic
     return asdict(item.report)
 
 
-def ask(visit: Visit, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64) -> dict[str, Any]:
+def ask(
+    visit: Visit, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64
+) -> dict[str, Any]:
     """Answer a question and return the answer with its evidence as plain values.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from app.sessions import Exchange, Visit
@@ -55,14 +55,13 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
     session = visit.memory()
     if options.answer_from != "nothing" and not len(session.bank):
         raise ConfigError(
-            "Nothing has been read yet", "Answers come from what is in memory",
+            "Nothing has been read yet",
+            "Answers come from what is in memory",
             "Open the tab Read and take a sample, or set 'Answer from' to nothing",
         )
     # A document removed since its box was ticked is no reason to refuse the question.
     options = _known_documents(options, session.documents)
-    steps = visit.engine.steps(
-        session.stream(exchange.question, options, visit.stop_answering.is_set), "question"
-    )
+    steps = visit.engine.steps(session.stream(exchange.question, options, visit.stop_answering.is_set), "question")
     shown, n_evidence = 0.0, -1
     try:
         for step in steps:
@@ -78,7 +77,7 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
         steps.close()
 
 
-def _known_documents(options: AskOptions, documents: dict[int, object]) -> AskOptions:
+def _known_documents(options: AskOptions, documents: Mapping[int, object]) -> AskOptions:
     if options.documents is None:
         return options
     known = tuple(doc_id for doc_id in options.documents if doc_id in documents)
@@ -128,7 +127,8 @@ def find_evidence(visit: Visit, index: int, chunk_id: int) -> Evidence:
         for item in visit.exchanges[index].evidence:
             if item.chunk_id == chunk_id:
                 return item
-    raise ConfigError(f"Chunk {chunk_id} of answer {index + 1}", "Chunks of this conversation", "Choose one of the list")
+    given = f"Chunk {chunk_id} of answer {index + 1}"
+    raise ConfigError(given, "Chunks of this conversation", "Choose one of the list")
 
 
 def document_text(visit: Visit, doc_id: int) -> str:

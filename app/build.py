@@ -87,7 +87,9 @@ def _wire_api(app: App) -> None:
         """Add a document and read it into the memory of this client's session; returns what came of it."""
         return api.upload(app, app.visit(request), file, folder)
 
-    def ask_(request: gr.Request, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64) -> dict[str, Any]:
+    def ask_(
+        request: gr.Request, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64
+    ) -> dict[str, Any]:
         """Answer a question from what this client uploaded; returns the answer with its evidence."""
         return api.ask(app.visit(request), question, answer_from, top_k, max_tokens)
 

@@ -151,8 +151,12 @@ def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, A
     from memlong.retriever import make_retriever
 
     model = load_model(
-        settings.model, dtype=settings.dtype, quantization=settings.quantization, device=settings.device,
-        data_dir=settings.data_dir, progress=lambda share, words: tell(0.75 * share, words),
+        settings.model,
+        dtype=settings.dtype,
+        quantization=settings.quantization,
+        device=settings.device,
+        data_dir=settings.data_dir,
+        progress=lambda share, words: tell(0.75 * share, words),
     )
     tell(0.75, "Loading the retriever")
     return model, make_retriever(settings.retriever)

@@ -126,7 +126,8 @@ def from_text(text: str, title: str, limits: Limits) -> Document:
         raise DocumentError("The text is empty", "At least one word", "Paste some text first")
     if len(clean) > limits.characters:
         raise DocumentError(
-            f"The text has {plural(len(clean), 'character')}", f"At most {plural(limits.characters, 'character')}",
+            f"The text has {plural(len(clean), 'character')}",
+            f"At most {plural(limits.characters, 'character')}",
             "Paste it in parts",
         )
     first = clean.split("\n", 1)[0]

@@ -78,9 +78,7 @@ def act(visit: Visit, what: str, chunk_id: int) -> str:
     """
     session = visit.session
     if session is None:
-        raise ConfigError(
-            "Nothing has been read yet", "Chunks in memory", "Open the tab Read and take a sample"
-        )
+        raise ConfigError("Nothing has been read yet", "Chunks in memory", "Open the tab Read and take a sample")
     run = visit.engine.run
     if what == "pin":
         run(session.pin, chunk_id)
@@ -111,9 +109,7 @@ def ask_again(visit: Visit, question: str | None) -> Iterator[tuple[Exchange | N
         ConfigError: when there is no question to ask again, or an answer is being written.
     """
     if not question:
-        raise ConfigError(
-            "No question was asked yet", "A question of the tab Ask", "Ask one there, then come back"
-        )
+        raise ConfigError("No question was asked yet", "A question of the tab Ask", "Ask one there, then come back")
     earlier = [each for each in visit.exchanges if each.question == question and each.answer is not None]
     for exchange in asking.ask(visit, question, AskOptions()):
         yield (earlier[-1] if earlier else None), exchange

@@ -212,5 +212,3 @@ def set_bank(visit: Visit, capacity: int, policy: str) -> list[int]:
             estimate(visit, item)
     refresh_reports(visit)
     return gone
-
-

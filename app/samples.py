@@ -42,8 +42,12 @@ def samples(folder: Path = FOLDER) -> tuple[Sample, ...]:
     entries = json.loads(index.read_text("utf-8"))["samples"]
     return tuple(
         Sample(
-            Path(entry["file"]).stem, folder / entry["file"], entry["title"], entry.get("about", ""),
-            int(entry.get("tokens", 0)), tuple(entry.get("questions", ())),
+            Path(entry["file"]).stem,
+            folder / entry["file"],
+            entry["title"],
+            entry.get("about", ""),
+            int(entry.get("tokens", 0)),
+            tuple(entry.get("questions", ())),
         )
         for entry in entries
     )

@@ -99,7 +99,8 @@ class Visits:
     """All visitors, by key.
 
     Args:
-        settings: how many, and for how long without a click. engine: what they share. clock: seconds; tests give theirs.
+        settings: how many, and for how long without a click. engine: what they share.
+        clock: seconds; tests give theirs.
     """
 
     def __init__(self, settings: Settings, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
@@ -124,7 +125,8 @@ class Visits:
                 self._sweep(now)
                 if len(self._visits) >= self._most:
                     raise MemLongError(
-                        f"{plural(self._most, 'visitor')} are here already", f"At most {self._most} at a time",
+                        f"{plural(self._most, 'visitor')} are here already",
+                        f"At most {self._most} at a time",
                         "Try again in some minutes",
                     )
                 visit = self._visits[key] = Visit(key, self._engine)

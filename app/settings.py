@@ -19,6 +19,7 @@ from memlong.retriever import RETRIEVERS
 PREFIX = "MEMLONG_"
 # Number types, and the two quantised forms of the weights.
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16", "float16", "8bit", "4bit")
+_POLICIES = tuple(POLICIES)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -41,8 +42,8 @@ class Settings:
     device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: str = _option("auto", "number type of the weights; auto measures what is fastest", PRECISIONS)
     capacity: int = _option(131_072, "tokens that each session's bank holds before it evicts")
-    policy: str = _option("trigger_count", "who leaves when the bank is full", tuple(POLICIES))
-    data_dir: Path | None = _option(None, "folder for converted models; the platform's own place by default")
+    policy: str = _option("trigger_count", "who leaves when the bank is full", _POLICIES)
+    data_dir: Path | None = _option(None, "folder for converted models; the platform's own place by default")  # noqa: RUF009
     upload_mb: int = _option(100, "largest file that may be uploaded, in megabytes")
     characters: int = _option(20_000_000, "longest text that may be read, in characters")
     sessions: int = _option(16, "visitors at the same time")

@@ -36,9 +36,7 @@ _TABLE |= {ord(blank): " " for blank in _BLANKS}
 _TABLE |= dict.fromkeys(_DROPPED)
 
 # One byte 0x80-0xBF of a UTF-8 sequence, as it looks when read as Latin-1 or as Windows-1252.
-_TAIL = "\x80-\xbf" + "".join(
-    char for byte in range(0x80, 0xA0) if (char := bytes([byte]).decode("cp1252", "ignore"))
-)
+_TAIL = "\x80-\xbf" + "".join(char for byte in range(0x80, 0xA0) if (char := bytes([byte]).decode("cp1252", "ignore")))
 _MOJIBAKE = re.compile(f"[\xc2-\xdf][{_TAIL}]|[\xe0-\xef][{_TAIL}]{{2}}")
 _CERTAIN = re.compile(f"[\xc2\xc3][{_TAIL}]|\xe2[\x80\u20ac][{_TAIL}]")
 _HIGH = re.compile("[\xc0-\u024f]")
@@ -85,9 +83,7 @@ def escape_lines(text: object) -> str:
 
 def number_words(value: float) -> str:
     """Return a number with thousands separators: ``12,345``, ``0.25``."""
-    return (
-        f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
-    )
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def plural(count: int, noun: str, nouns: str | None = None) -> str:

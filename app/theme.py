@@ -52,8 +52,11 @@ def css() -> str:
 def theme() -> gr.themes.Base:
     """Return gradio's theme, made of the variables above so that light and dark follow them."""
     made = gr.themes.Base(
-        primary_hue=gr.themes.colors.blue, neutral_hue=gr.themes.colors.gray, radius_size=gr.themes.sizes.radius_md,
-        font=FONTS, font_mono=MONO,
+        primary_hue=gr.themes.colors.blue,
+        neutral_hue=gr.themes.colors.gray,
+        radius_size=gr.themes.sizes.radius_md,
+        font=FONTS,
+        font_mono=MONO,
     )
     values = {
         "body_background_fill": "var(--ml-page)", "body_text_color": "var(--ml-text)",

@@ -86,9 +86,7 @@ class PublishedMemory:
         self.values_1HSD = torch.cat([self.values_1HSD, values_1HTD.to(self.dtype)], dim=2)
         self.index.add(self.retriever.embed_documents([text]))
 
-    def _forward(
-        self, ids_1T: Tensor, memory: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _forward(self, ids_1T: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits [T, V] and the memory layer's un-rotated keys and values [1, H, T, D]."""
         body = self.model.model
         hidden = body.embed_tokens(ids_1T)

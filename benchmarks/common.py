@@ -25,7 +25,17 @@ RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "numpy")
 # Sets that change the speed of matrix products; a processor's list of flags is ten times as long.
 _INSTRUCTION_SETS = (
-    "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "sve",
 )
 
 

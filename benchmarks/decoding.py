@@ -76,9 +76,7 @@ def contenders(setup: Setup, session: Session, local: int, steps: int) -> dict[s
     def plain(cache: Any, cached: int) -> None:
         for step in range(steps):
             position = torch.tensor([[cached + step + 1]], device=setup.device)
-            setup.llama(
-                input_ids=token, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
+            setup.llama(input_ids=token, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
     def ours(context: Callable[[], MemoryContext | None], cache: Any = None) -> None:
         cache = cache or fill(setup, growing_cache(), local)

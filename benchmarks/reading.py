@@ -37,8 +37,11 @@ def main() -> None:
     options = parser.parse_args()
     common.prepare()
     setup = make_setup(options.device, options.seed)
-    common.publish(common.report("reading", options.device, measure(setup, options), targets(options.tokens)),
-                   options.json, options.save)
+    common.publish(
+        common.report("reading", options.device, measure(setup, options), targets(options.tokens)),
+        options.json,
+        options.save,
+    )
 
 
 def targets(tokens: int) -> common.Targets:

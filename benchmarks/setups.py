@@ -58,8 +58,12 @@ class Setup:
         """Return the model with a memory; ``changes`` are settings of :class:`MemoryConfig`."""
         sizes = self.sizes
         config = MemoryConfig(
-            preset="paper", stored_layers=(sizes.stored_layer,), retrieval_layers=sizes.retrieval_layers,
-            chunk_tokens=sizes.chunk_tokens, window_tokens=sizes.chunk_tokens, top_k=sizes.top_k,
+            preset="paper",
+            stored_layers=(sizes.stored_layer,),
+            retrieval_layers=sizes.retrieval_layers,
+            chunk_tokens=sizes.chunk_tokens,
+            window_tokens=sizes.chunk_tokens,
+            top_k=sizes.top_k,
         )
         return MemoryModel(self.llama, self.tokenizer, config.replace(**changes))
 
@@ -76,9 +80,17 @@ def make_setup(device: str = "cpu", seed: int = 0, sizes: Sizes | None = None) -
     sizes = sizes or (SMALL if device == "cpu" else OPEN_LLAMA_3B)
     words = made_up_words(sizes.vocab - 2)
     config = LlamaConfig(
-        vocab_size=sizes.vocab, hidden_size=sizes.hidden, intermediate_size=sizes.intermediate,
-        num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads, num_key_value_heads=sizes.heads,
-        max_position_embeddings=1 << 17, tie_word_embeddings=False, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+        vocab_size=sizes.vocab,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
+        max_position_embeddings=1 << 17,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
     )
     torch.manual_seed(seed)
     with torch.device(device):

@@ -102,9 +102,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DocumentError(
-            f"{path}: {error.strerror}", "A file that can be read", "Check the path"
-        ) from error
+        raise DocumentError(f"{path}: {error.strerror}", "A file that can be read", "Check the path") from error
     except UnicodeDecodeError as error:
         raise DocumentError(
             f"{path} is not UTF-8 text",
@@ -120,11 +118,7 @@ def _session(chosen: argparse.Namespace) -> Session:
     model, retriever = _model(chosen), make_retriever(chosen.retriever)
     if retriever.notice:
         print(retriever.notice, file=sys.stderr)
-    return (
-        Session.load(chosen.load, model, retriever)
-        if getattr(chosen, "load", None)
-        else Session(model, retriever)
-    )
+    return Session.load(chosen.load, model, retriever) if getattr(chosen, "load", None) else Session(model, retriever)
 
 
 def _model(chosen: argparse.Namespace) -> MemoryModel:

@@ -81,9 +81,7 @@ class MemoryConfig:
                 f"Set capacity_tokens to {self.chunk_tokens} or more",
             )
         if self.retrieve_every < 0:
-            raise ConfigError(
-                f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every"
-            )
+            raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MemoryConfig:
@@ -101,9 +99,7 @@ class MemoryConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that :meth:`from_dict` takes back (JSON-safe)."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def replace(self, **changes: Any) -> MemoryConfig:
         """Return a checked copy with ``changes``; unknown names are refused as in :meth:`from_dict`."""
@@ -152,15 +148,11 @@ class AskOptions:
         if self.answer_from not in ANSWER_FROM:
             raise unknown_name("answer_from", self.answer_from, ANSWER_FROM)
         if self.temperature < 0:
-            raise ConfigError(
-                f"temperature={self.temperature}", "0 (greedy) or more", "Use 0 for exact repeats"
-            )
+            raise ConfigError(f"temperature={self.temperature}", "0 (greedy) or more", "Use 0 for exact repeats")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}", "More than 0, at most 1", "Use 1 to keep every token")
         if self.max_tokens < 1 or (self.top_k is not None and self.top_k < 1):
-            raise ConfigError(
-                f"max_tokens={self.max_tokens}, top_k={self.top_k}", "Whole numbers from 1", "Raise them"
-            )
+            raise ConfigError(f"max_tokens={self.max_tokens}, top_k={self.top_k}", "Whole numbers from 1", "Raise them")
         for name in ("documents", "masked", "stop"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, tuple):

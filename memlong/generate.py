@@ -87,11 +87,7 @@ class Generation:
         local = _Local(self.model, list(self.prompt), self.hooks.spill)
         random = torch.Generator().manual_seed(self.options.seed)
         ends = _end_tokens(self.model)
-        every = (
-            self.model.config.retrieve_every
-            if self.options.retrieve_every is None
-            else self.options.retrieve_every
-        )
+        every = self.model.config.retrieve_every if self.options.retrieve_every is None else self.options.retrieve_every
         retrieved = self.hooks.retrieve("")
         logits, mass = self._timed("prefill", local.prefill, retrieved)
         for index in range(self.options.max_tokens):
@@ -103,9 +99,7 @@ class Generation:
             if self._update_text():
                 self.stop_reason = "stop text"
                 return
-            yield GeneratedToken(
-                index, token, self.text, logprob, mass, retrieved.chunk_ids if retrieved else ()
-            )
+            yield GeneratedToken(index, token, self.text, logprob, mass, retrieved.chunk_ids if retrieved else ())
             if self.hooks.cancelled():
                 self.stop_reason = "cancelled"
                 return
@@ -159,9 +153,7 @@ class _Local:
             return self.prefill(retrieved)
         return self._run([token], retrieved, len(self.ids) - 1)
 
-    def _run(
-        self, ids: list[int], retrieved: Retrieved | None, start: int
-    ) -> tuple[Tensor, dict[int, Tensor]]:
+    def _run(self, ids: list[int], retrieved: Retrieved | None, start: int) -> tuple[Tensor, dict[int, Tensor]]:
         context = retrieved.context if retrieved else None
         with torch.no_grad():
             out = self.model.forward(

@@ -112,9 +112,7 @@ def wrong_directions(source: str, path: str) -> list[str]:
             continue
         part = own[1].removesuffix(".py")
         if parts[1] in PARTS and parts[1] not in foundations(part):
-            complaints.append(
-                f"{path} imports {name}: in memlong, {part} may use {sorted(foundations(part))}"
-            )
+            complaints.append(f"{path} imports {name}: in memlong, {part} may use {sorted(foundations(part))}")
     return complaints
 
 
@@ -125,9 +123,7 @@ def wrong_libraries(source: str, path: str) -> list[str]:
         library = name.split(".")[0]
         if library in ONLY_IN and not path.startswith((*ONLY_IN[library], "benchmarks/")):
             complaints.append(f"{path} imports {library}: only {ONLY_IN[library]} may")
-        banned = [
-            place for place, without in WITHOUT.items() if path.startswith(place) and library in without
-        ]
+        banned = [place for place, without in WITHOUT.items() if path.startswith(place) and library in without]
         complaints += [f"{path} imports {library}: {place} does without it" for place in banned]
     if path != "memlong/attention/register.py":
         named = {getattr(n, "id", getattr(n, "attr", "")) for n in ast.walk(ast.parse(source, path))}
@@ -138,9 +134,7 @@ def wrong_libraries(source: str, path: str) -> list[str]:
 
 def unpickling(source: str, path: str) -> list[str]:
     """Complain about anything that could unpickle: a file of a stranger could run code by it."""
-    found = [
-        name for name in imports(source, path) if name.split(".")[0] in UNPICKLERS or name == "torch.load"
-    ]
+    found = [name for name in imports(source, path) if name.split(".")[0] in UNPICKLERS or name == "torch.load"]
     for node in ast.walk(ast.parse(source, path)):
         if isinstance(node, ast.Attribute) and node.attr == "load" and ast.unparse(node.value) == "torch":
             found.append("torch.load")
@@ -167,9 +161,7 @@ def too_long(source: str, path: str) -> list[str]:
                 ("arguments", arguments, MOST_ARGUMENTS),
             ):
                 if count > most:
-                    complaints.append(
-                        f"{path}:{node.lineno} {node.name} has {count} {what}, the limit is {most}"
-                    )
+                    complaints.append(f"{path}:{node.lineno} {node.name} has {count} {what}, the limit is {most}")
     return complaints
 
 
@@ -285,9 +277,7 @@ def test_unwanted_words_are_found(text: str) -> None:
     assert UNWANTED.search(text)
 
 
-@pytest.mark.parametrize(
-    "text", ["assets/opt/x", "~/.local/share", "https://a.b/opt/c", "the agent", "/home"]
-)
+@pytest.mark.parametrize("text", ["assets/opt/x", "~/.local/share", "https://a.b/opt/c", "the agent", "/home"])
 def test_other_words_are_let_pass(text: str) -> None:
     assert not UNWANTED.search(text)
 
@@ -323,9 +313,7 @@ def test_every_setting_is_read_somewhere(class_name: str) -> None:
 def test_importing_does_nothing_heavy(package: str) -> None:
     heavy = {"torch", "transformers", "gradio", "faiss", "FlagEmbedding", "sentence_transformers", "plotly"}
     program = f"import sys, {package}; print(' '.join(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert package in done.stdout.split()
     assert heavy & set(done.stdout.split()) == set()
 
@@ -340,7 +328,5 @@ def test_no_path_or_host_of_one_machine_is_written_down() -> None:
         # Like grep: a zero byte near the start means the file is not text.
         if b"\0" not in data[:8192]:
             lines = enumerate(data.decode("utf-8", "replace").splitlines(), 1)
-            found += [
-                f"{name}:{number}: {line.strip()[:80]}" for number, line in lines if UNWANTED.search(line)
-            ]
+            found += [f"{name}:{number}: {line.strip()[:80]}" for number, line in lines if UNWANTED.search(line)]
     assert found == []

@@ -30,15 +30,11 @@ def save(
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    save_file(
-        {name: p.detach().contiguous() for name, p in parameters.items()}, fresh / "weights.safetensors"
-    )
+    save_file({name: p.detach().contiguous() for name, p in parameters.items()}, fresh / "weights.safetensors")
     state = optimizer.state_dict()["state"]
     names = list(parameters)
     tensors: dict[str, Tensor] = {
-        f"{names[index]}|{key}": value.contiguous()
-        for index, values in state.items()
-        for key, value in values.items()
+        f"{names[index]}|{key}": value.contiguous() for index, values in state.items() for key, value in values.items()
     }
     save_file(tensors, fresh / "optimizer.safetensors")
     (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
@@ -58,9 +54,7 @@ def find(folder: Path) -> Path | None:
     return None
 
 
-def load(
-    folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+def load(folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Load weights and optimiser state in place and return the JSON values, ``step`` among them.
 
     Raises:

@@ -17,9 +17,7 @@ from training.recipes import RECIPES, recipe
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training", description="Fine-tune a model that reads its memory."
-    )
+    parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune a model that reads its memory.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names and purposes of the recipes")
     for name, text in (
@@ -30,12 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("recipe")
         command.add_argument("settings", nargs="*", metavar="key=value")
         if name == "run":
-            command.add_argument(
-                "--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)"
-            )
-    evaluate.add_arguments(
-        commands.add_parser("evaluate", help="score a model's answers, with memory and without")
-    )
+            command.add_argument("--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)")
+    evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "list":

@@ -11,6 +11,7 @@ from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, unknown_name
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ARITHMETIC = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class TrainConfig:
         eval_every, save_every: steps between evaluations and checkpoints.
         seed: of every random choice; a step's choices depend on (seed, step) alone, so a resumed run repeats them.
         threads: CPU threads.
+        arithmetic: of the forward pass: float32, bfloat16 (autocast; trained weights stay float32), or "auto", which
+            takes whichever multiplies faster here.
     """
 
     recipe: str
@@ -59,15 +62,16 @@ class TrainConfig:
     save_every: int = 25
     seed: int = 0
     threads: int = 2
+    arithmetic: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("lora_rank", "steps", "batch_size", "max_chunks", "eval_every", "save_every", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}", "A whole number from 1", f"Raise {name}")
+        if self.arithmetic not in ARITHMETIC:
+            raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)
         if self.learning_rate <= 0:
-            raise ConfigError(
-                f"learning_rate={self.learning_rate}", "A rate above 0", "Try 1e-3 for an adapter"
-            )
+            raise ConfigError(f"learning_rate={self.learning_rate}", "A rate above 0", "Try 1e-3 for an adapter")
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-safe values that :meth:`from_dict` takes back."""

@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", nargs="*", default=[], help="JSONL files that hold the documents")
     parser.add_argument("--tokens", type=int, default=80_000, help="length of a chronicle")
     parser.add_argument("--seed", type=int, default=7, help="of the chronicle")
-    parser.add_argument(
-        "--questions", type=int, default=40, help="questions a document, evenly spread (0: all)"
-    )
+    parser.add_argument("--questions", type=int, default=40, help="questions a document, evenly spread (0: all)")
     parser.add_argument("--limit", type=int, default=0, help="documents, shortest first (0: all)")
     parser.add_argument("--capacity-tokens", type=int, help="size of the bank (default: the model's)")
     parser.add_argument("--policy", help="eviction policy (default: the model's)")
@@ -55,9 +53,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     ways = [way for way in chosen.ways.split(",") if way]
     if not set(ways) <= set(ANSWER_FROM):
-        raise ConfigError(
-            f"--ways {chosen.ways}", ", ".join(ANSWER_FROM), "Name some of these, separated by commas"
-        )
+        raise ConfigError(f"--ways {chosen.ways}", ", ".join(ANSWER_FROM), "Name some of these, separated by commas")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     model = load(chosen)

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from memlong.errors import MemLongError
+from memlong.hardware import fastest_dtype
 from memlong.model.wrapper import MemoryModel
 from training import checkpoint
 from training.adapters import trainable
@@ -72,6 +73,7 @@ class Trainer:
             betas=(0.9, 0.95),
         )
         self.step = 0
+        self._bfloat16 = _in_bfloat16(config, model.device)
         folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
@@ -152,15 +154,17 @@ class Trainer:
         with torch.no_grad():
             for start in range(0, len(questions), batch):
                 part = questions[start : start + batch]
-                tokens = sum(
-                    len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part
-                )
+                tokens = sum(len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part)
                 total += float(self._loss(part, self.held_out.memory)) * tokens
                 count += tokens
         hit = sum(bool(set(d.asked.gold) & set(d.chunks)) for d in questions)
         return {"loss": total / max(count, 1), "recall": hit / max(len(questions), 1)}
 
     def _loss(self, drawn: Sequence[Drawn], memory: DocumentMemory) -> torch.Tensor:
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16):
+            return self._mean_loss(drawn, memory)
+
+    def _mean_loss(self, drawn: Sequence[Drawn], memory: DocumentMemory) -> torch.Tensor:
         for item in drawn:
             memory.read(item.doc_id)
         batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens)
@@ -184,6 +188,13 @@ class Trainer:
             return config.learning_rate * step / config.warmup_steps
         left = (config.steps - step) / max(1, config.steps - config.warmup_steps)
         return config.learning_rate * (0.1 + 0.9 * max(0.0, left))
+
+
+def _in_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the forward pass runs in bfloat16; "auto" measures, since some processors are slower in it."""
+    if config.arithmetic == "auto":
+        return fastest_dtype(device)[0] == torch.bfloat16
+    return config.arithmetic == "bfloat16"
 
 
 def vars_of(item: Drawn) -> dict[str, Any]:

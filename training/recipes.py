@@ -14,10 +14,11 @@ def mini() -> TrainConfig:
     return TrainConfig(
         recipe="mini",
         memory=MemoryConfig(preset="own", chunk_tokens=256, window_tokens=256, top_k=4, store_dtype="int8"),
-        sources=("squad", "qamr", "fairytale", "nq"),
+        sources=("squad", "qamr", "fairytale", "chronicle", "nq"),
         steps=700,
         batch_size=16,
         documents_every=8,
+        arithmetic="auto",
     )
 
 

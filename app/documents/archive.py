@@ -80,14 +80,10 @@ class Archive:
     def _check(self) -> None:
         infos, limits = self._zip.infolist(), self.limits
         if len(infos) > limits.members:
-            raise refusals.bomb(
-                f"it has {number_words(len(infos))} parts, {number_words(limits.members)} are allowed"
-            )
+            raise refusals.bomb(f"it has {number_words(len(infos))} parts, {number_words(limits.members)} are allowed")
         total = sum(info.file_size for info in infos)
         if total > limits.unpacked_bytes:
-            raise refusals.bomb(
-                f"it holds {size_words(total)}, {size_words(limits.unpacked_bytes)} are allowed"
-            )
+            raise refusals.bomb(f"it holds {size_words(total)}, {size_words(limits.unpacked_bytes)} are allowed")
         for info in infos:
             self._check_ratio(info.file_size, info)
 
@@ -95,17 +91,13 @@ class Archive:
         packed = max(info.compress_size, 1)
         if size > self.limits.ratio_floor and size > self.limits.ratio * packed:
             ratio = number_words(size // packed)
-            raise refusals.bomb(
-                f"a part of it grows {ratio} times when unpacked, {self.limits.ratio} times is allowed"
-            )
+            raise refusals.bomb(f"a part of it grows {ratio} times when unpacked, {self.limits.ratio} times is allowed")
 
     def count(self, piece: bytes, size: int, info: zipfile.ZipInfo) -> None:
         """Take note of a ``piece`` that was read, the last of ``size`` bytes of its member."""
         self._read_bytes += len(piece)
         if self._read_bytes > self.limits.unpacked_bytes:
-            raise refusals.bomb(
-                f"it holds more than the {size_words(self.limits.unpacked_bytes)} that are allowed"
-            )
+            raise refusals.bomb(f"it holds more than the {size_words(self.limits.unpacked_bytes)} that are allowed")
         self._check_ratio(size, info)
 
 

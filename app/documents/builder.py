@@ -108,9 +108,7 @@ class Builder:
             marks = [(0, OPENING if marks else WHOLE), *marks]
         ends = [*(start for start, _ in marks[1:]), len(text)] if marks else []
         spans = tuple((start, end, label) for (start, label), end in zip(marks, ends, strict=True))
-        return Parsed(
-            one_line(self.title) or self.first_heading or title, text, spans, kind, tuple(self._warnings)
-        )
+        return Parsed(one_line(self.title) or self.first_heading or title, text, spans, kind, tuple(self._warnings))
 
     def _mark_again(self, start: int, label: str) -> None:
         if self._marks and self._marks[-1][0] == start:

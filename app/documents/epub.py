@@ -91,11 +91,7 @@ def _resolve(base: str, href: str) -> tuple[str, str]:
         parts = urlsplit(href)
     except ValueError:
         return "", ""
-    target = (
-        posixpath.normpath(posixpath.join(posixpath.dirname(base), unquote(parts.path)))
-        if parts.path
-        else base
-    )
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(base), unquote(parts.path))) if parts.path else base
     return target, unquote(parts.fragment)
 
 

@@ -82,9 +82,7 @@ class _Reader:
         if match := _HEADING.match(line):
             self.flush()
             self.heading(len(match[1]), match[2])
-        elif (
-            self.pending and _UNDERLINE.match(line) and len(self.pending) == 1 and "|" not in self.pending[0]
-        ):
+        elif self.pending and _UNDERLINE.match(line) and len(self.pending) == 1 and "|" not in self.pending[0]:
             title = self.pending.pop()
             self.heading(1 if "=" in line else 2, title)
         elif not line.strip() or _RULE.match(line):

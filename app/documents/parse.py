@@ -33,9 +33,7 @@ def parse_file(path: Path, name: str, limits: Limits) -> Parsed:
         parsed = FORMATS[kind].parser()(path, stem, limits)
     except (DocumentError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # a parser met something nobody foresaw: that is the file's fault, not the app's
+    except Exception as error:  # a parser met something nobody foresaw: that is the file's fault, not the app's
         raise refusals.failed(words, error) from error
     if not parsed.text:
         raise refusals.no_text(words)

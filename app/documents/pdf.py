@@ -86,9 +86,7 @@ def _pages(document: pypdfium2.PdfDocument, builder: Builder) -> list[list[str]]
     if unreadable == count:
         raise refusals.broken("PDF", "none of its pages can be loaded")
     if unreadable:
-        builder.warn(
-            f"{number_words(unreadable)} of {number_words(count)} pages are damaged and were left out."
-        )
+        builder.warn(f"{number_words(unreadable)} of {number_words(count)} pages are damaged and were left out.")
     return pages
 
 
@@ -110,9 +108,7 @@ def _without_running_heads(pages: list[list[str]]) -> None:
             if form is None:
                 continue
             near = forms[max(i - _NEIGHBOURS, 0) : i] + forms[i + 1 : i + 1 + _NEIGHBOURS]
-            if _PAGE_NUMBER.fullmatch(lines[edge]) or (
-                form and form in near and not is_chapter_heading(lines[edge])
-            ):
+            if _PAGE_NUMBER.fullmatch(lines[edge]) or (form and form in near and not is_chapter_heading(lines[edge])):
                 lines.pop(edge)
 
 

@@ -11,9 +11,7 @@ READABLE = "Text, Markdown, PDF, EPUB, DOCX and HTML files can be read"
 
 def missing() -> DocumentError:
     """The path is no readable file."""
-    return DocumentError(
-        "There is no such file, or it cannot be opened", "A file is needed", "Upload it again"
-    )
+    return DocumentError("There is no such file, or it cannot be opened", "A file is needed", "Upload it again")
 
 
 def too_large(n_bytes: int, limits: Limits) -> DocumentError:
@@ -34,18 +32,12 @@ def empty() -> DocumentError:
 
 def no_text(kind: str) -> DocumentError:
     """Parsed without an error, but nothing to read in it."""
-    return DocumentError(
-        f"There is no text in this {kind}", "A document with text is needed", "Choose another file"
-    )
+    return DocumentError(f"There is no text in this {kind}", "A document with text is needed", "Choose another file")
 
 
 def scanned(pages: int) -> DocumentError:
     """A PDF whose pages are pictures."""
-    given = (
-        "The only page of this PDF holds"
-        if pages == 1
-        else f"The {number_words(pages)} pages of this PDF hold"
-    )
+    given = "The only page of this PDF holds" if pages == 1 else f"The {number_words(pages)} pages of this PDF hold"
     return DocumentError(
         f"{given} no text: it was probably scanned",
         "Only PDFs with a text layer can be read; text in pictures is not recognised",

@@ -22,9 +22,7 @@ CHAPTER = re.compile(
     r"|(?:preface|prologue|epilogue|introduction|foreword|afterword|conclusion|appendix(?:\s+\w{1,5})?)\b(?P<rest2>.{0,60}))$",
     re.IGNORECASE,
 )
-_MARK = re.compile(
-    r"^\s*\*{3} ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG.*$", re.IGNORECASE | re.MULTILINE
-)
+_MARK = re.compile(r"^\s*\*{3} ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG.*$", re.IGNORECASE | re.MULTILINE)
 _TITLE = re.compile(r"^\s*Title:[ \t]*(\S.{0,200})$", re.MULTILINE)
 _ILLUSTRATION = re.compile(r"\[Illustration(?::[^\[\]]{0,2000})?\]")
 _NUMERAL = re.compile(r"(?:[IVXLC]{1,8}|[0-9]{1,3})\.?")
@@ -109,9 +107,7 @@ def _value(numeral: str) -> int:
     if not _ROMAN.fullmatch(numeral):
         return 0
     digits = [_DIGITS[letter] for letter in numeral]
-    return sum(
-        -digit if digit < after else digit for digit, after in zip(digits, [*digits[1:], 0], strict=True)
-    )
+    return sum(-digit if digit < after else digit for digit, after in zip(digits, [*digits[1:], 0], strict=True))
 
 
 def _is_name(heading: str, following: str) -> bool:

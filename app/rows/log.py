@@ -46,8 +46,7 @@ def log_table(events: Sequence[Event], timeline: Timeline, documents: Documents)
     it.
     """
     return [
-        [event.step, KINDS.get(event.kind, event.kind), event_words(event, timeline, documents)]
-        for event in events
+        [event.step, KINDS.get(event.kind, event.kind), event_words(event, timeline, documents)] for event in events
     ]
 
 

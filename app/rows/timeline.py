@@ -91,9 +91,7 @@ class Timeline:
     def state(self, step: int | None = None) -> ReplayState:
         """Return the bank after ``step``, the caller's own; None is now."""
         with self._lock:
-            return (
-                self._live.copy() if step is None or step >= len(self.events) - 1 else self._replayer.at(step)
-            )
+            return self._live.copy() if step is None or step >= len(self.events) - 1 else self._replayer.at(step)
 
     def written_by(self, step: int | None) -> int:
         """Return how many chunks were written up to and with ``step``."""
@@ -160,9 +158,7 @@ class Timeline:
             if self.evicted == 1:
                 self.landmarks.append(Landmark(event.step, "The bank is full: first eviction"))
         live = self._live
-        self.fills.append(
-            Fill(event.step, self.written, self.evicted, live.occupancy_tokens, live.capacity_tokens)
-        )
+        self.fills.append(Fill(event.step, self.written, self.evicted, live.occupancy_tokens, live.capacity_tokens))
 
 
 _TIMELINES: WeakKeyDictionary[Recorder, Timeline] = WeakKeyDictionary()

@@ -93,11 +93,7 @@ def _of_answer(event: e.Event) -> str:
         question = one_line(event.question, 160)
         return f"Question {event.answer_id + 1}, answered from {event.answer_from}: {question}"
     if isinstance(event, e.TokenGenerated):
-        mass = (
-            f", {mass_words(event.memory_mass)} of attention on memory"
-            if event.memory_mass is not None
-            else ""
-        )
+        mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
         return f"Token {event.index + 1} of answer {event.answer_id + 1}: {event.text!r}{mass}"
     if isinstance(event, e.LayerMass):
         return (
@@ -105,13 +101,7 @@ def _of_answer(event: e.Event) -> str:
             f"{mass_words(1 - event.local_mass)} of attention on memory"
         )
     if isinstance(event, e.AnswerFinished):
-        mass = (
-            f", {mass_words(event.memory_mass)} of attention on memory"
-            if event.memory_mass is not None
-            else ""
-        )
+        mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
         low = "; little evidence" if event.low_evidence else ""
-        return (
-            f"Answer {event.answer_id + 1} finished ({event.stop_reason}), {event.n_tokens} tokens{mass}{low}"
-        )
+        return f"Answer {event.answer_id + 1} finished ({event.stop_reason}), {event.n_tokens} tokens{mass}{low}"
     return ""

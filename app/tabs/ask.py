@@ -77,15 +77,23 @@ def build(app: App) -> Parts:
             suggest = gr.HTML("", js_on_load=CLICKS, elem_id="ask-questions")
             with gr.Row(elem_classes="ml-actions", equal_height=True):
                 question = gr.Textbox(
-                    label="Question", show_label=False, placeholder="Your question", lines=1, max_lines=5, scale=6,
-                    container=False, elem_id="question", autofocus=False,
+                    label="Question",
+                    show_label=False,
+                    placeholder="Your question",
+                    lines=1,
+                    max_lines=5,
+                    scale=6,
+                    container=False,
+                    elem_id="question",
+                    autofocus=False,
                 )
                 send = gr.Button("Ask", variant="primary", elem_id="send", scale=0, min_width=84)
                 stop = gr.Button("Stop", elem_id="stop-answer", scale=0, min_width=84)
             controls = _controls()
             with gr.Row(elem_classes="ml-actions"):
-                export = gr.DownloadButton("Export as Markdown", elem_id="export-chat", size="sm", scale=0, min_width=170)
-                clear = gr.Button("Clear conversation", elem_id="clear-chat", size="sm", scale=0, min_width=170)
+                small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
+                export = gr.DownloadButton("Export as Markdown", elem_id="export-chat", **small)
+                clear = gr.Button("Clear conversation", elem_id="clear-chat", **small)
         with gr.Column(scale=5, min_width=320):
             gr.HTML('<h2 class="ml-h2">Evidence</h2>', elem_classes="ml-head")
             found = gr.HTML(pane.evidence(None), js_on_load=CLICKS, elem_id="evidence")
@@ -96,16 +104,30 @@ def build(app: App) -> Parts:
 def _chat() -> gr.Chatbot:
     """Nothing in it is rendered: no Markdown, no LaTeX, no HTML (see ``for_chat``). What a document says stays text."""
     return gr.Chatbot(
-        show_label=False, label="Conversation", elem_id="chat", height="min(58vh, 560px)", layout="bubble",
-        render_markdown=False, sanitize_html=True, allow_tags=False, latex_delimiters=[], line_breaks=False,
-        buttons=["copy", "copy_all"], editable="user", placeholder=PLACEHOLDER, group_consecutive_messages=False,
+        show_label=False,
+        label="Conversation",
+        elem_id="chat",
+        height="min(58vh, 560px)",
+        layout="bubble",
+        render_markdown=False,
+        sanitize_html=True,
+        allow_tags=False,
+        latex_delimiters=[],
+        line_breaks=False,
+        buttons=["copy", "copy_all"],
+        editable="user",
+        placeholder=PLACEHOLDER,
+        group_consecutive_messages=False,
     )
 
 
 def _controls() -> list[Any]:
     with gr.Accordion("How to answer", open=False, elem_id="ask-settings"):
         source = gr.Radio(
-            FROM_WORDS, value="memory", label="Answer from", elem_id="answer-from",
+            FROM_WORDS,
+            value="memory",
+            label="Answer from",
+            elem_id="answer-from",
             info="Memory reads the stored chunks by attention; passages puts their text into the prompt.",
         )
         documents = gr.Dropdown(
@@ -114,7 +136,12 @@ def _controls() -> list[Any]:
         with gr.Row():
             top_k = gr.Slider(1, 16, value=4, step=1, label="Chunks to retrieve (top-k)", elem_id="top-k")
             strength = gr.Slider(
-                -8, 8, value=0, step=0.5, label="Memory strength", elem_id="strength",
+                -8,
+                8,
+                value=0,
+                step=0.5,
+                label="Memory strength",
+                elem_id="strength",
                 info="Added before the softmax: 0 is neutral, -8 all but off.",
             )
         with gr.Row():
@@ -138,7 +165,10 @@ def options(*controls: Any, seed: int = 0) -> AskOptions:
 def wire(app: App, parts: Parts) -> None:
     """Connect the events. Asking is a generator that takes turns; Stop is a flag that never waits."""
     long: dict[str, Any] = {
-        "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private",
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "trigger_mode": "multiple",
+        "api_visibility": "private",
     }
     quick = long | {"queue": False}
     out = [*parts.view, parts.question]

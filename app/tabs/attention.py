@@ -54,7 +54,11 @@ def build(app: App) -> Parts:
                 [("all tokens, mean", ALL)], value=ALL, label="Token", elem_id="attention-token", scale=2, min_width=180
             )
             head = gr.Dropdown(
-                [("mean of all heads", MEAN)], value=MEAN, label="Head", elem_id="attention-head", scale=2,
+                [("mean of all heads", MEAN)],
+                value=MEAN,
+                label="Head",
+                elem_id="attention-head",
+                scale=2,
                 min_width=180,
             )
         said = gr.HTML(NOTHING, elem_id="attention-said")

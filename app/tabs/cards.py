@@ -48,7 +48,7 @@ def card(item: Item) -> str:
     body = {"failed": _failed, "reading": _reading, "stopped": _stopped, "done": _done}.get(item.state, _before)(item)
     return (
         f'<article class="ml-card ml-is-{item.state}" id="doc-{item.item_id}" aria-label="{escape(item.title)}">'
-        f"<header><h3>{escape(item.title)}</h3><span class=\"ml-state\">{_STATES[item.state]}</span></header>"
+        f'<header><h3>{escape(item.title)}</h3><span class="ml-state">{_STATES[item.state]}</span></header>'
         f"{body}{warnings}<footer>{_actions(item)}</footer></article>"
     )
 
@@ -78,8 +78,11 @@ def _before(item: Item) -> str:
         return _facts(item.parts, plural(characters, "character"), "tokens are counted when the model is loaded")
     time = f"about {duration_words(found.seconds)} to read" if found.seconds is not None else ""
     return _facts(
-        item.parts, plural(found.n_tokens, "token"), plural(found.n_chunks, "chunk"),
-        f"{found.bank_share:.0%} of the bank", time,
+        item.parts,
+        plural(found.n_tokens, "token"),
+        plural(found.n_chunks, "chunk"),
+        f"{found.bank_share:.0%} of the bank",
+        time,
     )
 
 
@@ -90,8 +93,10 @@ def _reading(item: Item) -> str:
         return bar(0, "Reading") + _facts(f"Beginning{total}")
     share = step.tokens_done / max(step.tokens_total, 1)
     return bar(share, f"Reading {item.title}") + _facts(
-        f"<b>{share:.0%}</b>", f"{number_words(step.tokens_done)} of {plural(step.tokens_total, 'token')}",
-        f"{number_words(round(step.tokens_per_second))} tokens/s", f"{duration_words(step.seconds_left)} left",
+        f"<b>{share:.0%}</b>",
+        f"{number_words(step.tokens_done)} of {plural(step.tokens_total, 'token')}",
+        f"{number_words(round(step.tokens_per_second))} tokens/s",
+        f"{duration_words(step.seconds_left)} left",
     )
 
 
@@ -101,8 +106,10 @@ def _stopped(item: Item) -> str:
         return _facts("Stopped before anything was read")
     share = report.chunks_read / max(_chunks(item), 1)
     return bar(share, f"{item.title}, stopped", "local") + _facts(
-        f"<b>{share:.0%}</b> read", f"{number_words(report.chunks_read)} of {plural(_chunks(item), 'chunk')}",
-        *_outcome(item), "What was read stays and can be asked about",
+        f"<b>{share:.0%}</b> read",
+        f"{number_words(report.chunks_read)} of {plural(_chunks(item), 'chunk')}",
+        *_outcome(item),
+        "What was read stays and can be asked about",
     )
 
 
@@ -112,7 +119,9 @@ def _done(item: Item) -> str:
         return ""
     speed = report.n_tokens / report.seconds if report.seconds else 0
     return _kept_bar(item) + _facts(
-        item.parts, plural(report.n_tokens, "token"), *_outcome(item),
+        item.parts,
+        plural(report.n_tokens, "token"),
+        *_outcome(item),
         f"{duration_words(report.seconds)} ({number_words(round(speed))} tokens/s)",
     )
 
@@ -133,7 +142,8 @@ def _kept_bar(item: Item) -> str:
     share = 100 * report.chunks_kept / max(report.chunks_read, 1)
     return (
         f'<div class="ml-bar" role="img" aria-label="{share:.0f} percent of its chunks kept">'
-        f'<i class="ml-memory" style="width:{share:.2f}%"></i><i class="ml-evicted" style="width:{100 - share:.2f}%"></i></div>'
+        f'<i class="ml-memory" style="width:{share:.2f}%"></i>'
+        f'<i class="ml-evicted" style="width:{100 - share:.2f}%"></i></div>'
     )
 
 
@@ -152,7 +162,12 @@ def _actions(item: Item) -> str:
     acts = {
         "waiting": [("Read", "read", "ml-strong"), ("Remove", "remove", "")],
         "stopped": [("Resume", "resume", "ml-strong"), ("Export", "export", ""), ("Remove", "remove", "")],
-        "done": [("Ask", "ask-tab", "ml-strong"), ("Read again", "again", ""), ("Export", "export", ""), ("Remove", "remove", "")],
+        "done": [
+            ("Ask", "ask-tab", "ml-strong"),
+            ("Read again", "again", ""),
+            ("Export", "export", ""),
+            ("Remove", "remove", ""),
+        ],
         "reading": [("Stop", "stop", "ml-strong"), ("Remove", "remove", "")],
         "failed": [("Remove", "remove", "")],
     }.get(item.state, [])

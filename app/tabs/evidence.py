@@ -34,7 +34,13 @@ def _answers(visit: Visit, chosen: int) -> str:
     if len(visit.exchanges) < 2:
         return ""
     buttons = "".join(
-        button(str(index + 1), "answer", index, style="ml-strong" if index == chosen else "", label=f"Evidence of answer {index + 1}")
+        button(
+            str(index + 1),
+            "answer",
+            index,
+            style="ml-strong" if index == chosen else "",
+            label=f"Evidence of answer {index + 1}",
+        )
         for index in range(len(visit.exchanges))
     )
     question = escape(one_line(visit.exchanges[chosen].question, 120))
@@ -47,7 +53,10 @@ def notices(exchange: Exchange) -> str:
     if answer is None:
         return ""
     if answer.low_evidence:
-        said.append("<strong>The text may not contain the answer.</strong> No chunk matched the question well, or memory got little attention.")
+        said.append(
+            "<strong>The text may not contain the answer.</strong> No chunk matched the question well, or memory "
+            "got little attention."
+        )
     if answer.reading:
         said.append(f"<strong>Asked before reading was done.</strong> {escape(answer.reading)}.")
     if answer.stop_reason == "length":
@@ -73,7 +82,8 @@ def _figures(exchange: Exchange) -> str:
 
 def _list(exchange: Exchange, index: int) -> str:
     if not exchange.evidence:
-        words = "Nothing was retrieved for this answer." if exchange.answer or exchange.error else "Searching memory ..."
+        ended = exchange.answer or exchange.error
+        words = "Nothing was retrieved for this answer." if ended else "Searching memory ..."
         return f'<p class="ml-empty">{words}</p>'
     most = max((item.attention_mass or 0.0 for item in exchange.evidence), default=0.0)
     rows = "".join(_row(item, index, most) for item in exchange.evidence)
@@ -93,7 +103,8 @@ def _row(item: Evidence, index: int, most: float) -> str:
         f'<span>attention <b class="ml-mass">{mass}</b></span>'
         f'<span>triggers <b class="ml-triggers">{item.trigger_count_before} → {item.trigger_count}</b></span>'
         f"<span>chunk {item.chunk_id}</span></span>"
-        f'<span class="ml-bar" aria-hidden="true"><i class="ml-memory" style="width:{width:.1f}%"></i></span></button></li>'
+        f'<span class="ml-bar" aria-hidden="true"><i class="ml-memory" style="width:{width:.1f}%"></i></span>'
+        "</button></li>"
     )
 
 
@@ -110,7 +121,7 @@ def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0) -> 
     later = button("Show more after", "more", item.chunk_id, f"{index}/{around + AROUND}") if last < len(text) else ""
     return (
         f'<section class="ml-passage" aria-label="Passage in its document"><header><h3>{escape(item.title)}{place}</h3>'
-        f'<span>characters {number_words(start)} to {number_words(end)} of {number_words(len(text))}, '
+        f"<span>characters {number_words(start)} to {number_words(end)} of {number_words(len(text))}, "
         f"chunk {item.chunk_id}</span>{button('Close', 'close')}</header>"
         f'<div class="ml-paper" tabindex="0">{earlier}<p>{"…" if first else ""}{escape_lines(text[first:start])}'
         f'<mark id="passage">{escape_lines(text[start:end])}</mark>{escape_lines(text[end:last])}'

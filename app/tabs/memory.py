@@ -91,9 +91,7 @@ def _wire_time(app: App, parts: Parts, draw_top: Any, draw_details: Any, latest:
         parts.now.click(now, None, [parts.step, parts.slider, parts.jump], **latest),
     )
     for event in moved:
-        event.then(draw_top, parts.looks, parts.top, **latest).then(
-            draw_details, parts.looks, parts.details, **latest
-        )
+        event.then(draw_top, parts.looks, parts.top, **latest).then(draw_details, parts.looks, parts.details, **latest)
 
 
 def _wire_choices(parts: Parts, draw_top: Any, draw_details: Any, latest: dict[str, Any]) -> None:

@@ -41,8 +41,7 @@ EMPTY_WORDS = (
 )
 
 _HOW = {
-    "read": "One cell is one chunk, in reading order; {colour}. Orange cells were evicted. "
-    "Click a cell for its life.",
+    "read": "One cell is one chunk, in reading order; {colour}. Orange cells were evicted. Click a cell for its life.",
     "bank": "One cell is one slot of the bank, filled by age; {colour}. Click a cell for its life.",
 }
 _COLOUR_HOW = {

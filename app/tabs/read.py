@@ -69,8 +69,11 @@ def build(app: App) -> Parts:
             gr.HTML('<h2 class="ml-h2">1. Choose what to read</h2>', elem_classes="ml-head")
             chosen = gr.HTML(sample_cards(samples()), js_on_load=CLICKS, elem_id="samples")
             files = gr.File(
-                label="Files: txt, md, pdf, epub, docx, html", file_count="multiple", type="filepath",
-                elem_id="upload", height=140,
+                label="Files: txt, md, pdf, epub, docx, html",
+                file_count="multiple",
+                type="filepath",
+                elem_id="upload",
+                height=140,
             )
             with gr.Accordion("Or paste a text", open=False, elem_id="paste"):
                 title = gr.Textbox(label="Title (optional)", max_lines=1, elem_id="paste-title")
@@ -91,20 +94,42 @@ def build(app: App) -> Parts:
             ask = gr.HTML("", js_on_load=CLICKS, elem_id="read-questions")
             capacity, policy, apply, bank_said = _bank_controls(app)
     return Parts(
-        tab, chosen, files, text, title, add, read, stop, engine, said, [cards, bank, live, ask], capacity, policy,
-        apply, bank_said, export, [],
+        tab,
+        chosen,
+        files,
+        text,
+        title,
+        add,
+        read,
+        stop,
+        engine,
+        said,
+        [cards, bank, live, ask],
+        capacity,
+        policy,
+        apply,
+        bank_said,
+        export,
+        [],
     )
 
 
 def _bank_controls(app: App) -> tuple[gr.Number, gr.Dropdown, gr.Button, gr.HTML]:
     with gr.Accordion("The bank: how much it holds, and who leaves first", open=False, elem_id="bank-settings"):
         capacity = gr.Number(
-            app.settings.capacity, label="Capacity (tokens)", precision=0, minimum=1, elem_id="capacity",
+            app.settings.capacity,
+            label="Capacity (tokens)",
+            precision=0,
+            minimum=1,
+            elem_id="capacity",
             info="A small bank overflows: chunks leave, and you can watch which. Applies at once.",
         )
         names = [(POLICY_WORDS.get(name, name), name) for name in POLICIES]
         policy = gr.Dropdown(
-            names, value=app.settings.policy, label="Eviction policy", elem_id="policy",
+            names,
+            value=app.settings.policy,
+            label="Eviction policy",
+            elem_id="policy",
             info="Who leaves when the bank is full. Pinned chunks never leave.",
         )
         apply = gr.Button("Apply", elem_id="bank-apply")
@@ -114,14 +139,20 @@ def _bank_controls(app: App) -> tuple[gr.Number, gr.Dropdown, gr.Button, gr.HTML
 
 # Exports are a second event, because they alone have a file as their output.
 _CARD_CLICKS = CLICKS.replace("trigger('click',", "trigger(hit.dataset.act === 'export' ? 'select' : 'click',")
-_SAVE_FILE = "() => { setTimeout(() => { const e = document.querySelector('#export-file'); (e?.matches('a,button') ? e : e?.querySelector('a,button'))?.click(); }, 400); }"
+_SAVE_FILE = """() => { setTimeout(() => {
+  const e = document.querySelector('#export-file');
+  (e?.matches('a,button') ? e : e?.querySelector('a,button'))?.click();
+}, 400); }"""
 
 
 def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
     """Connect the events. Every long one is a generator that takes turns; Stop is a flag that never waits."""
     out = [*parts.view, parts.said]
     long: dict[str, Any] = {
-        "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple", "api_visibility": "private",
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "trigger_mode": "multiple",
+        "api_visibility": "private",
     }
     quick = long | {"queue": False}
 

@@ -41,8 +41,6 @@ def attention_forward(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of one module [B, H, T, D] -> ([B, T, H, D], None), with memory where the module's layer reads it.
@@ -51,6 +49,7 @@ def attention_forward(
         ModelError: for an architecture's extra that is not implemented; nothing is ever silently left out.
     """
     context = kwargs.pop("memory", None) or bound_memory()
+    scaling, dropout = kwargs.pop("scaling", None), kwargs.pop("dropout", 0.0)
     if isinstance(context, CaptureProbe):
         context.states = (query, key, value)
         raise KVCaptured

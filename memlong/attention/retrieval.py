@@ -168,9 +168,7 @@ def _one_row(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
     if memory.padding_BM is not None:
         mask = _as_additive(~memory.padding_BM[:, None, None, :], local.query_BHTD.dtype)
         mask = mask.expand(-1, -1, local.query_BHTD.shape[2], -1)
-    out, lse = _flash(
-        local.query_BHTD, memory.kv.keys_BGMD, memory.kv.values_BGMD, mask, local.scaling, causal=False
-    )
+    out, lse = _flash(local.query_BHTD, memory.kv.keys_BGMD, memory.kv.values_BGMD, mask, local.scaling, causal=False)
     return out[None], lse[None]
 
 

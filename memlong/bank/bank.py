@@ -84,9 +84,7 @@ class Bank:
         return cls(store, FlatIndex(embedding_dim), capacity, policy)
 
     @staticmethod
-    def estimate_bytes(
-        shape: KVShape, embedding_dim: int, capacity_tokens: int, dtype: str = "bfloat16"
-    ) -> int:
+    def estimate_bytes(shape: KVShape, embedding_dim: int, capacity_tokens: int, dtype: str = "bfloat16") -> int:
         """Return the bytes a full bank takes, spare slots and embeddings included, before one is made."""
         slots = Capacity.of(capacity_tokens, shape.chunk_tokens).slots + SPARE_SLOTS
         return slots * (shape.chunk_tokens * shape.bytes_per_token(dtype) + 4 * embedding_dim)

@@ -181,9 +181,7 @@ class _Room:
     tokens: int
     chunks: int
 
-    def make(
-        self, records: Iterable[ChunkRecord], goal: Capacity, rule: Callable[[ChunkRecord], str]
-    ) -> list[Victim]:
+    def make(self, records: Iterable[ChunkRecord], goal: Capacity, rule: Callable[[ChunkRecord], str]) -> list[Victim]:
         """Let unpinned chunks go, in the given order, until the rest fits the goal."""
         gone = []
         for record in records:

@@ -108,9 +108,7 @@ def save(
             save.write(name, content)
 
 
-def load(
-    folder: Path | str, fingerprint: Mapping[str, Any], device: torch.device | str = "cpu"
-) -> LoadedBank:
+def load(folder: Path | str, fingerprint: Mapping[str, Any], device: torch.device | str = "cpu") -> LoadedBank:
     """Read a saved bank back; its K-V go from the page cache to their slots in one copy.
 
     Args:
@@ -149,8 +147,7 @@ def _refuse_other_setup(saved: SavedFolder, fingerprint: Mapping[str, Any]) -> N
     differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
     if differing:
         raise PersistError(
-            f"The session in {saved.folder} was made with "
-            + ", ".join(f"{key}={was.get(key)!r}" for key in differing),
+            f"The session in {saved.folder} was made with " + ", ".join(f"{key}={was.get(key)!r}" for key in differing),
             "Here it would be used with " + ", ".join(f"{key}={now.get(key)!r}" for key in differing),
             "Open it with what it was made with, or read the documents again",
         )

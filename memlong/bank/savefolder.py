@@ -167,9 +167,7 @@ class _Counted(RawIOBase):
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise PersistError(
-            f"Nothing is saved in {folder}", f"A folder with {MANIFEST}", "Save a session there first"
-        )
+        raise PersistError(f"Nothing is saved in {folder}", f"A folder with {MANIFEST}", "Save a session there first")
     try:
         manifest = json.loads(path.read_bytes())
         version, known = manifest["version"], manifest["files"].values()

@@ -41,9 +41,7 @@ class KVShape:
 
     def __post_init__(self) -> None:
         if min(self.stored_layers, self.kv_heads, self.chunk_tokens, self.head_dim) < 1:
-            raise BankError(
-                f"{self}", "Every size is at least 1", "Check the model's and the memory's settings"
-            )
+            raise BankError(f"{self}", "Every size is at least 1", "Check the model's and the memory's settings")
 
     def bytes_per_token(self, dtype: str = "bfloat16", scale_dtype: str = "float16") -> int:
         """Return the bytes of one token's keys and values in all stored layers, int8 scales included."""
@@ -180,9 +178,7 @@ class KVStore:
             The new slot of each one kept.
         """
         if len(keep) > slots:
-            raise BankError(
-                f"{len(keep)} slots to keep", f"{slots} slots after the change", "Evict chunks first"
-            )
+            raise BankError(f"{len(keep)} slots to keep", f"{slots} slots after the change", "Evict chunks first")
         fresh = self._reserve(slots)
         for name, tensor in fresh.items():
             for new, old in enumerate(keep):
@@ -195,9 +191,7 @@ class KVStore:
         shape = (slots, s.stored_layers, 2, s.kv_heads, s.chunk_tokens, s.head_dim)
         tensors = {"kv": torch.empty(shape, dtype=DTYPES[self.dtype], device=self.device)}
         if self.dtype == "int8":
-            tensors["scale"] = torch.empty(
-                shape[:-1], dtype=SCALE_DTYPES[self.scale_dtype], device=self.device
-            )
+            tensors["scale"] = torch.empty(shape[:-1], dtype=SCALE_DTYPES[self.scale_dtype], device=self.device)
         return tensors
 
     def _select(self, name: str, index: Tensor, device: torch.device) -> Tensor:

@@ -158,9 +158,7 @@ class _Run:
                 out = self.model.forward(ids, memory(self.model.read(ids, mask)), mask)
         return BlockLogits(out.logits, ids, lengths)
 
-    def _store(
-        self, windows: Sequence[Sequence[Chunk]], embeddings: np.ndarray, kv: StoredKV
-    ) -> MemoryContext | None:
+    def _store(self, windows: Sequence[Sequence[Chunk]], embeddings: np.ndarray, kv: StoredKV) -> MemoryContext | None:
         """Let window after window retrieve and then be stored; return the memory of all."""
         rows, at = [], 0
         for row, window in enumerate(windows):

@@ -69,9 +69,7 @@ class QAResult:
 
     def table(self) -> dict[str, dict[str, dict[str, float]]]:
         """Return type -> way -> {exact, f1, ...}."""
-        return {
-            kind: {way: tally.means() for way, tally in ways.items()} for kind, ways in self.tallies.items()
-        }
+        return {kind: {way: tally.means() for way, tally in ways.items()} for kind, ways in self.tallies.items()}
 
 
 def evaluate_qa(

@@ -96,7 +96,8 @@ def base_model(model: nn.Module) -> PreTrainedModel:
     inner = unwrap() if unwrap is not None else model
     if not isinstance(inner, PreTrainedModel):
         raise ModelError(
-            f"{type(model).__name__} is not a transformers model", "A transformers causal language model",
+            f"{type(model).__name__} is not a transformers model",
+            "A transformers causal language model",
             "Load it with AutoModelForCausalLM",
         )
     return inner

@@ -46,9 +46,7 @@ class LoadOptions:
     progress: Progress | None = None
 
 
-def load_model(
-    name: str | Path = "bundled", config: MemoryConfig | None = None, **options: Any
-) -> MemoryModel:
+def load_model(name: str | Path = "bundled", config: MemoryConfig | None = None, **options: Any) -> MemoryModel:
     """Return a model with a memory.
 
     Only safetensors are read and no code that comes with a model is run.

@@ -91,9 +91,7 @@ def write_part(
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
-def read_maps(
-    folder: Path, layout: MemoryLayout, spec: ModelSpec
-) -> tuple[KVMaps | None, dict[int, Tensor] | None]:
+def read_maps(folder: Path, layout: MemoryLayout, spec: ModelSpec) -> tuple[KVMaps | None, dict[int, Tensor] | None]:
     """Return the maps that ``layout`` needs and its retrieval layers' head biases; None for none.
 
     Raises:

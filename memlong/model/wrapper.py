@@ -142,8 +142,11 @@ class MemoryModel:
         kwargs.setdefault("use_cache", past_key_values is not None)
         if memory is None:
             return self.model(
-                input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
-                past_key_values=past_key_values, **kwargs,
+                input_ids=ids_BT,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                past_key_values=past_key_values,
+                **kwargs,
             )
         if torch.is_grad_enabled() and _checkpointing(self.base):
             if not is_switched(self.base):
@@ -155,8 +158,11 @@ class MemoryModel:
             kwargs["memory"] = memory  # nothing is bound during the backward pass, but keywords are kept
         with switched(self.base), bound(memory):
             return self.model(
-                input_ids=ids_BT, attention_mask=attention_mask, position_ids=positions,
-                past_key_values=past_key_values, **kwargs,
+                input_ids=ids_BT,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                past_key_values=past_key_values,
+                **kwargs,
             )
 
     def read(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> StoredKV:
@@ -171,8 +177,11 @@ class MemoryModel:
         with torch.no_grad(), evaluating(self.model), self.original_weights(), switched(self.base):
             with capturing(self.spec, capture):
                 self.model(
-                    input_ids=ids_BT, attention_mask=attention_mask,
-                    position_ids=self._positions(ids_BT, attention_mask, 0), use_cache=False, logits_to_keep=1,
+                    input_ids=ids_BT,
+                    attention_mask=attention_mask,
+                    position_ids=self._positions(ids_BT, attention_mask, 0),
+                    use_cache=False,
+                    logits_to_keep=1,
                 )
         return StoredKV(*stacked(capture))
 
@@ -208,8 +217,10 @@ class MemoryModel:
         capture.memory = made
         with torch.no_grad(), evaluating(self.model), switched(self.base), capturing(self.spec, capture):
             return self.model(
-                input_ids=ids_BT, attention_mask=attention_mask,
-                position_ids=self._positions(ids_BT, attention_mask, 0), use_cache=False,
+                input_ids=ids_BT,
+                attention_mask=attention_mask,
+                position_ids=self._positions(ids_BT, attention_mask, 0),
+                use_cache=False,
             )
 
     def memory(

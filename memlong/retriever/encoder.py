@@ -64,9 +64,7 @@ class EncoderRetriever:
 
     def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         clean = [without_surrogates(text) for text in texts]
-        encoded = self._tokenizer(
-            clean, truncation=False, padding=False, return_attention_mask=False, verbose=False
-        )
+        encoded = self._tokenizer(clean, truncation=False, padding=False, return_attention_mask=False, verbose=False)
         return list(encoded["input_ids"])
 
     def _embed(self, parts: Sequence[Part]) -> Vectors:

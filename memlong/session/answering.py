@@ -221,9 +221,9 @@ class Answering:
         masses = [item.attention_mass for item in evidence if item.attention_mass is not None]
         memory_mass = sum(masses) if masses else None
         best = max((item.score for item in evidence), default=0.0)
-        low = self.options.answer_from != "nothing" and (
-            best < (session.retriever.low_score if config.low_score is None else config.low_score) or (memory_mass is not None and memory_mass < config.low_mass)
-        )
+        low_score = session.retriever.low_score if config.low_score is None else config.low_score
+        unseen = memory_mass is not None and memory_mass < config.low_mass
+        low = self.options.answer_from != "nothing" and (best < low_score or unseen)
         text = generation.text.strip()
         answer = Answer(
             answer_id=self.answer_id,

@@ -272,9 +272,7 @@ def from_dict(values: Mapping[str, Any]) -> Event:
     kind = EVENTS.get(name) if isinstance(name, str) else None
     if kind is None:
         raise unknown_name("kind of event", name, EVENTS, PersistError)
-    own: dict[str, Any] = {
-        key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()
-    }
+    own: dict[str, Any] = {key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()}
     try:
         if kind is Retrieved:
             own["hits"] = tuple(Hit(*hit) for hit in own.get("hits", ()))

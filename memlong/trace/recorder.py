@@ -63,9 +63,7 @@ class Recorder:
             PersistError: when the event has a step already, so belongs to a trace.
         """
         if event.step != -1:
-            raise PersistError(
-                f"{event.kind} has step {event.step} already", "Events that are new", "Make a new event"
-            )
+            raise PersistError(f"{event.kind} has step {event.step} already", "Events that are new", "Make a new event")
         # Nobody else has seen the event yet, and a copy would cost ten times as much.
         object.__setattr__(event, "step", len(self._events))
         self._events.append(event)

@@ -33,9 +33,7 @@ def loader(tiny_llama: Callable[..., Any], tiny_tokenizer: Any) -> Callable[...,
         from memlong.model.wrapper import MemoryModel
         from memlong.retriever.hashing import HashingRetriever
 
-        config = MemoryConfig(
-            chunk_tokens=32, window_tokens=64, top_k=3, read_batch_tokens=128, store_dtype="float32"
-        )
+        config = MemoryConfig(chunk_tokens=32, window_tokens=64, top_k=3, read_batch_tokens=128, store_dtype="float32")
         model = MemoryModel(tiny_llama(layers=4, hidden=32), tiny_tokenizer, config)
         tell(0.5, "Half way")
         return model, HashingRetriever()

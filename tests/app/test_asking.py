@@ -135,7 +135,9 @@ def test_passages_are_marked_in_context_and_escaped(read: Visit) -> None:
     assert '<mark id="passage">' in pane.passage(item, asking.document_text(read, item.doc_id))
 
 
-@pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "</div><script>", "a &lt;b&gt; c", "<!-- -->", "&#60;b>"])
+@pytest.mark.parametrize(
+    "text", ["<img src=x onerror=alert(1)>", "</div><script>", "a &lt;b&gt; c", "<!-- -->", "&#60;b>"]
+)
 def test_nothing_can_begin_a_tag_in_the_chat(text: str) -> None:
     shown = for_chat(text)
     assert "<" not in shown

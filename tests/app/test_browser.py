@@ -32,7 +32,9 @@ FLAGS = [
 ]  # fmt: skip
 PATIENCE = 180_000  # milliseconds; waits are for states of the page, this only ends a broken run
 FACT = "The brass lantern of Ottoline Varga stood in the cellar of the customs house."
-ATTACK = "<img src='https://outside.invalid/x.png' onerror='document.title=\"owned\"'><b id='owned'>bold</b> {{7*7}} ${1+1}"
+ATTACK = (
+    "<img src='https://outside.invalid/x.png' onerror='document.title=\"owned\"'><b id='owned'>bold</b> {{7*7}} ${1+1}"
+)
 
 
 @dataclass
@@ -55,9 +57,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def tiny_folder(
-    tiny_llama: Callable[..., Any], tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def tiny_folder(tiny_llama: Callable[..., Any], tiny_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     tiny_llama(layers=4, hidden=32).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)

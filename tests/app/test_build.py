@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +91,7 @@ def luminance(colour: str) -> float:
 
 
 def test_help_is_printed_without_starting_anything() -> None:
-    done = subprocess.run(
-        [sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "app.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--data-dir" in done.stdout
     assert "MEMLONG_DATA_DIR" in done.stdout
 
@@ -107,5 +104,3 @@ def test_wrong_settings_end_with_a_message() -> None:
     assert done.returncode == 2
     assert "MEMLONG_PORT=many" in done.stderr
     assert "Traceback" not in done.stderr
-
-

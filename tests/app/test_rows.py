@@ -110,9 +110,7 @@ def test_cells_of_an_earlier_step_are_those_of_then() -> None:
     session = made()
     session.read(10, "A")
     timeline = timeline_of(session.recorder)
-    third = next(
-        event.step for event in timeline.events if isinstance(event, e.ChunkWritten) and event.chunk_id == 2
-    )
+    third = next(event.step for event in timeline.events if isinstance(event, e.ChunkWritten) and event.chunk_id == 2)
     cells = map_cells(timeline, third)
     assert (cells.count(HELD), cells.count(EMPTY)) == (3, 7)
 

@@ -69,9 +69,7 @@ def test_shorten_keeps_the_limit(text: str, limit: int) -> None:
 
 
 def test_escape() -> None:
-    assert (
-        helpers.escape("<b onclick='x' y=\"z\">&") == "&lt;b onclick=&#x27;x&#x27; y=&quot;z&quot;&gt;&amp;"
-    )
+    assert helpers.escape("<b onclick='x' y=\"z\">&") == "&lt;b onclick=&#x27;x&#x27; y=&quot;z&quot;&gt;&amp;"
     assert helpers.escape(3) == "3"
     assert helpers.escape_lines("a\n<b>") == "a<br>&lt;b&gt;"
 

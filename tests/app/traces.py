@@ -45,17 +45,13 @@ class Made:
         ]
         text = "".join(lines)
         done = n_chunks if upto is None else upto
-        self.documents[doc_id] = DocumentState(
-            doc_id, title, text, (), n_chunks * self.tokens, n_chunks, done, "done"
-        )
+        self.documents[doc_id] = DocumentState(doc_id, title, text, (), n_chunks * self.tokens, n_chunks, done, "done")
         add(e.DocumentOpened(doc_id, title, n_chunks * self.tokens, n_chunks, len(text)))
         at = 0
         for index, line in enumerate(lines[:done]):
             if self.counts:
                 self.search("chunk", index, doc_id)
-            event = add(
-                e.ChunkWritten(len(self.written), doc_id, index, (at, at + len(line)), self.tokens, index)
-            )
+            event = add(e.ChunkWritten(len(self.written), doc_id, index, (at, at + len(line)), self.tokens, index))
             at += len(line)
             self.written[event.chunk_id], self.counts[event.chunk_id] = event, 0
             self.evict()
@@ -70,9 +66,7 @@ class Made:
         hits = []
         for rank, chunk_id in enumerate(sorted(found), start=1):
             self.counts[chunk_id] += 1
-            hits.append(
-                e.Hit(chunk_id, 0.9 - 0.1 * rank - 0.02 * self.random.random(), rank, self.counts[chunk_id])
-            )
+            hits.append(e.Hit(chunk_id, 0.9 - 0.1 * rank - 0.02 * self.random.random(), rank, self.counts[chunk_id]))
         self.recorder.append(e.Retrieved(query, query_id, doc_id, tuple(hits)))
         return tuple(hit.chunk_id for hit in hits)
 
@@ -132,11 +126,7 @@ class Made:
             mass = (sum(total), tuple(zip(found, total))) if masses else (None, None)
             add(e.TokenGenerated(answer_id, index, 100 + index, f" {WORDS[index % len(WORDS)]}", -0.5, *mass))
         words = " ".join(WORDS[index % len(WORDS)] for index in range(n_tokens))
-        add(
-            e.AnswerFinished(
-                answer_id, words, "end", {"decode": 0.5}, n_tokens, 0.2 if masses else None, False
-            )
-        )
+        add(e.AnswerFinished(answer_id, words, "end", {"decode": 0.5}, n_tokens, 0.2 if masses else None, False))
         return answer_id
 
 

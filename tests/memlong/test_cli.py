@@ -69,6 +69,11 @@ def test_refusals_are_words_and_a_status_not_a_traceback(model_folder, book, tmp
 
 
 def test_help_needs_neither_torch_nor_a_model():
-    code = "import sys, memlong.cli\ntry: memlong.cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = """
+import sys, memlong.cli
+try: memlong.cli.main(['--help'])
+except SystemExit: pass
+assert 'torch' not in sys.modules
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and "ask" in done.stdout, done.stderr

@@ -103,9 +103,7 @@ def test_least_squares_agree_with_a_direct_solution(tiny_llama: Build) -> None:
     seen = [i for i in range(16) if (i + 1) % HELD_OUT_EVERY]
     kv = wrap(tiny_llama(layers=6, vocab=64), stored_layers=(1, 2, 3, 4, 5)).read(tokens.view(16, 16))
     rows = {
-        layer: torch.cat(
-            [part[i].transpose(1, 2).flatten(2).double() for part in (kv.keys_SBGTD, kv.values_SBGTD)], -1
-        )
+        layer: torch.cat([part[i].transpose(1, 2).flatten(2).double() for part in (kv.keys_SBGTD, kv.values_SBGTD)], -1)
         for i, layer in enumerate((1, 2, 3, 4, 5))
     }  # layer -> [windows, T, F]
     for layer, sources in ((2, (1, 4)), (3, (1, 4)), (5, (4,))):

@@ -41,9 +41,7 @@ def test_log_probabilities_are_the_models_own(model, tiny_tokenizer):
     with torch.no_grad():
         logprobs = model.model(ids).logits[0].log_softmax(-1)
     for index, token in enumerate(tokens):
-        assert token.logprob == pytest.approx(
-            float(logprobs[len(prompt) + index - 1, token.token_id]), abs=1e-4
-        )
+        assert token.logprob == pytest.approx(float(logprobs[len(prompt) + index - 1, token.token_id]), abs=1e-4)
 
 
 def test_sampling_repeats_with_its_seed_and_keeps_to_the_nucleus():

@@ -29,9 +29,7 @@ def test_products_are_timed():
     assert 0 < product_seconds(torch.float32, CPU) < float("inf")
 
 
-@pytest.mark.parametrize(
-    ("bfloat16", "chosen"), [(0.5, torch.bfloat16), (0.9, torch.float32), (5.0, torch.float32)]
-)
+@pytest.mark.parametrize(("bfloat16", "chosen"), [(0.5, torch.bfloat16), (0.9, torch.float32), (5.0, torch.float32)])
 def test_the_smaller_type_must_be_clearly_faster(monkeypatch, bfloat16, chosen):
     seconds = {torch.bfloat16: bfloat16, torch.float32: 1.0}
     monkeypatch.setattr(hardware, "product_seconds", lambda dtype, device: seconds[dtype])

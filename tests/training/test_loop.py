@@ -160,7 +160,7 @@ def test_recipes_are_complete_and_survive_json(name):
 def test_misspelt_settings_are_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match="learning_rate"):
         recipe("mini").override({"learning_rat": "1"})
-    with pytest.raises(ConfigError, match="memory.top_k"):
+    with pytest.raises(ConfigError, match=r"memory\.top_k"):
         recipe("mini").override({"memory.topk": "1"})
     with pytest.raises(ConfigError, match="mini"):
         recipe("minni")

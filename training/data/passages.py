@@ -14,6 +14,10 @@ from memlong.chunking import Chunk, chunk_text
 from training.data.questions import Question
 
 
+JOINED = ("two_hop", "counting", "comparing")
+"""Types of questions whose answer follows from all of their evidence together."""
+
+
 @dataclass(frozen=True)
 class AskedChunk:
     """A question and the chunks of its document that hold an answer (indices into ``Passages.chunks``)."""
@@ -94,6 +98,8 @@ def _with_evidence(question: Question, span: tuple[int, int]) -> Question:
 
 
 def _gold(text: str, chunks: Sequence[Chunk], question: Question) -> tuple[int, ...]:
+    if question.type in JOINED:
+        return tuple(c.index for c in chunks if any(c.span[0] < e and c.span[1] > s for s, e in question.evidence))
     for start, end in question.evidence:
         for answer in question.answers:
             found = text.find(answer, start, end)

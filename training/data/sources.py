@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from memlong.errors import unknown_name
+from training.data.chronicle import make_chronicle
 from training.data.passages import group, pack
 from training.data.questions import Question, load_questions, load_with_documents
+
+CHRONICLES, CHRONICLE_TOKENS = 200, 8_000
 
 Document = tuple[str, str, list[Question]]
 
@@ -42,12 +45,20 @@ def nq(data: Path) -> Iterator[Document]:
     yield from pack(load_questions(data / "qa/train-nq.jsonl.zst"), seed=2, characters=6_000)
 
 
+def chronicle(data: Path) -> Iterator[Document]:
+    """Generated chronicles of the training side, some 8,000 tokens each, with the questions that they answer."""
+    for seed in range(1000, 1000 + CHRONICLES):
+        made = make_chronicle(seed, CHRONICLE_TOKENS, "train")
+        yield made.doc_id, made.text, [question for question in made.questions if question.answerable]
+
+
 SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
     "squad": squad,
     "squad-eval": squad_eval,
     "fairytale": fairytale,
     "qamr": qamr,
     "nq": nq,
+    "chronicle": chronicle,
 }
 
 

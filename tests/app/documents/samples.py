@@ -33,9 +33,7 @@ def pdf(pages: list[list[str]], title: str = "", stream: bytes | None = None) ->
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Resources << /Font << /F1 3 0 R >> >> "
             b"/Contents %d 0 R >>" % (len(objects) + 2)
         )
-        objects.append(
-            b"<< /Length %d /Filter /FlateDecode >>\nstream\n" % len(content) + content + b"\nendstream"
-        )
+        objects.append(b"<< /Length %d /Filter /FlateDecode >>\nstream\n" % len(content) + content + b"\nendstream")
     objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>".encode()
     return _pdf_file(objects, b"/Root 1 0 R /Info 4 0 R")
 
@@ -45,11 +43,7 @@ def encrypted_pdf() -> bytes:
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [] /Count 0 >>",
-        b"<< /Filter /Standard /V 2 /R 3 /Length 128 /P -1340 /O <"
-        + b"41" * 32
-        + b"> /U <"
-        + b"42" * 32
-        + b"> >>",
+        b"<< /Filter /Standard /V 2 /R 3 /Length 128 /P -1340 /O <" + b"41" * 32 + b"> /U <" + b"42" * 32 + b"> >>",
     ]
     return _pdf_file(objects, b"/Root 1 0 R /Encrypt 3 0 R /ID [<" + b"43" * 16 + b"> <" + b"43" * 16 + b">]")
 
@@ -97,8 +91,7 @@ def epub_members(
 ) -> dict[str, bytes | str]:
     """Return the members of an EPUB: ``chapters`` maps file names to XHTML, in spine order."""
     items = "".join(
-        f'<item id="c{i}" href="{name}" media-type="application/xhtml+xml"/>'
-        for i, name in enumerate(chapters)
+        f'<item id="c{i}" href="{name}" media-type="application/xhtml+xml"/>' for i, name in enumerate(chapters)
     )
     if nav:
         items += '<item id="nav" href="nav.xhtml" properties="nav" media-type="application/xhtml+xml"/>'
@@ -135,9 +128,7 @@ def epub() -> bytes:
                 "one.xhtml": page(f"<h1>Winter</h1><p>{PARAGRAPHS[0]}</p><p>{PARAGRAPHS[1]}</p>"),
                 "two.xhtml": page(f"<h1>Wreck</h1><p>{PARAGRAPHS[2]}</p>", title="x"),
             },
-            nav=(
-                '<ol><li><a href="one.xhtml">1. Winter</a></li><li><a href="two.xhtml">2. Wreck</a></li></ol>'
-            ),
+            nav=('<ol><li><a href="one.xhtml">1. Winter</a></li><li><a href="two.xhtml">2. Wreck</a></li></ol>'),
         )
     )
 

@@ -102,13 +102,9 @@ class TestText:
         parsed = read(tmp_path, text, "the_book.txt")
         assert [label for _, _, label in parsed.spans] == ["chapter I", "chapter II", "chapter III"]
         assert parsed.title == "the book"
-        assert [label for _, _, label in read(tmp_path, "I\n\nOne.\n\nII\n\nTwo.", "a.txt").spans] == [
-            "whole text"
-        ]
+        assert [label for _, _, label in read(tmp_path, "I\n\nOne.\n\nII\n\nTwo.", "a.txt").spans] == ["whole text"]
 
-    @pytest.mark.parametrize(
-        "first", ["I", "by A. Writer", "Translated by B. Writer", "1.", "CONTENTS", "A sentence."]
-    )
+    @pytest.mark.parametrize("first", ["I", "by A. Writer", "Translated by B. Writer", "1.", "CONTENTS", "A sentence."])
     def test_what_is_no_title(self, first: str, tmp_path: Path) -> None:
         assert read(tmp_path, f"{first}\n\nThe text begins here.", "the_book.txt").title == "the book"
 
@@ -176,9 +172,7 @@ class TestEpub:
         assert part(parsed, "Part One, II") == "II\n\nSecond."
 
     def test_headings_serve_where_there_is_no_contents(self, tmp_path: Path) -> None:
-        members = samples.epub_members(
-            {"a b.xhtml": samples.page("<h1>Only</h1><p>Text.</p>"), "gone.xhtml": ""}
-        )
+        members = samples.epub_members({"a b.xhtml": samples.page("<h1>Only</h1><p>Text.</p>"), "gone.xhtml": ""})
         del members["OEBPS/gone.xhtml"]
         members["OEBPS/book.opf"] = str(members["OEBPS/book.opf"]).replace("a b.xhtml", "a%20b.xhtml")
         parsed = read(tmp_path, samples.archive(members), "a.epub")
@@ -204,8 +198,7 @@ class TestDocx:
             '<w:footnote w:id="2"><w:p><w:r><w:t>A note.</w:t></w:r></w:p></w:footnote></w:footnotes>'
         )
         styles = (
-            f'<w:styles {samples.W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/>'
-            f"</w:style></w:styles>"
+            f'<w:styles {samples.W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style></w:styles>'
         )
         parsed = read(tmp_path, samples.raw_docx(body, footnotes=notes, styles=styles), "a.docx")
         assert parsed.text == "Kept text\nhere\n\nNote: A note.\n\nBox\n\nKapitel\n\n- item"
@@ -225,9 +218,7 @@ class TestHtml:
             "<table><tr><td><h2>Layout</h2><p>p1</p><p>p2</p></td></tr></table>"
         )
         parsed = read(tmp_path, f"<html><body>{body}</body></html>", "my.html")
-        assert parsed.text == (
-            "One\ntwo <b> x2\n\n1. a\n2. b\n\n1 | 2\n3 | 4\n\na\nb\n\nword\n\nLayout\n\np1\n\np2"
-        )
+        assert parsed.text == ("One\ntwo <b> x2\n\n1. a\n2. b\n\n1 | 2\n3 | 4\n\na\nb\n\nword\n\nLayout\n\np1\n\np2")
         assert parsed.title == "Layout"
 
     def test_declared_encoding_is_used(self, tmp_path: Path) -> None:

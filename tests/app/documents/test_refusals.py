@@ -112,9 +112,7 @@ class TestArchives:
 
     @pytest.mark.parametrize("kind", ["epub", "docx"])
     def test_too_much_in_all(self, kind: str, tmp_path: Path) -> None:
-        assert (
-            "holds" in refused(tmp_path, samples.ALL[kind](), f"a.{kind}", Limits(unpacked_bytes=900)).given
-        )
+        assert "holds" in refused(tmp_path, samples.ALL[kind](), f"a.{kind}", Limits(unpacked_bytes=900)).given
 
     def test_docx_bomb(self, tmp_path: Path) -> None:
         bomb = samples.raw_docx("<w:p/>" * 2 * MEGABYTE)
@@ -127,9 +125,7 @@ class TestArchives:
 
     def test_a_member_that_lies_about_its_size_is_counted_while_reading(self, tmp_path: Path) -> None:
         content = bytearray(samples.raw_docx("<w:p/>" * 2 * MEGABYTE))
-        place = content.index(
-            b"PK\x01\x02", content.index(b"PK\x01\x02") + 4
-        )  # the second entry of the directory
+        place = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 4)  # the second entry of the directory
         content[place + 20 : place + 28] = struct.pack("<II", 5_000_000, 5_000_000)
         refused(tmp_path, bytes(content), "a.docx")
 
@@ -229,9 +225,7 @@ class TestMarkup:
         path.write_text("<html><body>" + "<p>word<b><a name=x>" * 5000)
         assert parse_file(path, "a.html", Limits()).text.count("word") == 5000
 
-    @pytest.mark.parametrize(
-        "text", ["<!--" * 50_000, "<" * 100_000, "<a " * 50_000, "<?xml " + "<!" * 50_000]
-    )
+    @pytest.mark.parametrize("text", ["<!--" * 50_000, "<" * 100_000, "<a " * 50_000, "<?xml " + "<!" * 50_000])
     def test_unclosed_markup_ends(self, text: str, tmp_path: Path) -> None:
         path = tmp_path / "a"
         path.write_text("<html><body>text" + text)

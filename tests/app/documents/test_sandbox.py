@@ -105,9 +105,7 @@ def test_processor_limit(tmp_path: Path) -> None:
 def hanging(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Let the parsing process run ``code`` instead of the parser."""
     start = subprocess.Popen
-    monkeypatch.setattr(
-        sandbox.subprocess, "Popen", lambda args, **kw: start([sys.executable, "-c", code], **kw)
-    )
+    monkeypatch.setattr(sandbox.subprocess, "Popen", lambda args, **kw: start([sys.executable, "-c", code], **kw))
 
 
 def test_wall_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

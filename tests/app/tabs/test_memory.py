@@ -72,9 +72,7 @@ def test_rows_come_a_page_at_a_time(made_visit: Visit) -> None:
 
 
 def test_components_become_a_look() -> None:
-    look = memory.look_of(
-        7, "age", "bank", 3, "key", 1, "held", "Oldest", 2, ["Evicted"], memory.ANY, " 12 ", None
-    )
+    look = memory.look_of(7, "age", "bank", 3, "key", 1, "held", "Oldest", 2, ["Evicted"], memory.ANY, " 12 ", None)
     rows, log = Filter("key", 1, "held", "Oldest"), LogFilter(("Evicted",), None, 12)
     assert look == Look(7, "age", "bank", 3, rows, 2, log, 1)
     look = memory.look_of(None, "age", "bank", None, None, memory.ANY, "held", "x", None, None, None, "x", 1)

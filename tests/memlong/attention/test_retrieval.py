@@ -18,10 +18,10 @@ CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 C, D = 4, 8
 
 
-def parts(
-    seed: int, rows: int = 2, groups: int = 2, shared: int = 2, tokens: int = 5, cached: int = 0, chunks: int = 3
-) -> tuple[LocalPart, MemoryPart]:
+def parts(seed: int, **given: int) -> tuple[LocalPart, MemoryPart]:
     """Return random halves: ``shared`` query heads per key/value head, no mask, no padding, no bias."""
+    sizes = {"rows": 2, "groups": 2, "shared": 2, "tokens": 5, "cached": 0, "chunks": 3} | given
+    rows, groups, shared, tokens, cached, chunks = sizes.values()
     draw = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -97,30 +97,33 @@ def test_eager_is_the_formula() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    rows=st.integers(1, 3),
-    groups=st.integers(1, 2),
-    shared=st.integers(1, 3),
-    tokens=st.integers(1, 5),
-    cached=st.integers(0, 4),
-    lengths=st.lists(st.lists(st.integers(0, C), min_size=3, max_size=3), min_size=3, max_size=3),
+    sizes=st.fixed_dictionaries(
+        {
+            "rows": st.integers(1, 3),
+            "groups": st.integers(1, 2),
+            "shared": st.integers(1, 3),
+            "tokens": st.integers(1, 5),
+            "cached": st.integers(0, 4),
+        }
+    ),
+    lengths=st.none() | st.lists(st.lists(st.integers(0, C), min_size=3, max_size=3), min_size=3, max_size=3),
     bias=st.sampled_from(["none", "number", "heads", "some heads off"]),
-    blind=st.lists(st.integers(0, 4), min_size=3, max_size=3),
-    short=st.booleans(),
-    masked=st.booleans(),
+    blind=st.none() | st.lists(st.integers(0, 4), min_size=3, max_size=3),
 )
 def test_all_agree(
-    seed: int, rows: int, groups: int, shared: int, tokens: int, cached: int, lengths: list[list[int]],
-    bias: str, blind: list[int], short: bool, masked: bool,
-) -> None:  # fmt: skip
-    local, memory = parts(seed, rows, groups, shared, tokens, cached)
-    learned = torch.randn(groups * shared, generator=torch.Generator().manual_seed(seed))
+    seed: int, sizes: dict[str, int], lengths: list[list[int]] | None, bias: str, blind: list[int] | None
+) -> None:
+    local, memory = parts(seed, **sizes)
+    rows, heads = sizes["rows"], sizes["groups"] * sizes["shared"]
+    learned = torch.randn(heads, generator=torch.Generator().manual_seed(seed))
     if bias == "some heads off":
         learned[0] = -math.inf
     memory = replace(
-        memory, padding_BM=padding(lengths[:rows]) if short else None,
+        memory,
+        padding_BM=padding(lengths[:rows]) if lengths else None,
         bias={"none": 0.0, "number": -0.7}.get(bias, learned),
-    )  # fmt: skip
-    if masked:  # left padding: some queries may see no local key, and nothing at all where memory is empty too
+    )
+    if blind:  # left padding: some queries may see no local key, and nothing at all where memory is empty too
         local = replace(local, mask=left_mask(local, blind[:rows]))
     agree(local, memory)
 

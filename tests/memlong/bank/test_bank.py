@@ -47,9 +47,7 @@ def write(bank: Bank, doc_id: int = 0, tokens: int = 4, step: int = 0) -> ChunkR
 
 
 def restore(bank: Bank, record: ChunkRecord, pinned: bool = False) -> ChunkRecord:
-    return bank.restore(
-        record, embedding(record.chunk_id), *kv(record.chunk_id, record.n_tokens), pinned=pinned
-    )
+    return bank.restore(record, embedding(record.chunk_id), *kv(record.chunk_id, record.n_tokens), pinned=pinned)
 
 
 def filled(chunks: int, capacity_tokens: int = 400, policy: str = "trigger_count") -> Bank:

@@ -202,9 +202,7 @@ def test_the_queue_chooses_what_sorting_would(name: str, seed: int) -> None:
                 gone[chunk_id] = ledger.remove(chunk_id)
                 gone[chunk_id].pinned = False
             else:
-                {"trigger": lambda id: ledger.trigger([id]), "pin": ledger.pin, "unpin": ledger.unpin}[move](
-                    chunk_id
-                )
+                {"trigger": lambda id: ledger.trigger([id]), "pin": ledger.pin, "unpin": ledger.unpin}[move](chunk_id)
 
 
 def test_the_queue_does_not_keep_chunks_that_left_by_another_way() -> None:

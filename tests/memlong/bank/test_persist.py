@@ -51,10 +51,7 @@ def make_bank(chunks: int, dtype: str = "float32", seed: int = 0) -> Bank:
 def content(bank: Bank) -> tuple[Any, ...]:
     """Return all that makes a bank what it is; slots may differ."""
     ids = [record.chunk_id for record in bank.records()]
-    rows = [
-        {name: getattr(record, name) for name in record.__slots__ if name != "slot"}
-        for record in bank.records()
-    ]
+    rows = [{name: getattr(record, name) for name in record.__slots__ if name != "slot"} for record in bank.records()]
     numbers = [states.tolist() for states in bank.gather(ids, torch.float32)]
     vectors = [bank.embedding(id).tolist() for id in ids]
     ledger, store = bank.ledger, bank.store
@@ -322,9 +319,7 @@ def test_a_power_cut_during_the_first_save_leaves_nothing_to_load(
         load(tmp_path, FINGERPRINT)
 
 
-def test_a_full_disk_leaves_the_old_state_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_state_and_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(make_bank(5), tmp_path, FINGERPRINT)
 
     def full(*_: object) -> int:

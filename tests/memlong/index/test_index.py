@@ -42,9 +42,7 @@ changes = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(0, 30), coordinates),
         st.tuples(st.just("remove"), st.integers(0, 30)),
-        st.tuples(
-            st.just("search"), coordinates, st.integers(0, 12), st.sets(st.integers(0, 30)), st.booleans()
-        ),
+        st.tuples(st.just("search"), coordinates, st.integers(0, 12), st.sets(st.integers(0, 30)), st.booleans()),
     ),
     min_size=15,
     max_size=60,
@@ -136,9 +134,7 @@ def test_a_returned_vector_is_a_copy(index: VectorIndex) -> None:
         ([5], np.full((1, DIM), np.nan, dtype=np.float32)),
     ],
 )
-def test_refuses_what_it_cannot_hold_and_stays_as_it_was(
-    index: VectorIndex, ids: list[int], rows: Vectors
-) -> None:
+def test_refuses_what_it_cannot_hold_and_stays_as_it_was(index: VectorIndex, ids: list[int], rows: Vectors) -> None:
     index.add([1, 2], vectors(2))
     with pytest.raises(BankError):
         index.add(ids, rows)

@@ -109,9 +109,7 @@ def test_the_estimate_is_what_is_taken(folder):
         per_token = estimate(folder, config=bank, device="cpu").bank_bytes_per_token
         numbers = stored.keys_SBGTD.numel() + stored.values_SBGTD.numel()
         assert per_token == 4 * numbers // IDS.numel()
-    four, eight, plain = (
-        estimate(folder, name, MEMORY, dtype="bf16").weights_bytes for name in ("4bit", "8bit", None)
-    )
+    four, eight, plain = (estimate(folder, name, MEMORY, dtype="bf16").weights_bytes for name in ("4bit", "8bit", None))
     assert four < eight < plain
     assert estimate(folder, config=MEMORY.replace(store_dtype="int8")).bank_bytes_per_token == 2 * 3 * 2 * (16 + 2)
 

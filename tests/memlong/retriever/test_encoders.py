@@ -103,9 +103,7 @@ def test_bge_shows_the_real_error(xlmr_folder, monkeypatch):
 def test_sentence_takes_the_models_prompts(sentence_folder):
     plain = make_retriever("sentence", model=str(sentence_folder), device="cpu")
     asked = make_retriever("sentence", model=str(sentence_folder), device="cpu", query_prompt="query")
-    np.testing.assert_allclose(
-        asked.embed_query("salt"), plain.embed_query("ledger : salt"), atol=1e-5
-    )
+    np.testing.assert_allclose(asked.embed_query("salt"), plain.embed_query("ledger : salt"), atol=1e-5)
     np.testing.assert_allclose(asked.embed_documents(["salt"]), plain.embed_documents(["salt"]), atol=1e-5)
     assert asked.fingerprint != plain.fingerprint
     with pytest.raises(RetrieverError, match="This model has: query"):

@@ -129,9 +129,7 @@ def test_reading_can_be_stopped_and_taken_up_again(make_session, long_text):
     for _ in session.read_steps(0):
         pass
     whole.read(long_text)
-    assert (
-        session.documents[0].status == "done" and session.report(0).chunks_read == whole.report(0).chunks_read
-    )
+    assert session.documents[0].status == "done" and session.report(0).chunks_read == whole.report(0).chunks_read
     assert [r.span for r in session.bank.records()] == [r.span for r in whole.bank.records()]
     assert [e.status for e in session.recorder.events if isinstance(e, DocumentClosed)] == [
         "cancelled",
@@ -199,9 +197,7 @@ def test_saved_and_loaded_sessions_answer_alike(make_session, long_text, tmp_pat
     other.restore(gone.chunk_id)
 
 
-def test_a_bank_of_another_model_is_refused(
-    make_session, long_text, tmp_path: Path, tiny_llama, tiny_tokenizer
-):
+def test_a_bank_of_another_model_is_refused(make_session, long_text, tmp_path: Path, tiny_llama, tiny_tokenizer):
     from memlong.model.wrapper import MemoryModel
 
     session = make_session()
@@ -241,6 +237,4 @@ def test_capacity_and_policy_change_at_any_time(make_session, long_text):
 
 
 def vars_of(record: object) -> tuple[object, ...]:
-    return tuple(
-        getattr(record, name) for name in ("chunk_id", "span", "trigger_count", "pinned", "written_order")
-    )
+    return tuple(getattr(record, name) for name in ("chunk_id", "span", "trigger_count", "pinned", "written_order"))
