@@ -29,6 +29,7 @@ class TrainConfig:
         steps, batch_size: optimiser steps and questions of each.
         warm_documents, documents_every: documents read before the first step, and steps between two further ones.
         single_steps: first steps that see the right chunk alone. max_chunks: chunks in memory after that, at most.
+        unanswerable: share of questions to which the text holds no answer, where a document has such.
         miss_rate: share of later questions that keep real retrieval even when it missed the right chunk.
         max_answer_tokens: longer answers are cut.
         eval_every, save_every: steps between evaluations and checkpoints.
@@ -56,6 +57,7 @@ class TrainConfig:
     documents_every: int = 12
     single_steps: int = 80
     max_chunks: int = 4
+    unanswerable: float = 0.0
     miss_rate: float = 0.05
     max_answer_tokens: int = 24
     eval_every: int = 50

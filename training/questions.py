@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memlong.evaluation.answers import NOT_IN_TEXT
 from memlong.prompt import answer_ids, encode_prompt
 from training.config import TrainConfig
 from training.data.passages import AskedChunk, Passages
@@ -72,9 +73,16 @@ class QuestionSampler:
         weights = [len(document.asked) ** 0.5 for document in documents]
         drawn = []
         for document in rng.choices(documents, weights=weights, k=self.config.batch_size):
-            index = rng.randrange(len(document.asked))
-            drawn.append(self._with_memory(document, index, step, rng))
+            drawn.append(self._with_memory(document, self._pick(document, rng), step, rng))
         return drawn
+
+    def _pick(self, document: Passages, rng: random.Random) -> int:
+        """Return a question's index: one without an answer as often as the recipe says, if there are both kinds."""
+        without = [index for index, asked in enumerate(document.asked) if not asked.question.answerable]
+        answered = [index for index, asked in enumerate(document.asked) if asked.question.answerable]
+        if without and (not answered or rng.random() < self.config.unanswerable):
+            return rng.choice(without)
+        return rng.choice(answered)
 
     def retrieved(self, document: Passages, index: int, top_k: int) -> Drawn:
         """Return one question with what real retrieval fetches for it."""
@@ -85,7 +93,7 @@ class QuestionSampler:
         asked, ranked = document.asked[index], [int(chunk) for chunk in self._rank[document.doc_id][index]]
         gold = list(asked.gold)
         if step < self.config.single_steps:
-            return Drawn(document.doc_id, asked, tuple(sorted(gold)))
+            return Drawn(document.doc_id, asked, tuple(sorted(gold or ranked[:1])))
         chosen = ranked[: rng.randint(1, self.config.max_chunks)]
         if not set(gold) <= set(chosen) and rng.random() >= self.config.miss_rate:
             others = [chunk for chunk in chosen if chunk not in gold]
@@ -97,10 +105,11 @@ def collate(tokenizer: Any, drawn: Sequence[Drawn], max_answer_tokens: int) -> B
     """Return token ids and labels: the preferred answer is scored, the prompt is not."""
     pairs = []
     for item in drawn:
-        answer = answer_ids(tokenizer, item.asked.question.answers[0])
+        question = item.asked.question
+        answer = answer_ids(tokenizer, question.answers[0] if question.answerable else NOT_IN_TEXT)
         if len(answer) > max_answer_tokens:
             answer = answer[:max_answer_tokens]
-        pairs.append((encode_prompt(tokenizer, item.asked.question.question), answer))
+        pairs.append((encode_prompt(tokenizer, question.question), answer))
     width = max(len(prompt) + len(answer) for prompt, answer in pairs)
     scored = max(len(answer) for _, answer in pairs)
     ids = torch.zeros(len(pairs), width, dtype=torch.long)

@@ -15,9 +15,10 @@ def mini() -> TrainConfig:
         recipe="mini",
         memory=MemoryConfig(preset="own", chunk_tokens=256, window_tokens=256, top_k=4, store_dtype="int8"),
         sources=("squad", "qamr", "fairytale", "chronicle", "nq"),
-        steps=700,
+        steps=1100,
         batch_size=16,
-        documents_every=8,
+        documents_every=10,
+        unanswerable=0.1,
         arithmetic="auto",
     )
 

@@ -71,7 +71,7 @@ def embed(
     """Return embeddings of chunks and of questions by doc_id, from ``cache`` when it was made for these documents."""
     if cache.is_file():
         kept = np.load(cache, allow_pickle=False)
-        if all(f"c|{d.doc_id}" in kept and len(kept[f"c|{d.doc_id}"]) == len(d.chunks) for d in documents):
+        if all(_fits(kept, d) for d in documents):
             return {d.doc_id: kept[f"c|{d.doc_id}"] for d in documents}, {
                 d.doc_id: kept[f"q|{d.doc_id}"] for d in documents
             }
@@ -93,6 +93,11 @@ def embed(
     return {d.doc_id: arrays[f"c|{d.doc_id}"] for d in documents}, {
         d.doc_id: arrays[f"q|{d.doc_id}"] for d in documents
     }
+
+
+def _fits(kept: Any, document: Passages) -> bool:
+    chunks, asked = f"c|{document.doc_id}", f"q|{document.doc_id}"
+    return chunks in kept and len(kept[chunks]) == len(document.chunks) and len(kept[asked]) == len(document.asked)
 
 
 def export(trainer: Trainer, folder: Path, card: str = "") -> None:

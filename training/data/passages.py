@@ -39,14 +39,15 @@ class Passages:
 def cut(tokenizer: Any, doc_id: str, text: str, questions: Iterable[Question], chunk_tokens: int) -> Passages:
     """Cut ``text`` into chunks and find each question's chunks.
 
-    A question whose answer does not stand word for word in its evidence is left out (its gold chunk is unknown).
+    A question whose answer does not stand word for word in its evidence is left out (its gold chunk is unknown); one
+    that the text does not answer has no gold chunk.
     """
     chunks = tuple(chunk_text(tokenizer, text, chunk_tokens))
     texts = tuple(text[chunk.span[0] : chunk.span[1]] for chunk in chunks)
     asked = []
     for question in questions:
         gold = _gold(text, chunks, question)
-        if gold:
+        if gold or not question.answerable:
             asked.append(AskedChunk(question, gold))
     return Passages(doc_id, chunks, texts, tuple(asked))
 
@@ -83,10 +84,10 @@ def pack(
 
 
 def group(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
-    """Return doc_id -> its answerable questions, in order of first appearance."""
+    """Return doc_id -> its questions, in order of first appearance."""
     grouped: dict[str, list[Question]] = {}
     for question in questions:
-        if question.answerable and question.answers:
+        if question.answers or not question.answerable:
             grouped.setdefault(question.doc_id, []).append(question)
     return grouped
 

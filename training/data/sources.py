@@ -5,7 +5,7 @@ A source is one function and one registry line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from memlong.errors import unknown_name
@@ -19,8 +19,9 @@ Document = tuple[str, str, list[Question]]
 
 
 def squad(data: Path) -> Iterator[Document]:
-    """Whole SQuAD articles of the training side, with the questions asked of them."""
-    yield from _whole(data / "longqa/train-squad.jsonl.zst", data / "longqa/docs-squad.jsonl.zst")
+    """Whole SQuAD articles of the training side, with the questions asked of them, answerable and not."""
+    without = [q for q in load_questions(data / "qa/train-squad.jsonl.zst") if not q.answerable]
+    yield from _whole(data / "longqa/train-squad.jsonl.zst", data / "longqa/docs-squad.jsonl.zst", without)
 
 
 def squad_eval(data: Path) -> Iterator[Document]:
@@ -46,10 +47,10 @@ def nq(data: Path) -> Iterator[Document]:
 
 
 def chronicle(data: Path) -> Iterator[Document]:
-    """Generated chronicles of the training side, some 8,000 tokens each, with the questions that they answer."""
+    """Generated chronicles of the training side, some 8,000 tokens each, with the questions that they answer and some they do not."""
     for seed in range(1000, 1000 + CHRONICLES):
         made = make_chronicle(seed, CHRONICLE_TOKENS, "train")
-        yield made.doc_id, made.text, [question for question in made.questions if question.answerable]
+        yield made.doc_id, made.text, list(made.questions)
 
 
 SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
@@ -85,7 +86,7 @@ def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:
                 yield document
 
 
-def _whole(questions: Path, documents: Path) -> Iterator[Document]:
+def _whole(questions: Path, documents: Path, more: Sequence[Question] = ()) -> Iterator[Document]:
     asked, texts = load_with_documents(questions, documents)
-    for doc_id, mine in group(asked).items():
+    for doc_id, mine in group([*asked, *more]).items():
         yield doc_id, texts[doc_id].text, mine
