@@ -19,7 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune a model that reads its memory.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="names and purposes of the recipes")
+    listing = commands.add_parser("list", help="names and purposes of the recipes")
+    listing.add_argument("--json", action="store_true", help="for programs")
     for name, text in (
         ("show", "print every value of a recipe"),
         ("run", "train, or go on with a stopped run"),
@@ -33,8 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "list":
-            for name, function in RECIPES.items():
-                print(f"{name:12} {(function.__doc__ or '').strip().splitlines()[0]}")
+            purposes = {name: (made.__doc__ or "").strip().splitlines()[0] for name, made in RECIPES.items()}
+            lines = [json.dumps(purposes)] if chosen.json else [f"{n:12} {text}" for n, text in purposes.items()]
+            print("\n".join(lines))
             return 0
         if chosen.command == "evaluate":
             return evaluate.run(chosen)
