@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from functools import cache
+from math import inf, isnan
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from memlong.errors import ConfigError, unknown_name
 
@@ -59,8 +63,7 @@ class MemoryConfig:
     low_mass: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("stored_layers", "retrieval_layers"):
-            object.__setattr__(self, name, tuple(int(layer) for layer in getattr(self, name)))
+        _refuse_types(self)
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
         if self.store_dtype not in STORE_DTYPES:
@@ -145,15 +148,52 @@ class AskOptions:
     history: int = 0
 
     def __post_init__(self) -> None:
+        _refuse_types(self)
         if self.answer_from not in ANSWER_FROM:
             raise unknown_name("answer_from", self.answer_from, ANSWER_FROM)
-        if self.temperature < 0:
+        if not 0 <= self.temperature < inf:
             raise ConfigError(f"temperature={self.temperature}", "0 (greedy) or more", "Use 0 for exact repeats")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}", "More than 0, at most 1", "Use 1 to keep every token")
         if self.max_tokens < 1 or (self.top_k is not None and self.top_k < 1):
             raise ConfigError(f"max_tokens={self.max_tokens}, top_k={self.top_k}", "Whole numbers from 1", "Raise them")
-        for name in ("documents", "masked", "stop"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, tuple):
-                object.__setattr__(self, name, tuple(value))
+        if self.history < 0 or (self.retrieve_every or 0) < 0:
+            given = f"history={self.history}, retrieve_every={self.retrieve_every}"
+            raise ConfigError(given, "Whole numbers from 0", "Raise them")
+
+
+def _refuse_types(settings: Any) -> None:
+    """Make tuples of sequences, and refuse values of another type than a field's: forms and links send anything.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    for name, hint in _hints(settings.__class__).items():
+        value = getattr(settings, name)
+        if isinstance(value, list | range | set | frozenset):
+            object.__setattr__(settings, name, value := tuple(value))
+        if not any(_fits(value, kind) for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))):
+            raise ConfigError(f"{name}={value!r}", _words(hint), f"Give {name} such a value")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _words(hint: Any) -> str:
+    if isinstance(hint, UnionType):
+        return " or ".join(_words(kind).lower() for kind in get_args(hint)).capitalize()
+    if get_origin(hint) is tuple:
+        return f"A list, each of it {_words(get_args(hint)[0]).lower()}"
+    words = {int: "A whole number", float: "A number below infinity", str: "Text", bool: "True or false"}
+    return words.get(hint, "nothing")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, get_args(kind)[0]) for each in value)
+    if kind in (int, float):
+        number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+        return number and not isnan(value) and value != inf
+    return value is None if kind is NoneType else isinstance(value, kind)

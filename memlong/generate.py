@@ -69,6 +69,7 @@ class Generation:
     """State and outcome of one answer; iterate :meth:`tokens`.
 
     Attributes:
+        room: tokens of local context; None takes the memory's setting.
         stop_reason: "end", "stop text", "length", "cancelled", or "" while running.
         seconds: wall time spent in "prefill" and "decode".
     """
@@ -77,6 +78,7 @@ class Generation:
     prompt: Sequence[int]
     options: AskOptions
     hooks: Hooks
+    room: int | None = None
     stop_reason: str = ""
     text: str = ""
     generated: list[int] = field(default_factory=list)
@@ -84,8 +86,8 @@ class Generation:
 
     def tokens(self) -> Iterator[GeneratedToken]:
         """Yield tokens until a stop rule fires; the end token itself is not yielded."""
-        local = _Local(self.model, list(self.prompt), self.hooks.spill)
-        random = torch.Generator().manual_seed(self.options.seed)
+        local = _Local(self.model, list(self.prompt), self.room or self.model.local_tokens, self.hooks.spill)
+        random = torch.Generator().manual_seed(self.options.seed % 2**63)
         ends = _end_tokens(self.model)
         every = self.model.config.retrieve_every if self.options.retrieve_every is None else self.options.retrieve_every
         retrieved = self.hooks.retrieve("")
@@ -132,13 +134,13 @@ class Generation:
 class _Local:
     """The local context: token ids, their cache, and the rule that its oldest chunk leaves when it is full."""
 
-    def __init__(self, model: MemoryModel, ids: list[int], spill: Callable[[list[int]], None]) -> None:
-        self.model, self.ids, self.spill = model, ids, spill
+    def __init__(self, model: MemoryModel, ids: list[int], room: int, spill: Callable[[list[int]], None]) -> None:
+        self.model, self.ids, self.room, self.spill = model, ids, room, spill
         self.cache = growing_cache()
 
     def prefill(self, retrieved: Retrieved | None) -> tuple[Tensor, dict[int, Tensor]]:
         """Run all ids and return the last token's logits [V] and attention mass."""
-        size, room = self.model.config.chunk_tokens, self.model.config.local_tokens
+        size, room = self.model.config.chunk_tokens, self.room
         while len(self.ids) > room and len(self.ids) > size:
             self.spill(self.ids[:size])
             del self.ids[:size]
@@ -148,7 +150,7 @@ class _Local:
     def append(self, retrieved: Retrieved | None, token: int) -> tuple[Tensor, dict[int, Tensor]]:
         """Add one token; when that overfills the context, spill its oldest chunk and run what is left anew."""
         self.ids.append(token)
-        if len(self.ids) > self.model.config.local_tokens and len(self.ids) > self.model.config.chunk_tokens:
+        if len(self.ids) > self.room and len(self.ids) > self.model.config.chunk_tokens:
             # Positions start at 1 again for what stays, so the cache is rebuilt once per chunk, not per token.
             return self.prefill(retrieved)
         return self._run([token], retrieved, len(self.ids) - 1)

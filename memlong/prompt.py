@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from memlong.chunking import without_surrogates
+
 # Said once, so that the untrained model, the trained one and every comparison see the same words.
 _PASSAGES = "Passages from the text:\n\n{passages}\n\nQuestion: {question}"
 
@@ -36,7 +38,7 @@ def encode_prompt(
     """Return the token ids of :func:`prompt_text`; a template brings its own special tokens."""
     text = prompt_text(tokenizer, question, passages, history)
     special = not getattr(tokenizer, "chat_template", None)
-    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+    return list(tokenizer(without_surrogates(text), add_special_tokens=special)["input_ids"])
 
 
 def answer_ids(tokenizer: Any, answer: str) -> list[int]:

@@ -123,19 +123,27 @@ def saving(folder: Path | str, about: Mapping[str, Any]) -> Iterator[Saving]:
 
     Args:
         about: JSON-safe values for the manifest.
+
+    Raises:
+        PersistError: when the folder cannot be written; what was saved there before stays.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    data = Path(tempfile.mkdtemp(prefix=_DATA, dir=folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        data = Path(tempfile.mkdtemp(prefix=_DATA, dir=folder))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     try:
         save = Saving(data)
         yield save
         sync(data)
         manifest = {"version": VERSION, "data": data.name, "files": save.files, "about": dict(about)}
         _replace(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
-    except BaseException:
+    except BaseException as error:
         if not _is_current(folder, data):
             shutil.rmtree(data, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _unwritable(folder, error) from error
         raise
     _clear(folder, data)
 
@@ -146,6 +154,14 @@ def damaged(folder: Path, what: str) -> PersistError:
         f"The saved session in {folder} is damaged: {what}",
         "All files exactly as they were saved",
         "Take it from a backup, or read the documents again",
+    )
+
+
+def _unwritable(folder: Path, error: OSError) -> PersistError:
+    return PersistError(
+        f"Nothing can be saved in {folder} ({error.strerror or type(error).__name__})",
+        "A folder that can be made and written, on a disk with room",
+        "Choose another folder, or make room; an earlier save in it is unharmed",
     )
 
 

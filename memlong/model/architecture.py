@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from memlong.errors import ModelError
+from memlong.errors import ConfigError, ModelError
 
 # Learned absolute positions are added to the embeddings, so keys are stored as they are.
 _LEARNED_POSITIONS = frozenset({"gpt2", "opt", "biogpt", "gpt_bigcode"})
@@ -124,6 +124,37 @@ def position_zero(embeddings: Any, scale: float | None) -> Any:
     if scale is not None:
         return torch.full_like(cos, scale), torch.zeros_like(sin)
     return (cos.float().square() + sin.float().square()).sqrt().to(cos.dtype), torch.zeros_like(sin)
+
+
+def refuse_long_windows(spec: ModelSpec, window_tokens: int) -> None:
+    """Refuse windows for which a model with learned positions has no positions.
+
+    Raises:
+        ConfigError: naming the longest window.
+    """
+    if not spec.rotary and spec.max_positions and window_tokens > spec.max_positions:
+        raise ConfigError(
+            f"window_tokens={window_tokens} on a model with {spec.max_positions} learned positions",
+            "A position for every token of a window",
+            f"Set window_tokens and chunk_tokens to {spec.max_positions} or less",
+        )
+
+
+def refuse_positions(spec: ModelSpec, tokens: int, attention_mask: Tensor | None) -> None:
+    """Refuse a local context for which a model with learned positions has no positions; padding takes none.
+
+    Raises:
+        ModelError: naming both lengths.
+    """
+    if spec.rotary or spec.max_positions is None or tokens <= spec.max_positions:
+        return
+    longest = tokens if attention_mask is None else int(attention_mask.sum(dim=1).max())
+    if longest > spec.max_positions:
+        raise ModelError(
+            f"A local context of {longest} tokens",
+            f"This model has {spec.max_positions} learned positions",
+            "Give fewer tokens at once, or keep earlier ones in memory",
+        )
 
 
 def refuse_missing_rotary(module: nn.Module) -> ModelError:

@@ -19,7 +19,7 @@ from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, 
 from memlong.attention.register import bound, is_switched, switched
 from memlong.config import MemoryConfig
 from memlong.errors import ModelError
-from memlong.model.architecture import base_model, inspect
+from memlong.model.architecture import base_model, inspect, refuse_positions
 from memlong.model.capture import capturing, evaluating, stacked
 from memlong.model.layout import resolve_layout
 from memlong.model.sources import KVMaps, expand
@@ -86,6 +86,11 @@ class MemoryModel:
     def dtype(self) -> torch.dtype:
         """Arithmetic type of hidden states and keys."""
         return self.base.dtype
+
+    @property
+    def local_tokens(self) -> int:
+        """Tokens of local context: as configured, and never more than the model has positions for."""
+        return min(self.config.local_tokens, self.spec.max_positions or self.config.local_tokens)
 
     @property
     def adapts(self) -> bool:
@@ -300,6 +305,7 @@ class MemoryModel:
         """Return [B or 1, T]: local tokens count from 1 (rotary) or 0 (learned positions), padding not counted."""
         first = 1 if self.spec.rotary else 0
         tokens = ids_BT.shape[1]
+        refuse_positions(self.spec, start + tokens, attention_mask)
         if attention_mask is None:
             return torch.arange(start + first, start + first + tokens, device=ids_BT.device)[None]
         counted = attention_mask.long().cumsum(dim=1) - 1 + first

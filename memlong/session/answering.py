@@ -71,15 +71,14 @@ class Answering:
         )
         timings = dict(session.seconds)
         first = self._fetch(self.question, "question") if options.answer_from != "nothing" else []
-        passages = self._texts(first) if options.answer_from in ("passages", "both") else []
-        history = session.turns[-options.history :] if options.history else ()
-        prompt = encode_prompt(session.tokenizer, self.question, passages, history)
+        prompt, room = self._prompt(first if options.answer_from in ("passages", "both") else [])
         waiting = [first]
         generation = Generation(
             session.model,
             prompt,
             options,
             Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel),
+            room,
         )
         tokens: list[GeneratedToken] = []
         shown = ""
@@ -149,6 +148,23 @@ class Answering:
             else:
                 known.score, known.count = max(known.score, hit.score), hit.trigger_count
         return [hit.chunk_id for hit in triggered]
+
+    def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:
+        """Return the prompt with the passages fetched, and the room it has as local context.
+
+        Passages come on top of the local context: what is in the bank already must not be spilled into it again. The
+        worst are left out where the model has no positions for all.
+        """
+        session, options = self.session, self.options
+        history = session.turns[-options.history :] if options.history else ()
+        bare = encode_prompt(session.tokenizer, self.question, (), history)
+        room, most = session.model.local_tokens, session.model.spec.max_positions
+        for kept in range(len(fetched), 0, -1):
+            prompt = encode_prompt(session.tokenizer, self.question, self._texts(fetched[:kept]), history)
+            wider = room + len(prompt) - len(bare)
+            if most is None or len(prompt) + options.max_tokens <= most:
+                return prompt, min(wider, most or wider)
+        return bare, room
 
     def _texts(self, ids: Sequence[int]) -> list[str]:
         return [self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)]

@@ -9,6 +9,7 @@ from memlong.bank.bank import Bank, Eviction
 from memlong.bank.store import KVShape
 from memlong.config import MemoryConfig
 from memlong.errors import BankError
+from memlong.model.architecture import refuse_long_windows
 from memlong.model.wrapper import MemoryModel
 from memlong.session.reading import read_windows
 from memlong.trace import events
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
-    """Return an empty bank of the right shape. Raises BankError when it does not fit into memory."""
+    """Return an empty bank of the right shape.
+
+    Raises:
+        BankError: when it does not fit into memory. ConfigError: for windows that the model has no positions for.
+    """
+    refuse_long_windows(model.spec, config.window_tokens)
     shape = KVShape(len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim)
     device = config.bank_device if config.bank_device != "model" else model.device
     return Bank.create(shape, dim, config.capacity_tokens, config.policy, config.store_dtype, device)

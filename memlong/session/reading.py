@@ -74,10 +74,11 @@ class Reading:
             for chunk, embedding in zip(window, mine, strict=True):
                 piece = kv.piece(row, start, start + chunk.n_tokens)
                 start += chunk.n_tokens
+                if not session.bank.spare_slots:  # a window of very many chunks
+                    left += len(session.evict())
                 store_chunk(session, self.document, chunk, embedding, piece, window=chunk.index // per_window)
             self.document.chunks_read += len(window)
-            gone = session.evict()
-            left += len(gone)
+            left += len(session.evict())
         self.evicted += left
         return left
 

@@ -331,7 +331,8 @@ class Session:
     def conversation(self) -> DocumentState:
         """Return the document that holds spilled local context; it is made at the first spill."""
         for document in self.documents.values():
-            if document.title == CONVERSATION and document.doc_id not in self.readings:
+            spilled = document.title == CONVERSATION and document.doc_id not in self.readings
+            if spilled and document.status != "removed":
                 return document
         document = DocumentState(len(self.documents), CONVERSATION, "", status="done")
         self.documents[document.doc_id] = document

@@ -326,7 +326,7 @@ def test_a_full_disk_leaves_the_old_state_and_no_litter(tmp_path: Path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(savefolder._Counted, "write", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(PersistError, match="No space left"):
         save(make_bank(9), tmp_path, FINGERPRINT)
     monkeypatch.undo()
     assert len(load(tmp_path, FINGERPRINT).bank) == len(make_bank(5))

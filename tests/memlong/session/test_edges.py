@@ -1,0 +1,90 @@
+"""Sessions at their edges: very short chunks, odd titles, long prompts, folders that cannot be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from memlong.errors import PersistError
+from memlong.session import Session
+
+QUESTION = "Where stood the brass lantern of Ottoline Varga?"
+
+
+def test_a_window_of_more_chunks_than_there_are_spare_slots_is_read(make_session, long_text):
+    session = make_session(chunk_tokens=8, window_tokens=512, capacity_tokens=1024)
+    report = session.read(long_text)
+    assert report.status == "done" and report.chunks_read > 256
+    assert len(session.bank) == report.chunks_kept == 128
+    assert report.evicted == report.chunks_read - 128
+
+
+def test_a_bank_of_one_chunk_works(make_session, long_text):
+    session = make_session(chunk_tokens=32, window_tokens=32, capacity_tokens=32)
+    session.read(long_text)
+    assert len(session.bank) == 1 and len(session.ask(QUESTION, max_tokens=2).retrieved) == 1
+
+
+def test_spilled_context_never_goes_into_a_document_that_was_removed(make_session, long_text):
+    session = make_session(local_tokens=48)
+    session.read(long_text, title="conversation")
+    session.remove_document(0)
+    session.ask(QUESTION * 8, max_tokens=2)
+    conversation = session.conversation()
+    assert conversation.doc_id == 1 and conversation.status == "done" and conversation.text
+    assert session.documents[0].text == ""
+    session.remove_document(1)
+    session.ask(QUESTION * 8, max_tokens=2)
+    assert session.conversation().doc_id == 2
+
+
+def test_passages_come_on_top_of_the_local_context_and_are_not_stored_again(make_session, long_text):
+    session = make_session(local_tokens=64)
+    session.read(long_text)
+    before = len(session.bank)
+    for source in ("passages", "both"):
+        answer = session.ask(QUESTION, answer_from=source, top_k=6, max_tokens=4)
+        assert len(answer.retrieved) >= 6
+    assert len(session.bank) == before and len(session.documents) == 1
+
+
+def test_passages_without_positions_are_left_out_the_worst_first(make_session, long_text, monkeypatch):
+    session = make_session(local_tokens=64)
+    session.model.spec = type(session.model.spec)(**{**vars(session.model.spec), "max_positions": 160})
+    session.read(long_text)
+    prompts: list[list[str]] = []
+    from memlong.session import answering
+
+    real = answering.encode_prompt
+    monkeypatch.setattr(answering, "encode_prompt", lambda *given: prompts.append(list(given[2])) or real(*given))
+    answer = session.ask(QUESTION, answer_from="passages", top_k=6, max_tokens=4, retrieve_every=0)
+    assert 0 < len(prompts[-1]) < 6
+    best = {item.text.strip() for item in answer.retrieved[: len(prompts[-1])]}
+    assert set(prompts[-1]) == best
+
+
+@pytest.mark.parametrize(
+    "question", ["\ud800", "\x00", "\U0001f642" * 40, "\u05e9\u05dc\u05d5\u05dd", "<|im_end|>" * 9]
+)
+def test_any_question_is_answered(make_session, long_text, question: str):
+    session = make_session()
+    session.read(long_text)
+    assert session.ask(question, max_tokens=2).n_tokens <= 2
+
+
+@pytest.mark.parametrize("text", ["a", " ", "\ud800 x", "\x00", "\U0001f642" * 60, "\u05e9\u05dc\u05d5\u05dd " * 30])
+def test_any_text_is_read_whole(make_session, text: str):
+    session: Session = make_session()
+    session.read(text)
+    assert "".join(text[slice(*record.span)] for record in session.bank.records()) == text
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_words(make_session, long_text, tmp_path: Path):
+    session = make_session()
+    session.read(long_text)
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    for folder in (taken, taken / "below"):
+        with pytest.raises(PersistError, match="Nothing can be saved"):
+            session.save(folder)
