@@ -8,6 +8,7 @@ from typing import Any
 from app.engine import Engine, Loader
 from app.sessions import Visit, Visits
 from app.settings import Settings
+from app.switching import Switch
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,20 @@ class App:
 
     Attributes:
         settings: as started. engine: model, retriever, turns. visits: one state per open page.
+        switch: loads another model in place.
     """
 
     settings: Settings
     engine: Engine
     visits: Visits
+    switch: Switch
 
     @classmethod
     def make(cls, settings: Settings, loader: Loader | None = None) -> App:
         """Return an app whose engine has not begun to load."""
         engine = Engine(settings, loader)
-        return cls(settings, engine, Visits(settings, engine))
+        visits = Visits(settings, engine)
+        return cls(settings, engine, visits, Switch(engine, visits))
 
     def visit(self, request: Any) -> Visit:
         """Return the visitor that a request of gradio comes from. Raises MemLongError when there are too many."""

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.settings import Settings
+from app.setup import changed, parse_memory
 from app.turns import Kind, Turns
 from memlong.errors import MemLongError, ModelError
 
 if TYPE_CHECKING:
+    from memlong.config import MemoryConfig
     from memlong.session.session import Session
 
 T = TypeVar("T")
@@ -30,11 +32,25 @@ class LoadState:
     error: MemLongError | None = None
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is ready to serve.
+
+    Attributes:
+        settings: that it was loaded by. tokens_per_second: how fast it read while warming up; None when unknown.
+    """
+
+    settings: Settings
+    model: Any
+    retriever: Any
+    tokens_per_second: float | None
+
+
 class Engine:
     """Model, retriever and the order in which visitors use them.
 
     Args:
-        settings: which model and retriever.
+        settings: which model and retriever; replaced when another model is taken in.
         loader: loads them; tests give their own.
     """
 
@@ -81,7 +97,7 @@ class Engine:
         from memlong.session.session import Session
 
         self.require_ready()
-        return Session(self.model, self.retriever, self._config())
+        return Session(self.model, self.retriever, session_config(self.model, self.settings))
 
     def steps(self, steps: Iterator[T], kind: Kind) -> Generator[T, None, None]:
         """Run a generator of the library, each of its steps in a turn of its own."""
@@ -104,40 +120,66 @@ class Engine:
         number = str(self.model.dtype).removeprefix("torch.")
         return f"{self.model.name} ({number}, {self.model.device}), retriever {self.retriever.name}"
 
-    def _config(self) -> Any:
-        return self.model.config.replace(capacity_tokens=self.settings.capacity, policy=self.settings.policy)
+    def prepare(self, settings: Settings, tell: Callable[[float, str], None]) -> Loaded:
+        """Load what ``settings`` name, beside what is in use, and try it out.
+
+        Raises:
+            MemLongError: when it cannot be had, or does not fit.
+        """
+        try:
+            model, retriever = self._loader(settings, tell)
+            tell(0.95, "Warming up")
+            return Loaded(settings, model, retriever, warm_up(model, retriever, settings))
+        except MemLongError:
+            raise
+        except Exception as error:  # whatever it is, the page must be able to say it
+            traceback.print_exc()
+            given = f"Loading {settings.model!r} failed: {type(error).__name__}: {error}"
+            advice = "Look at the terminal, or choose another model"
+            raise ModelError(given, "A model that can be loaded", advice) from error
+
+    def take(self, loaded: Loaded) -> None:
+        """Use this model from now on. Sessions of another one are the caller's to end."""
+        self.settings, self.model, self.retriever = loaded.settings, loaded.model, loaded.retriever
+        self.tokens_per_second = loaded.tokens_per_second
+        self.state = LoadState(1.0, "Ready", ready=True)
+        self._finished.set()
 
     def _load(self) -> None:
         try:
-            self.model, self.retriever = self._loader(self.settings, self._tell)
-            self._tell(0.95, "Warming up")
-            self._warm_up()
-            self.state = LoadState(1.0, "Ready", ready=True)
+            self.take(self.prepare(self.settings, self._tell))
         except MemLongError as error:
             self.state = LoadState(self.state.share, "Failed", error=error)
-        except Exception as error:  # whatever it is, the page must be able to say it
-            traceback.print_exc()
-            given = f"Loading {self.settings.model!r} failed: {type(error).__name__}: {error}"
-            advice = "Look at the terminal, or choose another --model"
-            self.state = LoadState(
-                self.state.share, "Failed", error=ModelError(given, "A model that can be loaded", advice)
-            )
         finally:
             self._finished.set()
 
     def _tell(self, share: float, words: str) -> None:
         self.state = LoadState(min(max(share, 0.0), 1.0), words)
 
-    def _warm_up(self) -> None:
-        """Read two windows in a throw-away session: the first visitor does not wait for it, and speed is known."""
-        from memlong.session.session import Session
 
-        config = self._config()
-        small = config.replace(capacity_tokens=4 * config.window_tokens)
-        session = Session(self.model, self.retriever, small)
-        doc_id = session.open("A ledger of ships was kept in the harbour. " * (config.window_tokens // 4))
-        for progress in session.read_steps(doc_id):
-            self.note_speed(progress.tokens_per_second)
+def session_config(model: Any, settings: Settings) -> Any:
+    """Return the model's memory settings with the capacity and policy of the app's."""
+    return model.config.replace(capacity_tokens=settings.capacity, policy=settings.policy)
+
+
+def warm_up(model: Any, retriever: Any, settings: Settings) -> float | None:
+    """Read two windows and answer with one token in a throw-away session; returns the tokens read per second.
+
+    The first visitor does not wait for it, and what a model cannot do shows before anybody relies on it.
+
+    Raises:
+        MemLongError: when layers, maps or number types do not fit together.
+    """
+    from memlong.session.session import Session
+
+    config = session_config(model, settings)
+    session = Session(model, retriever, config.replace(capacity_tokens=4 * config.window_tokens))
+    speed = None
+    doc_id = session.open("A ledger of ships was kept in the harbour. " * (config.window_tokens // 4))
+    for progress in session.read_steps(doc_id):
+        speed = progress.tokens_per_second or speed
+    session.ask("What was kept in the harbour?", max_tokens=1)
+    return speed
 
 
 def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, Any]:
@@ -152,6 +194,7 @@ def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, A
 
     model = load_model(
         settings.model,
+        memory_config(settings) if settings.memory else None,
         dtype=settings.dtype,
         quantization=settings.quantization,
         device=settings.device,
@@ -160,3 +203,23 @@ def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, A
     )
     tell(0.75, "Loading the retriever")
     return model, make_retriever(settings.retriever)
+
+
+def memory_config(settings: Settings) -> MemoryConfig:
+    """Return the memory settings that a model is loaded with: its own, with what ``settings.memory`` changes.
+
+    Raises:
+        ModelError: when the model cannot be had. ConfigError: for values that do not fit.
+    """
+    from memlong.config import MemoryConfig
+    from memlong.hardware import resolve_device
+    from memlong.model.dtypes import choose_types
+    from memlong.model.estimate import parameter_count
+    from memlong.model.locate import locate, open_config
+
+    found = locate(settings.model, settings.data_dir)
+    if found.part is not None:
+        return changed(found.part.config, parse_memory(settings.memory))
+    device, parameters = resolve_device(settings.device), parameter_count(open_config(found))
+    types = choose_types(settings.dtype, settings.quantization, device, parameters)
+    return changed(MemoryConfig(store_dtype=types.bank), parse_memory(settings.memory))

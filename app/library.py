@@ -59,6 +59,12 @@ class Item:
         """Its pages or chapters in words, "" when it has none."""
         return part_words(self.document.spans) if self.document else ""
 
+    def start_over(self) -> None:
+        """Forget what was read of it: the memory it was read into is gone."""
+        self.doc_ids, self.estimate, self.progress, self.report = [], None, None, None
+        if self.document is not None and self.state != "removed":
+            self.state, self.error = "waiting", None
+
     def fail(self, error: MemLongError) -> None:
         """Note that it cannot be read, and why."""
         self.state, self.error = "failed", error

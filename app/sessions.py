@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -86,6 +86,15 @@ class Visit:
         """Whether work is going on for this visitor."""
         return self.reading or self.answering
 
+    def start_over(self) -> None:
+        """Let go of memory and conversation; documents stay, and wait to be read anew."""
+        self.stop_reading.set()
+        self.stop_answering.set()
+        with self.lock:
+            self.session, self.exchanges, self.shown, self.retries = None, [], None, 0
+            for item in self.library:
+                item.start_over()
+
     def close(self) -> None:
         """Stop everything at the next step and let go of documents and memory."""
         self.closed = True
@@ -144,6 +153,9 @@ class Visits:
         """Free everything, when the app ends."""
         for key in list(self._visits):
             self.close(key)
+
+    def __iter__(self) -> Iterator[Visit]:
+        return iter(list(self._visits.values()))
 
     def _sweep(self, now: float) -> None:
         """Free visitors who left their page alone for too long; work that goes on counts as being there."""

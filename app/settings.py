@@ -19,6 +19,7 @@ from memlong.retriever import RETRIEVERS
 PREFIX = "MEMLONG_"
 # Number types, and the two quantised forms of the weights.
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16", "float16", "8bit", "4bit")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLICIES = tuple(POLICIES)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
@@ -43,6 +44,13 @@ class Settings:
     precision: str = _option("auto", "number type of the weights; auto measures what is fastest", PRECISIONS)
     capacity: int = _option(131_072, "tokens that each session's bank holds before it evicts")
     policy: str = _option("trigger_count", "who leaves when the bank is full", _POLICIES)
+    memory: str = _option("", "settings of the memory, as 'top_k=8 preset=own stored_layers=8-29'")
+    allow_changes: str = _option(
+        "auto",
+        "whether visitors may load other models and start training; auto allows it where only this machine can reach "
+        "the app",
+        ("auto", "on", "off"),
+    )
     data_dir: Path | None = _option(None, "folder for converted models; the platform's own place by default")  # noqa: RUF009
     upload_mb: int = _option(100, "largest file that may be uploaded, in megabytes")
     characters: int = _option(20_000_000, "longest text that may be read, in characters")
@@ -68,6 +76,13 @@ class Settings:
         """Name and password that visitors must enter, or None."""
         name, _, password = self.auth.partition(":")
         return (name, password) if self.auth else None
+
+    @property
+    def changes_allowed(self) -> bool:
+        """Whether visitors may load other models and start training."""
+        if self.allow_changes == "auto":
+            return self.host in _LOOPBACK and not self.share and not self.root_path
+        return self.allow_changes == "on"
 
     @property
     def quantization(self) -> str | None:

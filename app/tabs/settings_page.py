@@ -1,0 +1,40 @@
+"""What settings change outside their own tab: links that fill in the form, and a page whose model is another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.context import App
+from app.reading import estimate as read_estimate
+from app.tabs import ask, read, settings
+from app.tabs.pieces import engine_line
+
+
+def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any]) -> None:
+    """Fill in the form from the address when the page opens, and redraw everything when another model serves."""
+    mine, reading, asking = parts["settings"], parts["read"], parts["ask"]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    controls = [asking.controls[2], reading.capacity, reading.policy]
+
+    def arrive(request: gr.Request) -> list[Any]:
+        form, brought = settings.arrive(app, {str(key): str(text) for key, text in request.query_params.items()})
+        return [*form, gr.Tabs(selected="settings") if brought else gr.skip(), *of_the_model(app)]
+
+    def redraw(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        for item in visit.library:
+            if item.state == "waiting" and item.estimate is None:
+                read_estimate(visit, item)
+        return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app)]
+
+    page.load(arrive, None, [*mine.form, mine.said, tabs, *controls], queue=False, **quiet)
+    for changed in mine.changed:
+        changed.then(redraw, None, [reading.engine, *reading.view, *asking.view, *controls], **quiet)
+
+
+def of_the_model(app: App) -> list[Any]:
+    """Return the controls of other tabs as the loaded model has them: top-k, capacity, policy."""
+    config = getattr(app.engine.model, "config", None)
+    return [config.top_k if config else gr.skip(), app.engine.settings.capacity, app.engine.settings.policy]
