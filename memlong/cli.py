@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memlong.bank.eviction import POLICIES, make_policy
 from memlong.config import ANSWER_FROM, PRESETS, AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
 
@@ -39,13 +40,14 @@ def ask(chosen: argparse.Namespace) -> int:
         )
     from memlong.trace.events import Evicted
 
+    # Before the model is loaded: a wrong path or number shall not cost half a minute.
+    options = AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens)
+    book = None if chosen.load else Path(chosen.words[0])
+    text = read_text(book) if book else ""
     session = _session(chosen)
-    if not chosen.load:
-        _read(session, Path(chosen.words[0]), quiet=chosen.json)
-    answer = session.ask(
-        chosen.words[-1],
-        AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens),
-    )
+    if book:
+        _read(session, text, book.stem, quiet=chosen.json)
+    answer = session.ask(chosen.words[-1], options)
     if chosen.json:
         evicted = [event.chunk_id for event in session.recorder.events if isinstance(event, Evicted)]
         print(json.dumps(answer.to_dict() | {"evicted": evicted}, ensure_ascii=False, indent=1))
@@ -65,8 +67,10 @@ def ask(chosen: argparse.Namespace) -> int:
 
 def read(chosen: argparse.Namespace) -> int:
     """Read a book and save the session."""
+    book = Path(chosen.book)
+    text = read_text(book)
     session = _session(chosen)
-    _read(session, Path(chosen.book), quiet=chosen.json)
+    _read(session, text, book.stem, quiet=chosen.json)
     session.save(chosen.save)
     report = session.report(0)
     if chosen.json:
@@ -84,8 +88,8 @@ def fit(chosen: argparse.Namespace) -> int:
     from memlong.fit import fit_maps, fit_report
     from memlong.model.part import write_part
 
-    model = _model(chosen)
     texts = [read_text(Path(path)) for path in chosen.texts]
+    model = _model(chosen)
     maps, fits = fit_maps(model, texts, progress=_progress_line("Fitting"))
     print(fit_report(fits))
     write_part(Path(chosen.out), model.config, chosen.model, maps)
@@ -114,11 +118,24 @@ def read_text(path: Path) -> str:
 def _session(chosen: argparse.Namespace) -> Session:
     from memlong.retriever import make_retriever
     from memlong.session import Session
+    from memlong.session.saving import saved_config
 
+    if chosen.policy is not None:
+        make_policy(chosen.policy)  # an unknown name is refused before anything is loaded
+    saved = saved_config(chosen.load) if getattr(chosen, "load", None) else None
+    if saved is not None and chosen.chunk_tokens is None:
+        chosen.chunk_tokens, chosen.window_tokens = saved.chunk_tokens, saved.window_tokens
     model, retriever = _model(chosen), make_retriever(chosen.retriever)
     if retriever.notice:
         print(retriever.notice, file=sys.stderr)
-    return Session.load(chosen.load, model, retriever) if getattr(chosen, "load", None) else Session(model, retriever)
+    if saved is None:
+        return Session(model, retriever)
+    session = Session.load(chosen.load, model, retriever)
+    if chosen.policy is not None:
+        session.set_policy(chosen.policy)
+    if chosen.capacity_tokens is not None:
+        session.set_capacity(chosen.capacity_tokens)
+    return session
 
 
 def _model(chosen: argparse.Namespace) -> MemoryModel:
@@ -134,12 +151,11 @@ def _model(chosen: argparse.Namespace) -> MemoryModel:
     return model.with_config(model.config.replace(**given)) if given else model
 
 
-def _read(session: Session, path: Path, quiet: bool) -> None:
-    text = read_text(path)
+def _read(session: Session, text: str, title: str, quiet: bool) -> None:
     report = _progress_line("Reading")
     session.read(
         text,
-        title=path.stem,
+        title=title,
         progress=None
         if quiet
         else lambda p: report(
@@ -188,10 +204,10 @@ def _parser() -> argparse.ArgumentParser:
 def _common(command: argparse.ArgumentParser, run: Any) -> None:
     command.add_argument("--model", default="bundled", help='"bundled", a folder or a hub id')
     command.add_argument(
-        "--retriever", default="auto", help="auto, bge-m3, minilm, hashing, or a sentence-transformers model"
+        "--retriever", default="auto", help="auto, bge-m3, hybrid, minilm, hashing, or a sentence-transformers model"
     )
     command.add_argument("--capacity-tokens", type=int, help="tokens the bank may hold")
-    command.add_argument("--policy", help="who leaves a full bank")
+    command.add_argument("--policy", help=f"who leaves a full bank: {', '.join(POLICIES)}")
     command.add_argument("--chunk-tokens", type=int, help="tokens of one chunk")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)

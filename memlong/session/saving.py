@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlong.bank import persist
 from memlong.bank.ledger import ChunkRecord
+from memlong.bank.savefolder import SavedFolder
 from memlong.chunking import PageSpan, chunk_text
 from memlong.config import MemoryConfig
 from memlong.model.wrapper import MemoryModel
@@ -53,6 +54,15 @@ def save(session: Session, folder: Path) -> None:
         "gone": [asdict(record) for record in session.gone.values()],
     }
     persist.save(session.bank, folder, fingerprint(session.model, session.retriever, session.config), extra, files)
+
+
+def saved_config(folder: Path) -> MemoryConfig:
+    """Return the settings of a saved session, without loading anything else.
+
+    Raises:
+        PersistError: when nothing is saved there, or it is damaged.
+    """
+    return MemoryConfig.from_dict(SavedFolder(folder).read_json(persist.EXTRA)["config"])
 
 
 def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) -> Session:

@@ -56,6 +56,35 @@ def test_a_saved_book_is_asked_without_reading_it_again(model_folder, book, tmp_
     assert "lantern" in said["retrieved"][0]["text"]
 
 
+def test_a_loaded_session_takes_its_chunk_size_with_it_and_another_capacity(model_folder, book, tmp_path, capsys):
+    saved = str(tmp_path / "saved")
+    assert main(["read", str(book), "--save", saved, *options(model_folder)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    plain = ["--model", str(model_folder), "--retriever", "hashing", "--json", "--max-tokens", "2"]
+    small = ["--capacity-tokens", "160", "--policy", "fifo"]
+    assert main(["ask", "--load", saved, QUESTION, *plain, *small]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["chunks_kept"] == 5 and len(said["evicted"]) == report["chunks_kept"] - 5
+    assert main(["ask", "--load", saved, QUESTION, *plain]) == 0
+    assert json.loads(capsys.readouterr().out)["chunks_kept"] == report["chunks_kept"]
+
+
+def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_path, capsys):
+    """With a model that does not exist, the first error is about what was wrong besides."""
+    nowhere = ["--model", str(tmp_path / "no-model")]
+    for words, said in (
+        (["ask", str(tmp_path / "none.txt"), QUESTION], "none.txt"),
+        (["ask", "--load", str(tmp_path / "none"), QUESTION], "Nothing is saved"),
+        (["read", str(tmp_path), "--save", str(tmp_path / "s")], str(tmp_path)),
+        (["ask", str(book), QUESTION, "--policy", "fif"], "'fifo'"),
+        (["ask", str(book), QUESTION, "--top-k", "0"], "top_k=0"),
+    ):
+        assert main([*words, *nowhere]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["fit", "no-model", str(tmp_path / "none.txt")]) == 2
+    assert "none.txt" in capsys.readouterr().err
+
+
 def test_refusals_are_words_and_a_status_not_a_traceback(model_folder, book, tmp_path, capsys):
     assert main(["ask", str(book), *options(model_folder)]) == 2
     assert "BOOK and QUESTION" in capsys.readouterr().err
