@@ -13,6 +13,7 @@ __all__ = ["RETRIEVERS", "Retriever", "TooLong", "make_retriever"]
 
 # name -> where its class is; imported when asked for, so that naming retrievers costs nothing.
 RETRIEVERS: dict[str, str] = {
+    "hybrid": "memlong.retriever.hybrid:HybridRetriever",
     "minilm": "memlong.retriever.minilm:MiniLMRetriever",
     "bge-m3": "memlong.retriever.bge:BGERetriever",
     "sentence": "memlong.retriever.sentence:SentenceRetriever",

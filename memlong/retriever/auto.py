@@ -13,7 +13,7 @@ from memlong.retriever.base import Retriever
 
 
 def choose(device: str = "auto", data_dir: Path | None = None) -> Retriever:
-    """Return BGE-M3 on a GPU, else MiniLM, else hashing; the retriever's ``notice`` gives the reason.
+    """Return BGE-M3 on a GPU, else MiniLM and words, else hashing; the retriever's ``notice`` gives the reason.
 
     BGE-M3 is 25 times as large as MiniLM: on a CPU it would take longer than the language model itself.
     """
@@ -26,9 +26,9 @@ def choose(device: str = "auto", data_dir: Path | None = None) -> Retriever:
             return found
     else:
         reasons.append("there is no NVIDIA GPU for bge-m3")
-    found = _try("minilm", reasons, device=device, data_dir=data_dir)
+    found = _try("hybrid", reasons, device=device, data_dir=data_dir)
     if found is not None:
-        found.notice = f"minilm, because {reasons[0]}"
+        found.notice = f"hybrid (MiniLM and words), because {reasons[0]}"
         return found
     found = make_retriever("hashing")
     found.notice = f"hashing, which matches words only, because {'; '.join(reasons)}"

@@ -38,7 +38,7 @@ def test_naming_retrievers_imports_no_model_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert set(RETRIEVERS) == {"minilm", "bge-m3", "sentence", "hashing"}
+    assert set(RETRIEVERS) == {"hybrid", "minilm", "bge-m3", "sentence", "hashing"}
 
 
 def test_without_any_weights_the_choice_is_hashing_and_says_why(tmp_path, monkeypatch):
@@ -49,10 +49,10 @@ def test_without_any_weights_the_choice_is_hashing_and_says_why(tmp_path, monkey
     assert "make setup" in chosen.notice
 
 
-def test_without_a_gpu_the_choice_is_minilm(bert_folder, monkeypatch):
+def test_without_a_gpu_the_choice_is_minilm_and_words(bert_folder, monkeypatch):
     monkeypatch.setattr(minilm, "minilm_folder", lambda data_dir: bert_folder)
     chosen = make_retriever("auto", device="cpu")
-    assert chosen.name == "minilm"
+    assert chosen.name == "hybrid"
     assert "no NVIDIA GPU" in chosen.notice
 
 
