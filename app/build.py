@@ -9,7 +9,7 @@ import gradio as gr
 
 from app import api, reading
 from app.context import App
-from app.tabs import ask, attention, memory, read, settings, settings_page
+from app.tabs import ask, attention, memory, read, settings, settings_page, train
 from app.tabs.pieces import engine_line
 
 HEADER = (
@@ -25,14 +25,15 @@ def build(app: App) -> gr.Blocks:
     with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         gr.HTML(HEADER, elem_id="top")
         with gr.Tabs(elem_id="tabs") as tabs:
-            tabs_in_order = {"read": read, "ask": ask, "memory": memory, "attention": attention, "settings": settings}
+            tabs_in_order = {"read": read, "ask": ask, "memory": memory, "attention": attention}
+            tabs_in_order |= {"train": train, "settings": settings}
             parts = {name: tab.build(app) for name, tab in tabs_in_order.items()}
         read.wire(app, parts["read"], tabs)
         ask.wire(app, parts["ask"])
         memory.wire(app, parts["memory"])
         attention.wire(app, parts["attention"])
         settings.wire(app, parts["settings"])
-        settings_page.connect(app, page, tabs, parts)
+        settings_page.connect(app, page, tabs, parts, train.wire(app, parts["train"]))
         _wire_between(app, parts, tabs)
         _wire_visits(app, page, parts["read"])
         _wire_api(app)

@@ -242,6 +242,12 @@ def fill(make: Any, what: str) -> list[Any]:
     return [*form_values(setup), said]
 
 
+def fill_model(app: App, model: str, what: str) -> list[Any]:
+    """Return the form with a model that brings its memory settings, loaded otherwise as the present one."""
+    now = Setup.from_settings(app.engine.settings)
+    return fill(lambda: Setup(model, retriever=now.retriever, capacity=now.capacity, policy=now.policy), what)
+
+
 def read_file(path: str | None) -> Setup:
     """Return the setup in an uploaded file. Raises ConfigError for what is none."""
     if path is None:

@@ -1,4 +1,4 @@
-"""What settings change outside their own tab: links that fill in the form, and a page whose model is another."""
+"""Where settings and other tabs meet: links and training runs fill in the form; another model redraws the page."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import gradio as gr
 
 from app.context import App
 from app.reading import estimate as read_estimate
-from app.tabs import ask, read, settings
+from app.tabs import ask, read, settings, train
 from app.tabs.pieces import engine_line
+from app.training_runs import Runs
 
 
-def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any]) -> None:
+def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], runs: Runs) -> None:
     """Fill in the form from the address when the page opens, and redraw everything when another model serves."""
     mine, reading, asking = parts["settings"], parts["read"], parts["ask"]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -29,6 +30,14 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any]) -> 
                 read_estimate(visit, item)
         return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app)]
 
+    def offer(name: str | None) -> list[Any]:
+        found = train.export_of(runs, name)
+        if found is None:
+            return [gr.skip()] * (len(mine.form) + 2)
+        return [*settings.fill_model(app, *found), gr.Tabs(selected="settings")]
+
+    if app.settings.changes_allowed:
+        parts["train"].load.click(offer, parts["train"].chosen, [*mine.form, mine.said, tabs], **quiet)
     page.load(arrive, None, [*mine.form, mine.said, tabs, *controls], queue=False, **quiet)
     for changed in mine.changed:
         changed.then(redraw, None, [reading.engine, *reading.view, *asking.view, *controls], **quiet)

@@ -1,0 +1,82 @@
+"""Pictures of a training run: loss, and perplexity, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.plots.style import DOCUMENTS, LOCAL, MEMORY, figure, say
+from app.rows.training import SMOOTHED_OVER, Step, held_out, perplexity, running_mean
+
+NOTHING = "Start a run, and its curve is drawn here after the first step."
+HELD_OUT = DOCUMENTS[1]
+_MOST_POINTS = 600
+
+
+def loss(steps: Sequence[Step]) -> go.Figure:
+    """Draw the loss of every step, its running mean, and the loss on held-out questions."""
+    fig = figure(
+        "Loss",
+        "optimiser step",
+        "nats per answer token",
+        f"Grey is every step, blue the mean of {SMOOTHED_OVER} steps, rose the loss on questions never trained "
+        "on. Lower is better; rose rising while blue falls means that questions are being learnt by heart.",
+    )
+    if not steps:
+        return say(fig, NOTHING)
+    kept = _thin(steps)
+    fig.add_trace(_line(kept, [step.loss for step in kept], "each step", {"color": LOCAL, "width": 1}))
+    _means_and_held_out(fig, steps, lambda value: value)
+    fig.update_yaxes(rangemode="tozero")
+    return fig
+
+
+def perplexities(steps: Sequence[Step]) -> go.Figure:
+    """Draw the perplexity of the running mean, and on held-out questions."""
+    fig = figure(
+        "Perplexity",
+        "optimiser step",
+        "perplexity (log scale)",
+        "Between how many tokens the model hesitates at each token of an answer, on average: 1 would be certain. Blue "
+        "is training, rose held-out questions.",
+    )
+    if not steps:
+        return say(fig, NOTHING)
+    _means_and_held_out(fig, steps, perplexity)
+    fig.update_yaxes(type="log", dtick="D2")
+    return fig
+
+
+def _means_and_held_out(fig: go.Figure, steps: Sequence[Step], scale: Callable[[float], float]) -> None:
+    fig.update_xaxes(range=[0, 1.02 * max(steps[-1].steps, steps[-1].step)], tickformat=",d")
+    means = dict(zip((step.step for step in steps), running_mean([step.loss for step in steps]), strict=True))
+    kept = _thin(steps)
+    blue = {"color": MEMORY, "width": 2}
+    fig.add_trace(_line(kept, [scale(means[step.step]) for step in kept], "training, mean", blue))
+    judged = held_out(steps)
+    if judged:
+        values = [scale(step.held_out or 0.0) for step in judged]
+        trace = _line(judged, values, "held out", {"color": HELD_OUT, "width": 2})
+        trace.update(mode="lines+markers", marker={"size": 8, "symbol": "diamond", "color": HELD_OUT})
+        fig.add_trace(trace)
+
+
+def _line(steps: Sequence[Step], values: Sequence[float], name: str, line: dict[str, Any]) -> go.Scatter:
+    # One point draws no line.
+    mode = "lines" if len(steps) > 1 else "markers"
+    return go.Scatter(
+        x=np.array([step.step for step in steps], dtype=np.int32), y=np.array(values, dtype=np.float32), name=name,
+        mode=mode, line=line, marker={"color": line["color"]},
+        hovertemplate="step %{x:,}<br>%{y:.3f} " + name + "<extra></extra>",
+    )  # fmt: skip
+
+
+def _thin(steps: Sequence[Step]) -> list[Step]:
+    """Return at most _MOST_POINTS of them, the first and the last included."""
+    if len(steps) <= _MOST_POINTS:
+        return list(steps)
+    picked = np.linspace(0, len(steps) - 1, _MOST_POINTS).round().astype(int)
+    return [steps[i] for i in picked]
