@@ -23,7 +23,7 @@ TOOLS := $(VENV)/.tools
 LISTS := constraints.txt requirements.txt requirements-cpu.txt requirements-gpu.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup app test lint types bench clean
+.PHONY: help setup app test lint types bench screenshots clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | \
@@ -47,6 +47,9 @@ types: $(PACKAGES) $(TOOLS) ## type hints (mypy)
 
 bench: setup ## every benchmark, results to benchmarks/results/
 	$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: setup $(TOOLS) ## the pictures of docs/screenshots/ anew (needs Chromium)
+	$(BIN)/python docs/make_screenshots.py
 
 clean: ## remove .venv and everything the tools left behind
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,114 @@
+"""Make the pictures of ``docs/screenshots/`` anew: ``make screenshots``.
+
+Starts the app with the bundled model and a bank too small for its short sample, reads the sample, asks a question,
+and takes every tab that the page has, wide and narrow, light and dark.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = Path(__file__).resolve().parent / "screenshots"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
+    "--disable-background-networking --disable-component-update"
+).split()
+VIEWS = {"light": (1440, "light"), "dark": (1440, "dark"), "phone": (390, "light")}
+QUESTION = "What cargo was the Corisande carrying?"
+PATIENCE = 300_000  # milliseconds; only ends a broken run
+
+
+def main() -> None:
+    """Start the app, walk its tabs, write one PNG a tab and view."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    quiet = {"HF_HUB_OFFLINE": "1", "GRADIO_ANALYTICS_ENABLED": "False"}
+    with tempfile.TemporaryDirectory() as uploads:
+        server = subprocess.Popen(
+            [sys.executable, "app.py", "--port", str(port), "--capacity", "7680"],
+            cwd=ROOT,
+            env={**os.environ, **quiet, "GRADIO_TEMP_DIR": uploads},
+        )
+        try:
+            walk(f"http://127.0.0.1:{port}/", server)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def walk(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Take all pictures of a running app."""
+    while not _answers(address):
+        if server.poll() is not None:
+            raise SystemExit("The app ended by itself; its output is above.")
+        time.sleep(0.3)
+    browser_path = next(found for name in ("chromium", "google-chrome") if (found := shutil.which(name)))
+    OUT.mkdir(exist_ok=True)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+        for view, (width, theme) in VIEWS.items():
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.set_default_timeout(PATIENCE)
+            page.goto(f"{address}?__theme={theme}")
+            prepare(page)
+            for name in tabs(page):
+                open_tab(page, name)
+                page.wait_for_timeout(2500)  # figures draw themselves after their data came
+                page.screenshot(path=OUT / f"{name.lower()}-{view}.png", full_page=True)
+            page.close()
+        browser.close()
+
+
+def prepare(page: Any) -> None:
+    """Read the short sample and ask a question about it."""
+    page.wait_for_selector("#engine .ml-dot")
+    page.locator("[data-act=sample]").first.click()
+    page.wait_for_selector("[data-act=ask-tab]")
+    open_tab(page, "Ask")
+    page.locator("#question textarea").fill(QUESTION)
+    page.locator("#send").click()
+    page.wait_for_selector("#evidence .ml-facts")
+    page.locator("#evidence .ml-hit").first.click()
+    page.wait_for_selector("#reader #passage")
+
+
+def tabs(page: Any) -> list[str]:
+    """Return the names of all tabs, those in the menu of a narrow page included."""
+    found = page.evaluate("() => [...document.querySelectorAll('button[role=tab]')].map((b) => b.innerText.trim())")
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def open_tab(page: Any, name: str) -> None:
+    """Open a tab, through the menu where the page is too narrow for it."""
+    tab = page.get_by_role("tab", name=name, exact=True).first
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").first.click()
+        page.locator(".overflow-dropdown button", has_text=name).first.click()
+        return
+    tab.click()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+if __name__ == "__main__":
+    main()
