@@ -18,10 +18,11 @@ def launch(settings: Settings, wait: bool = True) -> str:
     Raises:
         MemLongError: when the port is taken.
     """
-    from app import theme
+    from app import spaces, theme
     from app.build import build
     from app.context import App
 
+    spaces.prepare()
     app = App.make(settings)
     page = build(app)
     app.engine.start()

@@ -8,10 +8,11 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from app import spaces
 from app.settings import Settings
 from app.setup import changed, parse_memory
 from app.turns import Kind, Turns
-from memlong.errors import MemLongError, ModelError
+from memlong.errors import Cancelled, MemLongError, ModelError
 
 if TYPE_CHECKING:
     from memlong.config import MemoryConfig
@@ -124,13 +125,13 @@ class Engine:
         """Load what ``settings`` name, beside what is in use, and try it out.
 
         Raises:
-            MemLongError: when it cannot be had, or does not fit.
+            MemLongError: when it cannot be had, or does not fit. Cancelled: when ``tell`` raises it.
         """
         try:
             model, retriever = self._loader(settings, tell)
             tell(0.95, "Warming up")
             return Loaded(settings, model, retriever, warm_up(model, retriever, settings))
-        except MemLongError:
+        except (MemLongError, Cancelled):
             raise
         except Exception as error:  # whatever it is, the page must be able to say it
             traceback.print_exc()
@@ -202,7 +203,7 @@ def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, A
         progress=lambda share, words: tell(0.75 * share, words),
     )
     tell(0.75, "Loading the retriever")
-    return model, make_retriever(settings.retriever)
+    return spaces.offloaded(model), make_retriever(settings.retriever)
 
 
 def memory_config(settings: Settings) -> MemoryConfig:

@@ -12,6 +12,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from app import spaces
 from memlong.bank.eviction import POLICIES
 from memlong.errors import ConfigError
 from memlong.retriever import RETRIEVERS
@@ -106,9 +107,9 @@ def from_command_line(arguments: Sequence[str], environment: Mapping[str, str]) 
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the ``MEMLONG_*`` variables set. Hosted spaces are reached from outside their container."""
+    """Return what the ``MEMLONG_*`` variables set, and on a hosted Space what fits its machine."""
     hints = get_type_hints(Settings)
-    found: dict[str, Any] = {"host": "0.0.0.0"} if environment.get("SPACE_ID") else {}
+    found: dict[str, Any] = spaces.defaults(environment)
     for each in fields(Settings):
         text = environment.get(variable(each.name), "").strip()
         if text:

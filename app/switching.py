@@ -13,7 +13,7 @@ from app.sessions import Visits
 from app.settings import Settings
 from app.setup import Setup
 from app.text import plural
-from memlong.errors import MemLongError, ModelError
+from memlong.errors import Cancelled, MemLongError, ModelError
 
 PATIENCE = 20.0  # seconds that work of visitors may take to notice that it is to stop
 
@@ -26,13 +26,14 @@ class Switch:
         patience: seconds to wait for reading and answering to stop at their next step.
 
     Attributes:
-        state: how far loading is, how it ended, or None before the first.
+        state: how far loading is, or how it ended; None before the first, and after one that was stopped.
     """
 
     def __init__(self, engine: Engine, visits: Visits, patience: float = PATIENCE) -> None:
         self.engine, self._visits, self._patience = engine, visits, patience
         self.state: LoadState | None = None
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
@@ -51,9 +52,14 @@ class Switch:
             if self.loading or not (self.engine.state.ready or self.engine.state.error):
                 raise ModelError("A model is being loaded already", "One at a time", "Wait until it is ready")
             self.state = LoadState()
+            self._stopped.clear()
         settings = setup.to_settings(self.engine.settings)
         self._thread = threading.Thread(target=self._run, args=(settings,), name="switch-model", daemon=True)
         self._thread.start()
+
+    def stop(self) -> None:
+        """Give up loading at its next step; the present model goes on serving."""
+        self._stopped.set()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until loading ended, well or not; return whether the new model serves."""
@@ -64,11 +70,15 @@ class Switch:
     def _run(self, settings: Settings) -> None:
         try:
             loaded = self.engine.prepare(settings, self._tell)
+            # From here on it is too late to stop.
             self._tell(0.99, "Emptying the memories")
             self._take(loaded)
             del loaded
             free()
             self.state = LoadState(1.0, "Ready", ready=True)
+        except Cancelled:
+            free()
+            self.state = None
         except MemLongError as error:
             free()
             self.state = LoadState(self.state.share if self.state else 0.0, "Failed", error=error)
@@ -88,6 +98,8 @@ class Switch:
                 visit.start_over()
 
     def _tell(self, share: float, words: str) -> None:
+        if self._stopped.is_set():
+            raise Cancelled(words)
         self.state = LoadState(min(max(share, 0.0), 1.0), words)
 
 
@@ -178,5 +190,5 @@ def free() -> None:
     import torch
 
     gc.collect()
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # it may look available where it must not be touched
         torch.cuda.empty_cache()

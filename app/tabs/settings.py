@@ -202,8 +202,12 @@ def wire(app: App, parts: Parts) -> None:
         yield from loading(app, app.visit(request), False, *values)
 
     def answer(request: gr.Request, event: gr.EventData, *values: Any) -> Iterator[list[Any]]:
-        if event._data.get("act") == "load":
+        act = event._data.get("act")
+        if act == "load":
             yield from loading(app, app.visit(request), True, *values)
+        elif act == "stop":
+            app.switch.stop()
+            yield [gr.skip(), "", *[gr.skip()] * 3]
         else:
             yield ["", "", *picture(app, app.visit(request))]
 
@@ -222,7 +226,7 @@ def wire(app: App, parts: Parts) -> None:
     parts.tab.select(look, None, parts.view, **quiet)
     parts.changed += [
         parts.load.click(load, parts.form, out, trigger_mode="once", **quiet),
-        parts.ask.click(answer, parts.form, out, trigger_mode="once", **quiet),
+        parts.ask.click(answer, parts.form, out, trigger_mode="multiple", **quiet),
     ]
 
 
@@ -290,12 +294,14 @@ def loading(app: App, visit: Visit, sure: bool, *values: Any) -> Iterator[list[A
             yield ["", pieces.ask_first(lost, found), *picture(app, visit)]
             return
         app.switch.start(setup)
+        yield [gr.skip(), pieces.STOP, *[gr.skip()] * 3]  # once: a redraw would take the keyboard's focus from it
         while not app.switch.wait(SHOW_EVERY) and app.switch.loading:
-            yield [pieces.switching(app.switch), "", *[gr.skip()] * 3]
+            yield [pieces.switching(app.switch), *[gr.skip()] * 4]
     except MemLongError as error:
         yield [error_box(error), "", *picture(app, visit)]
         return
-    yield [pieces.switching(app.switch), "", *picture(app, visit)]
+    stopped = '<p class="ml-line" role="status">Loading was stopped; the present model goes on serving.</p>'
+    yield [pieces.switching(app.switch) or stopped, "", *picture(app, visit)]
 
 
 def arrive(app: App, query: dict[str, str]) -> tuple[list[Any], bool]:

@@ -100,6 +100,9 @@ def ask_first(lost: str, found: Needs) -> str:
     return f'<div class="ml-notice" role="alertdialog" aria-label="Load?">{reasons}<div>{buttons}</div></div>'
 
 
+STOP = button("Stop", "stop", label="Stop loading")
+
+
 def switching(switch: Switch) -> str:
     """Return how far loading is, or how it ended; "" before the first."""
     state = switch.state

@@ -131,3 +131,24 @@ def test_a_public_app_refuses(make_app: Callable[..., App]) -> None:
     with pytest.raises(MemLongError):
         app.switch.start(Setup())
     assert app.switch.state is None
+
+
+def test_loading_can_be_stopped(app: App) -> None:
+    told, go_on, loader, old = threading.Event(), threading.Event(), app.engine._loader, app.engine.model
+
+    def slow(settings: Settings, tell: Callable[[float, str], None]) -> Any:
+        told.set()
+        go_on.wait()
+        return loader(settings, tell)
+
+    app.engine._loader = slow
+    app.switch.start(Setup())
+    told.wait()
+    app.switch.stop()
+    go_on.set()
+    assert not app.switch.wait()
+    assert app.switch.state is None
+    assert not app.switch.loading
+    assert app.engine.model is old
+    app.switch.start(Setup())
+    assert app.switch.wait(), "a stop is of one loading only"
