@@ -71,6 +71,7 @@ def model(tiny_llama: Callable[..., Any], tiny_tokenizer: Any) -> Any:
 
 def test_the_guide_names_what_is_true() -> None:
     guide = (ROOT / "docs" / "spaces.md").read_text("utf-8")
+    assert (ROOT / "README.md").read_text("utf-8").startswith(guide.split("```yaml\n")[1].split("```")[0])
     block = dict(re.findall(r"^(\w+): *(.*)$", guide.split("---")[1], re.MULTILINE))
     assert (block["sdk"], block["app_file"]) == ("gradio", "app.py")
     assert f"gradio=={block['sdk_version']}\n" in (ROOT / "constraints.txt").read_text("utf-8")
