@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -29,6 +30,11 @@ RECORD, LOG, METRICS, EXPORT = "run.json", "log.txt", "metrics.jsonl", "export"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SAME_START = 2.0  # seconds that two readings of a process's start may differ: clocks are adjusted
 _LOG_BYTES = 20_000
+# An app that was started in the background ignores interrupts, and its children inherit that: a run asked to stop
+# before it listens would never hear of it. The program of the command takes this one's place, number and all.
+_LISTENING = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 @dataclass(frozen=True)
@@ -164,12 +170,13 @@ class Runs:
     def _launch(self, record: Record) -> None:
         """Start the command in a session of its own: closing the app or its terminal does not reach it."""
         folder = self.folder / record.name
+        listening = (sys.executable, "-c", _LISTENING) if os.name == "posix" else ()
         environment = {**os.environ, ENVIRONMENT_VARIABLE: str(self.folder.parent), "PYTHONUNBUFFERED": "1"}
         with (folder / LOG).open("ab") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
             log.flush()
             child = subprocess.Popen(
-                record.command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                [*listening, *record.command], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self._children[child.pid] = child

@@ -97,7 +97,7 @@ def ask_first(lost: str, found: Needs) -> str:
             "and slow the machine down meanwhile.</p>"
         )
     buttons = button("Load all the same", "load", style="ml-strong") + button("Keep the present model", "keep")
-    return f'<div class="ml-notice" role="alertdialog" aria-label="Load?">{reasons}<div>{buttons}</div></div>'
+    return f'<div class="ml-notice" role="alert">{reasons}<div>{buttons}</div></div>'
 
 
 STOP = button("Stop", "stop", label="Stop loading")

@@ -21,6 +21,7 @@ from memlong.paths import data_dir
 
 TITLE = "Train"
 SHOW_EVERY = 2.0  # seconds between two looks at a run that is going on
+FIRST = "tiny"  # the recipe that is offered first, since it is over soon
 # What pictures were drawn from: name of the run, its state, and its number of steps.
 Drawn = tuple[str, str, int]
 
@@ -160,7 +161,8 @@ def offered(runs: Runs, name: str | None) -> list[Any]:
         known = recipes(runs.program)
     except MemLongError:
         return [gr.Dropdown(choices=[], value=None)]
-    return [gr.Dropdown(choices=list(known), value=name if name in known else next(reversed(known), None))]
+    first = FIRST if FIRST in known else next(iter(known), None)
+    return [gr.Dropdown(choices=list(known), value=name if name in known else first)]
 
 
 def described(runs: Runs, name: str | None, text: str, run: str | None) -> list[Any]:

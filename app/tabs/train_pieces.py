@@ -27,8 +27,7 @@ STATES = {
     "stopping": "Stopping after the step at hand; checkpoint and export are written",
     "done": "Done",
     "stopped": "Stopped. Resume goes on from the checkpoint",
-    "failed": "Ended before its last step. The log says why, if the run could tell; Resume goes on from the last "
-    "checkpoint",
+    "failed": "Ended before its last step. Its last word is below; Resume goes on from the last checkpoint",
 }
 
 
@@ -53,6 +52,8 @@ def state(run: Run | None) -> str:
         return NO_RUN
     kind = "ms-bad" if run.state == "failed" else ""
     said = f'<p class="ml-line {kind}" role="status"><strong>{escape(STATES[run.state])}</strong></p>'
+    if run.state == "failed" and run.log.strip():
+        said += f'<p class="ml-note">{escape(run.log.strip().splitlines()[-1][-600:])}</p>'
     if not run.steps:
         return said
     last, mean = run.steps[-1], running_mean([step.loss for step in run.steps])[-1]

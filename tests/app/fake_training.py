@@ -1,6 +1,7 @@
 """Stands in for ``python -m training``: the same command line, files and signals, without learning anything.
 
-``run`` takes steps until it has taken ``steps`` of them or is interrupted; ``steps=0`` is a run that fails.
+``run`` takes steps until it has taken ``steps`` of them or is interrupted; ``steps=0`` is a run
+that fails, ``steps=-1`` one that is still loading, and does not listen to signals itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ def main(arguments: list[str]) -> int:
 
 
 def run(steps: int, folder: Path) -> int:
+    if steps < 0:
+        print("loading", flush=True)
+        while True:
+            time.sleep(0.01)
     stop: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: stop.append(number))
     if steps == 0:

@@ -120,6 +120,19 @@ def test_a_killed_run_has_failed_and_can_be_resumed(runs: Runs) -> None:
     assert runs.resume("one").alive
 
 
+def test_a_run_can_be_stopped_before_it_listens_even_by_an_app_in_the_background(runs: Runs) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a shell does to programs in the background
+    try:
+        runs.start("tiny", ("steps=-1",), "one")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert until(runs, "one", lambda run: "loading" in run.log).state == "starting"
+    runs.stop("one")
+    while (run := runs.get("one")).alive:
+        time.sleep(0.02)
+    assert run.state == "stopped"
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "-x", "a b", "x" * 65])
 def test_names_that_leave_the_folder_are_refused(runs: Runs, name: str) -> None:
     with pytest.raises(ConfigError):

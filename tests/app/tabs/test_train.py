@@ -127,6 +127,15 @@ def test_what_a_run_prints_is_escaped_and_progress_bars_are_drawn_once() -> None
     assert "Nothing was printed" in train_pieces.log_box(None)
 
 
+def test_a_failure_is_told_beside_the_run(runs: Runs) -> None:
+    train.started(runs, "tiny", "steps=0", "one")
+    while runs.get("one").alive:
+        time.sleep(0.02)
+    state, stop, resume, *_ = train.followed(runs, "one", None)
+    assert "RuntimeError: no such data" in state
+    assert (stop.interactive, resume.interactive) == (False, True)
+
+
 def test_pace_in_words() -> None:
     assert train_pieces.pace(0.25) == "4.0 steps/s"
     assert train_pieces.pace(33) == "33 s a step"
