@@ -191,7 +191,6 @@ def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, A
     """
     tell(0.0, "Starting")
     from memlong.model.load import load_model
-    from memlong.retriever import make_retriever
 
     model = load_model(
         settings.model,
@@ -203,7 +202,19 @@ def load(settings: Settings, tell: Callable[[float, str], None]) -> tuple[Any, A
         progress=lambda share, words: tell(0.75 * share, words),
     )
     tell(0.75, "Loading the retriever")
-    return spaces.offloaded(model), make_retriever(settings.retriever)
+    return spaces.offloaded(model), load_retriever(settings)
+
+
+def load_retriever(settings: Settings) -> Any:
+    """Return the retriever that the settings name, on their device. Raises RetrieverError when it is not to be had."""
+    from memlong.retriever import make_retriever
+
+    kind, _, name = settings.retriever.partition(":")
+    if kind == "hashing":
+        return make_retriever(kind)
+    if kind == "sentence":
+        return make_retriever(kind, model=name, device=settings.device)
+    return make_retriever(kind, device=settings.device, data_dir=settings.data_dir)
 
 
 def memory_config(settings: Settings) -> MemoryConfig:

@@ -14,12 +14,14 @@ from typing import Any, get_type_hints
 
 from app import spaces
 from memlong.bank.eviction import POLICIES
-from memlong.errors import ConfigError
+from memlong.errors import ConfigError, unknown_name
 from memlong.retriever import RETRIEVERS
 
 PREFIX = "MEMLONG_"
 # Number types, and the two quantised forms of the weights.
 PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16", "float16", "8bit", "4bit")
+# The retriever "sentence" stands for any model of the sentence-transformers library, so it is written with its name.
+RETRIEVER_MENU: tuple[str, ...] = ("auto", *(name for name in RETRIEVERS if name != "sentence"))
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _POLICIES = tuple(POLICIES)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -40,7 +42,9 @@ class Settings:
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in")
     port: int = _option(7860, "port to listen on")
     model: str = _option("bundled", "'bundled', a Hugging Face id, or a folder with a decoder-only model")
-    retriever: str = _option("auto", "embedder of chunks and questions", ("auto", *RETRIEVERS))
+    retriever: str = _option(
+        "auto", f"embedder of chunks and questions: {', '.join(RETRIEVER_MENU)}, or sentence:MODEL"
+    )
     device: str = _option("auto", "auto, cpu, cuda, cuda:1, mps")
     precision: str = _option("auto", "number type of the weights; auto measures what is fastest", PRECISIONS)
     capacity: int = _option(131_072, "tokens that each session's bank holds before it evicts")
@@ -69,6 +73,7 @@ class Settings:
                 raise ConfigError(f"{each.name}={value!r}", f"One of: {', '.join(choices)}", _advice(each))
             if type(value) is int and value < (0 if each.name == "port" else 1):
                 raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
+        check_retriever(self.retriever)
         if self.auth and not all(self.auth.partition(":")[::2]):
             raise ConfigError("A login without a name or a password", "NAME:PASSWORD", "Set MEMLONG_AUTH so")
 
@@ -94,6 +99,15 @@ class Settings:
     def dtype(self) -> str:
         """Number type for the loader; ``auto`` where the weights are quantised."""
         return "auto" if self.quantization else self.precision
+
+
+def check_retriever(name: str) -> None:
+    """Raise ConfigError for a retriever that is not known, or for "sentence" without a model."""
+    kind, _, model = name.partition(":")
+    if kind == "sentence" and model.strip():
+        return
+    if name not in RETRIEVER_MENU:
+        raise unknown_name("retriever", name, [*RETRIEVER_MENU, "sentence:MODEL"])
 
 
 def from_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

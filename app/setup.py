@@ -13,11 +13,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
-from app.settings import PRECISIONS, Settings
+from app.settings import PRECISIONS, Settings, check_retriever
 from memlong.bank.eviction import POLICIES
 from memlong.config import PRESETS, STORE_DTYPES, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
-from memlong.retriever import RETRIEVERS
 
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
@@ -26,7 +25,7 @@ MEMORY = (
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "precision": PRECISIONS, "retriever": ("auto", *RETRIEVERS), "preset": PRESETS, "store_dtype": STORE_DTYPES,
+    "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES),
 }  # fmt: skip
 _RANGE = re.compile(r"(\d+)-(\d+)")
@@ -59,6 +58,7 @@ class Setup:
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise ConfigError("No model", "'bundled', a Hugging Face id or a folder", "Name one")
+        check_retriever(self.retriever)
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known and not (value == "" and name in MEMORY):
@@ -240,7 +240,7 @@ SETUPS: Mapping[str, tuple[str, Setup]] = MappingProxyType(
         "4bit": (
             "4-bit on an 8 GB GPU (Qwen2.5-7B-Instruct)",
             Setup(
-                model="Qwen/Qwen2.5-7B-Instruct", precision="4bit", retriever="minilm", preset="own", capacity=32_768,
+                model="Qwen/Qwen2.5-7B-Instruct", precision="4bit", retriever="hybrid", preset="own", capacity=32_768,
                 store_dtype="int8",
             ),
         ),

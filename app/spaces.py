@@ -48,7 +48,7 @@ def defaults(environment: Mapping[str, str], persistent: Path = PERSISTENT) -> d
         found["data_dir"] = persistent / "memlong"
     if on_zero(environment):
         # The GPU looks available there even where it is not.
-        found |= {"device": "cpu", "retriever": "minilm"}
+        found["device"] = "cpu"
     return found
 
 

@@ -13,7 +13,7 @@ import gradio as gr
 from app.context import App
 from app.resources import resources, time_split
 from app.sessions import Visit
-from app.settings import PRECISIONS
+from app.settings import PRECISIONS, RETRIEVER_MENU
 from app.setup import LAYERS, SETUPS, Setup, layers_text
 from app.switching import needs, refuse_changes, would_be_lost
 from app.tabs import settings_pieces as pieces
@@ -23,7 +23,6 @@ from app.text import escape
 from memlong.bank.eviction import POLICIES
 from memlong.config import PRESETS, STORE_DTYPES
 from memlong.errors import ConfigError, MemLongError
-from memlong.retriever import RETRIEVERS
 
 TITLE = "Settings"
 NAMES = tuple(each.name for each in fields(Setup))
@@ -122,8 +121,10 @@ def _form(setup: Setup) -> list[Any]:
     with gr.Row():
         precision = [(PRECISION_WORDS[name], name) for name in PRECISIONS]
         made["precision"] = _menu("precision", "Precision", precision, values, "8-bit and 4-bit use bitsandbytes.")
-        retrievers = [(name, name) for name in ("auto", *RETRIEVERS)]
-        made["retriever"] = _menu("retriever", "Retriever", retrievers, values, "Embeds chunks and questions.")
+        made["retriever"] = gr.Dropdown(
+            list(RETRIEVER_MENU), value=values["retriever"], label="Retriever", allow_custom_value=True,
+            info="Embeds chunks and questions; also sentence:MODEL.", elem_id="setup-retriever", min_width=150,
+        )  # fmt: skip
     with gr.Row():
         made["chunk_tokens"] = gr.Number(
             values["chunk_tokens"], label="Chunk", info="tokens", elem_id="chunk-tokens", **own

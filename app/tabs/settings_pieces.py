@@ -47,7 +47,7 @@ def loaded(engine: Engine) -> str:
         [
             ("Model", model.name),
             ("Precision", f"{quantised} weights, {number} arithmetic" if quantised else number),
-            ("Retriever", engine.retriever.name),
+            ("Retriever", engine.retriever.notice or engine.retriever.name),
             ("Memory", f"{config.preset}; {config.store_dtype}"),
             ("Stored layers", layers_text(layout.stored_layers).replace(",", ", ")),
             ("Retrieval layers", layers_text(layout.retrieval_layers).replace(",", ", ")),

@@ -60,3 +60,23 @@ def test_surprises_become_messages(capsys: pytest.CaptureFixture[str]) -> None:
     assert engine.state.error is not None
     assert "&lt;b&gt;out of luck" in engine_line(engine)
     assert "RuntimeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("auto", {"device": "cpu", "data_dir": None}),
+        ("hashing", {}),
+        ("sentence:a/b", {"model": "a/b", "device": "cpu"}),
+    ],
+)
+def test_retrievers_are_made_on_the_device_of_the_settings(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import memlong.retriever
+    from app.engine import load_retriever
+
+    made: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(memlong.retriever, "make_retriever", lambda kind, **given: made.append((kind, given)))
+    load_retriever(Settings(retriever=name, device="cpu"))
+    assert made == [(name.partition(":")[0], options)]

@@ -53,6 +53,8 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"chunk_tokens": "many"}, "chunk_tokens=256"),
         ({"stored_layers": "eight"}, "Write them so"),
         ({"stored_layers": [1.5]}, "[8, 18, 28]"),
+        ({"retriever": "minilmm"}, "'minilm'"),
+        ({"retriever": "sentence"}, "'sentence:MODEL'"),
         ({"model": "  "}, "Name one"),
         ({"model": 3}, "quotes"),
     ],
