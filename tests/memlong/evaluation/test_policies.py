@@ -1,0 +1,92 @@
+"""Policies replayed on a record: a bank that holds everything loses nothing, and what a policy promises it keeps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memlong.bank.eviction import POLICIES
+from memlong.errors import BankError, ConfigError
+from memlong.evaluation.policies import Recording, conclusion, record, replay
+from memlong.trace.events import ChunkWritten, QuestionAsked
+
+
+def written(chunk_id: int) -> ChunkWritten:
+    return ChunkWritten(chunk_id, 0, chunk_id, (chunk_id * 10, chunk_id * 10 + 10), 10, chunk_id)
+
+
+def asked(text: str, way: str = "memory") -> QuestionAsked:
+    return QuestionAsked(0, text, way, 2, None)
+
+
+def recording(n: int = 40, questions: int = 3, top_k: int = 2) -> Recording:
+    events = [*(written(i) for i in range(n)), *(asked(f"question {i}") for i in range(questions))]
+    return record(events, chunk_tokens=10, top_k=top_k)
+
+
+def vectors(n: int, seed: int = 0) -> np.ndarray:
+    drawn = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def test_the_record_is_read_from_the_trace():
+    made = record([written(0), asked("a"), written(1), asked("b", "nothing"), asked("c", "both")], 10, 2)
+    assert [chunk.chunk_id for chunk in made.chunks] == [0, 1]
+    assert made.questions == ((1, "a"), (2, "c")) and made.tokens == 20
+    with pytest.raises(ConfigError, match="Nothing has been read"):
+        record([], 10, 2)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_bank_for_everything_loses_nothing(policy):
+    (row,) = replay(recording(), vectors(40), vectors(3, 1), [policy], [400])
+    assert (row.evicted, row.recall_reading, row.recall_questions, dict(row.missed)) == (0, 1.0, 1.0, {})
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_small_bank_misses_what_left(policy):
+    (row,) = replay(recording(), vectors(40), vectors(3, 1), [policy], [100])
+    assert row.evicted >= 30 and 0 < row.recall_reading < 1
+    assert row.curve[-1] == (40, row.recall_reading)
+    assert sum(row.missed.values()) > 0 and max(row.missed) < 40
+
+
+def test_an_early_favourite_survives_by_its_triggers_and_not_by_its_age():
+    # Chunk 0 is what every later chunk asks for; the others are alike to nobody.
+    chunks = np.eye(30, dtype=np.float32)
+    chunks[:, 0] += 1.0
+    rows = {row.policy: row for row in replay(recording(30, 1, 1), chunks, chunks[:1], list(POLICIES), [100])}
+    assert rows["trigger_count"].recall_questions == 1.0 and 0 not in rows["trigger_count"].missed
+    assert rows["fifo"].recall_questions == 0.0 and rows["fifo"].missed[0] > 10
+    said = conclusion(list(rows.values()), "fifo")
+    assert "fifo, which this session uses, held 0%" in said and "would have kept more" in said
+    assert "kept the most" in conclusion([rows["trigger_count"], rows["fifo"]], "trigger_count")
+
+
+def test_one_replay_equals_the_bank_it_stands_for(tiny_session_replay):
+    session, evicted, row = tiny_session_replay
+    assert row.evicted == evicted > 0
+    assert list(row.kept) == [record.chunk_id for record in session.bank.records()]
+
+
+@pytest.fixture
+def tiny_session_replay(tiny_llama, tiny_tokenizer):
+    """A real session that overflows, and its replay with the session's own policy and capacity."""
+    from memlong import MemoryConfig, MemoryModel, Session
+    from memlong.retriever.hashing import HashingRetriever
+
+    config = MemoryConfig(chunk_tokens=16, window_tokens=16, top_k=2, capacity_tokens=96, store_dtype="float32")
+    session = Session(MemoryModel(tiny_llama(), tiny_tokenizer, config), HashingRetriever(64))
+    report = session.read(" ".join(f"On day {i} ship {i * 7 % 11} met wind {i * 5 % 13}." for i in range(60)))
+    made = record(session.recorder.events, 16, 2)
+    text = next(iter(session.documents.values())).text
+    chunks = session.retriever.embed_documents([text[slice(*chunk.span)] for chunk in made.chunks])
+    (row,) = replay(made, chunks, chunks[:0], [config.policy], [96])
+    return session, report.evicted, row
+
+
+def test_stopping_keeps_what_was_done():
+    rows = replay(recording(), vectors(40), vectors(3), ["fifo", "lru"], [100], lambda done, total: done == 1)
+    assert [row.policy for row in rows] == ["fifo"]
+    with pytest.raises(BankError):
+        replay(recording(), vectors(40), vectors(3), ["fifoo"], [100])
