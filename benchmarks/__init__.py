@@ -1,1 +1,1 @@
-"""Benchmarks: JSON in, nothing hidden. See docs/benchmarks.md for what is measured and how."""
+"""Benchmarks: each a command that measures and reports as JSON. See benchmarks/README.md for what is measured."""

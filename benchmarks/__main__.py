@@ -11,6 +11,7 @@ NAMES = {
     "decoding": "time per generated token with memory against the plain model",
     "search": "vector index and ledger at 1k, 32k and 1M chunks",
     "bundled": "the bundled model: reading against the machine's limit, first token, decoding",
+    "training": "a training step with memory against one without",
 }
 
 

@@ -1,11 +1,13 @@
 """The bundled model as people use it: reading against the machine's limit, the first token, decoding.
 
 Numbers:
-- read_vs_limit: tokens/s of a session reading (tokenising, embedding, searching, storing) over what the machine's
-  own matrix products allow for the linear layers of the language model that reading runs; nothing else counts into
-  the limit: no attention, no norms, no embedder. The products are timed one by one, in the sizes and the number
-  type that reading uses, taking turns with it;
+- read_vs_limit: speed of a session reading (embedding, searching, storing) over what the machine's own matrix
+  products allow for the linear layers of the language model that reading runs; nothing else counts into the limit:
+  no attention, no norms, no embedder. The products are those of the layers' own weights, for as many tokens, in
+  the batches and the number type of reading, and they take turns with it;
 - read_vs_limit_with_embedder: the same with the embedder's linear layers counted into the limit;
+- read_shares: where the time of reading goes: the language model's linear layers, what else it does (attention,
+  norms, activations), the embedder, and the rest (tokenising, quantising, searching, storing);
 - first_token_seconds: from asking to the first token of the answer, CPU seconds of one thread (two cores need no
   more); retrieval, attention mass and evidence included;
 - decode_vs_plain: time per further token over the stock model with as many cached tokens.
@@ -25,9 +27,13 @@ from transformers import DynamicCache
 
 from benchmarks import common
 from benchmarks.setups import made_up_words
+from memlong.chunking import chunk_text
+from memlong.config import AskOptions
+from memlong.model.cache import growing_cache
 from memlong.model.load import load_model
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever import make_retriever
+from memlong.session.reading import read_windows
 from memlong.session.results import AnswerDelta
 from memlong.session.session import Session
 
@@ -42,109 +48,135 @@ QUESTION = "Who kept the ledger of every ship, and where?"
 def main() -> None:
     """Measure and report."""
     parser = common.arguments("bundled", __doc__)
-    parser.add_argument("--tokens", type=int, default=8192, help="of the text read in one turn, roughly")
+    parser.add_argument("--tokens", type=int, default=4096, help="of the text read in one turn, roughly")
     parser.add_argument("--answer-tokens", type=int, default=24, help="decoded in one turn")
     parser.add_argument("--model", default="bundled", help="bundled, bundled-base, a hub id or a folder")
+    parser.add_argument("--retriever", default="auto", help="as the app's; auto takes MiniLM and words on a CPU")
     options = parser.parse_args()
     common.prepare()
     model = load_model(options.model, device=options.device)
-    retriever = make_retriever("minilm", device=options.device)
+    retriever = make_retriever(options.retriever, device=options.device)
     found = measure(model, retriever, options)
     common.publish(common.report("bundled", options.device, found, TARGETS), options.json, options.save)
 
 
 def measure(model: MemoryModel, retriever: Any, options: Namespace) -> dict[str, Any]:
     """Return all numbers."""
-    text = prose(options.tokens)
     session = Session(model, retriever)
-    session.read(prose(512))
-    read: list[tuple[int, float]] = []
-    limit: list[float] = []
-    embedder: list[float] = []
-    for _ in range(options.repeats):
-        tokens = 0
-
-        def reading() -> None:
-            nonlocal tokens
-            tokens = session.read(text).n_tokens
-
-        limit.append(product_seconds(linear_layers(model), model.config.read_batch_tokens, options.device))
-        seconds = common.timed(reading, options.device)
-        read.append((tokens, seconds))
-        inner = getattr(retriever, "_model", None)
-        if isinstance(inner, nn.Module):
-            embedder.append(product_seconds(linears(inner), 2048, options.device))
-    speed = median(tokens / seconds for tokens, seconds in read)
-    allowed = 1 / median(limit)
     numbers: dict[str, Any] = {
-        "read_vs_limit": speed / allowed,
-        "read_tokens_per_second": speed,
-        "limit_tokens_per_second": allowed,
-        "stored_layers": list(model.layout.stored_layers),
+        "model": options.model,
+        "retriever": retriever.name,
+        "adapter": model.adapts,
         "preset": model.config.preset,
+        "stored_layers": list(model.layout.stored_layers),
+        "store_dtype": model.config.store_dtype,
         "number_type": str(model.dtype).removeprefix("torch."),
     }
-    if embedder:
-        numbers["read_vs_limit_with_embedder"] = speed * (median(limit) + median(embedder))
-    return numbers | answering(session, options)
+    return numbers | reading(session, options) | answering(session, options)
+
+
+def reading(session: Session, options: Namespace) -> dict[str, Any]:
+    """Return how fast a text is read, what the matrix products alone would take, and where the time goes."""
+    model, retriever = session.model, session.retriever
+    text, size = prose(options.tokens), session.config.chunk_tokens
+    chunks = chunk_text(model.tokenizer, text, size)
+    tokens = sum(chunk.n_tokens for chunk in chunks)
+    texts = [text[slice(*chunk.span)] for chunk in chunks]
+    per_window = session.config.window_tokens // size
+    windows = [chunks[at : at + per_window] for at in range(0, len(chunks), per_window)]
+    per_batch = max(1, session.config.read_batch_tokens // session.config.window_tokens)
+    inner = getattr(getattr(retriever, "dense", retriever), "_model", None)
+    own = linears(inner) if isinstance(inner, nn.Module) else []
+
+    def model_alone() -> None:
+        for at in range(0, len(windows), per_batch):
+            read_windows(session, windows[at : at + per_batch])
+
+    session.read(prose(512))
+    seconds = common.take_turns(
+        {
+            "all": lambda: session.read(text),
+            "model": model_alone,
+            "embedder": lambda: retriever.embed_documents(texts),
+            "limit": lambda: multiply(linear_layers(model), tokens, session.config.read_batch_tokens),
+            "embedder_limit": lambda: multiply(own, tokens, 8 * size),
+        },
+        options.repeats,
+        options.device,
+    )
+    shares = {
+        "linear_layers": seconds["limit"],
+        "model_beside_them": seconds["model"] - seconds["limit"],
+        "embedder": seconds["embedder"],
+        "rest": seconds["all"] - seconds["model"] - seconds["embedder"],
+    }
+    return {
+        "read_vs_limit": seconds["limit"] / seconds["all"],
+        "read_vs_limit_with_embedder": (seconds["limit"] + seconds["embedder_limit"]) / seconds["all"],
+        "read_tokens_per_second": tokens / seconds["all"],
+        "limit_tokens_per_second": tokens / seconds["limit"],
+        "read_shares": {name: value / seconds["all"] for name, value in shares.items()},
+    }
 
 
 def answering(session: Session, options: Namespace) -> dict[str, Any]:
-    """Return how long the first token takes, and each further one."""
+    """Return how long the first token takes, and each further one; the first turn is not counted."""
     cached = session.config.top_k * session.config.chunk_tokens + 32
     first: list[float] = []
-    seconds: dict[str, list[float]] = {"memory": [], "memory_with_mass": [], "plain": []}
+    seconds: dict[str, list[float]] = {}
     for turn in range(options.repeats + 1):
         for name, looked in (("memory_with_mass", True), ("memory", False)):
-            begin, rest, tokens = answer(session, options, looked)
-            if turn and tokens > 1:
-                seconds[name].append(rest / (tokens - 1))
+            begin, each = answer(session, options, looked)
+            if turn:
+                seconds.setdefault(name, []).append(each)
             if turn and looked:
                 first.append(begin)
-        plain = common.timed(lambda: decode_plain(session.model, cached, options.answer_tokens), options.device)
-        if turn:
-            seconds["plain"].append(plain / options.answer_tokens)
-    per_token = {name: median(values) for name, values in seconds.items() if values}
-    found: dict[str, Any] = {
+        for name, made in (("plain", DynamicCache), ("plain_own_cache", growing_cache)):
+            cache = fill(session.model, made(), cached)
+            whole = common.timed(partial(decode_plain, session.model, cache, options.answer_tokens), options.device)
+            if turn:
+                seconds.setdefault(name, []).append(whole / options.answer_tokens)
+    each_token = {name: median(values) for name, values in seconds.items()}
+    return {
         "first_token_seconds": median(first),
-        "milliseconds_per_token": {name: 1000 * value for name, value in per_token.items()},
+        "decode_vs_plain": each_token["memory"] / each_token["plain"],
+        "decode_vs_plain_own_cache": each_token["memory"] / each_token["plain_own_cache"],
+        "decode_with_mass_vs_plain": each_token["memory_with_mass"] / each_token["plain"],
+        "milliseconds_per_token": {name: 1000 * value for name, value in each_token.items()},
+        "cached_or_retrieved_tokens": cached,
     }
-    if "memory" in per_token:
-        found["decode_vs_plain"] = per_token["memory"] / per_token["plain"]
-        found["decode_with_mass_vs_plain"] = per_token["memory_with_mass"] / per_token["plain"]
-    return found
 
 
-def answer(session: Session, options: Namespace, looked: bool) -> tuple[float, float, int]:
-    """Return the seconds to the first token, those of all further tokens, and how many tokens there were."""
+def answer(session: Session, options: Namespace, looked: bool) -> tuple[float, float]:
+    """Return the seconds to the first token, and those of each further one."""
+    # So hot that hardly any token is likelier than another: the answer does not end early, and costs what any costs.
+    asked = AskOptions(
+        max_tokens=options.answer_tokens, retrieve_every=0, record_attention=looked, temperature=50.0, history=0
+    )
     started = common.clock(options.device)
-    begin, last, tokens = 0.0, 0.0, 0
-    # The history is left out and retrieval kept, so that every turn asks the same.
-    stream = session.stream(QUESTION, options=_ask(options.answer_tokens, looked))
-    for item in stream:
-        if isinstance(item, AnswerDelta):
-            last = common.clock(options.device)
-            begin = begin or last
-            tokens += 1
-    return begin - started, last - begin, tokens
+    times = [
+        common.clock(options.device) - started
+        for item in session.stream(QUESTION, asked)
+        if isinstance(item, AnswerDelta)
+    ]
+    return times[0], (times[-1] - times[0]) / max(1, len(times) - 1)
 
 
-def _ask(tokens: int, looked: bool) -> Any:
-    from memlong.config import AskOptions
-
-    return AskOptions(max_tokens=tokens, retrieve_every=0, record_attention=looked, temperature=1.0, seed=3)
+def fill(model: MemoryModel, cache: Any, tokens: int) -> Any:
+    """Put random states of ``tokens`` tokens into every layer of a cache."""
+    spec = model.spec
+    for layer in range(spec.layers):
+        states = torch.randn(1, spec.kv_heads, tokens, spec.head_dim, dtype=model.dtype, device=model.device)
+        cache.update(states, states.clone(), layer)
+    return cache
 
 
 @torch.no_grad()
-def decode_plain(model: MemoryModel, cached: int, steps: int) -> None:
-    """Decode with the stock model and cache; the cache is filled with random states."""
-    spec, cache = model.spec, DynamicCache()
-    for layer in range(spec.layers):
-        states = torch.randn(1, spec.kv_heads, cached, spec.head_dim, dtype=model.dtype, device=model.device)
-        cache.update(states, states.clone(), layer)
+def decode_plain(model: MemoryModel, cache: Any, steps: int) -> None:
+    """Decode with the stock model, taking the likeliest token."""
     token = torch.full((1, 1), 7, device=model.device)
-    for step in range(steps):
-        position = torch.tensor([[cached + step]], device=model.device)
+    for _ in range(steps):
+        position = torch.tensor([[cache.get_seq_length() + 1]], device=model.device)
         out = model.base(input_ids=token, position_ids=position, past_key_values=cache, use_cache=True)
         token = out.logits[:, -1:].argmax(dim=-1)
 
@@ -169,21 +201,13 @@ def linears(model: nn.Module) -> list[nn.Linear]:
 
 
 @torch.no_grad()
-def product_seconds(layers: Sequence[nn.Linear], tokens: int, device: str) -> float:
-    """Return the seconds per token of the layers' matrix products alone, each size timed once (median of five)."""
-    counts: dict[tuple[int, int], int] = {}
-    samples: dict[tuple[int, int], nn.Linear] = {}
-    for layer in layers:
-        size = (layer.out_features, layer.in_features)
-        counts[size] = counts.get(size, 0) + 1
-        samples[size] = layer
-    total = 0.0
-    for size, count in counts.items():
-        states = torch.randn(tokens, size[1], dtype=samples[size].weight.dtype, device=samples[size].weight.device)
-        run = partial(nn.functional.linear, states, samples[size].weight)
-        run()
-        total += count * median(common.timed(run, device) for _ in range(5))
-    return total / tokens
+def multiply(layers: Sequence[nn.Linear], tokens: int, at_once: int) -> None:
+    """Do the matrix products of ``layers`` for so many tokens, ``at_once`` a batch, and nothing else."""
+    states = {layer.in_features: torch.ones(at_once, layer.in_features).to(layer.weight) for layer in layers}
+    while tokens > 0:
+        batch, tokens = min(at_once, tokens), tokens - at_once
+        for layer in layers:
+            nn.functional.linear(states[layer.in_features][:batch], layer.weight)
 
 
 def prose(tokens: int) -> str:

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--local", type=int, default=1024, help="cached local tokens")
     parser.add_argument("--stored", type=int, default=32_768, help="tokens in the bank")
     parser.add_argument("--steps", type=int, default=24, help="tokens decoded in one turn")
+    parser.set_defaults(repeats=15)  # turns are short
     options = parser.parse_args()
     common.prepare()
     found = measure(make_setup(options.device, options.seed), options)

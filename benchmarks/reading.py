@@ -112,7 +112,7 @@ def growth(setup: Setup, stored: tuple[int, int], repeats: int) -> dict[str, Any
     size = setup.sizes.chunk_tokens
     sessions = [full_session(setup, tokens) for tokens in stored]
     tokens = 16 * size
-    texts = iter([setup.text(tokens, seed) for seed in range(1, 2 * (repeats + 3))])
+    texts = iter([setup.text(tokens, seed) for seed in range(1, 2 * (repeats + 3) + 1)])
     for session in sessions:
         session.read(next(texts))
     reading = {str(kept): lambda s=session: s.read(next(texts)) for kept, session in zip(stored, sessions)}

@@ -58,9 +58,13 @@ def measure(chunks: int, dim: int, repeats: int, gpu: bool = False) -> dict[str,
             ledger.remove(victim.chunk_id)
             index.remove([victim.chunk_id])
 
+    def search() -> None:
+        for row in range(len(batch)):
+            index.search(batch[row : row + 1], 8)
+
     runs = {
-        "search": (lambda: index.search(batch[:1], 8), 1),
-        "search_batch": (lambda: index.search(batch, 8), 16),
+        "search": (search, len(batch)),
+        "search_batch": (lambda: index.search(batch, 8), len(batch)),
         "trigger": (lambda: ledger.trigger(list(range(chunks // 2, chunks // 2 + 8)), ledger.clock), 8),
         "add": (add, 64),
         "evict": (evict, 64),

@@ -25,7 +25,7 @@ PACKAGES: dict[str, set[str]] = {
     "app.py": {"app", "memlong"},
     "app": {"app", "memlong"},
     "training": {"training", "memlong"},
-    "benchmarks": {"benchmarks", "memlong"},
+    "benchmarks": {"benchmarks", "memlong", "training"},
     "memlong": {"memlong"},
 }
 
