@@ -129,7 +129,7 @@ def open_page(browser: Any, address: str, seen: Seen, width: int = 1440, query: 
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("console", lambda said: seen.errors.append(said.text) if said.type == "error" else None)
     page.goto(address + query)
-    page.wait_for_selector("#engine .ml-dot")
+    page.wait_for_selector("#engine .ml-dot", state="attached")  # a link may open another tab than Read
     return page
 
 
