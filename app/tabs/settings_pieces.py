@@ -127,11 +127,14 @@ def memory_bar(found: Resources | None) -> str:
     if found is None:
         return '<p class="ml-empty">What model and bank take is shown here when the model is loaded.</p>'
     parts = [
-        ("Model", found.weights, "ms-model"), ("Your bank", found.bank, "ms-bank"),
+        ("Model", found.weights, "ms-model"), ("Your bank, set aside", found.bank, "ms-bank"),
         ("Other visitors' banks", found.banks - found.bank, "ms-others"), ("Free", found.free or 0, "ms-free"),
     ]  # fmt: skip
     peak = f" The peak so far: {size_words(found.peak)}." if found.peak else ""
-    how = f"The whole bar is what this app uses and could still take on {found.device}.{peak}"
+    how = (
+        f"The whole bar is what this app uses and could still take on {found.device}.{peak} A bank is set aside whole "
+        "and fills as text is read, so the peak can be less."
+    )
     return _stacked("Memory", [(name, size, size_words(size), kind) for name, size, kind in parts if size], how)
 
 
