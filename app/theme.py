@@ -87,4 +87,5 @@ def theme() -> gr.themes.Base:
     with_dark = {**values, **alike}
     made.set(**with_dark)
     made.set(block_border_width="1px", button_border_width="1px", block_shadow="none", button_large_radius="8px")
+    made.set(input_border_width="1px", input_border_width_dark="1px")  # several fields share one frame: show where
     return made

@@ -36,14 +36,14 @@ def layers_by_chunks(
         "Each cell is one retrieval layer and one retrieved chunk; the stronger the blue, the larger the share of "
         "attention that falls on the chunk. A layer marked with * is a memory layer too: the bank stores its K-V "
         "pairs.",
-        height=max(300, min(620, 150 + 18 * len(layers))),
+        height=_height(layers),
     )
     if not mass_LN.size:
         return say(fig, NOTHING)
     mass_LN, layers, chunks = pooled(mass_LN, layers, chunks)
     short = [plain(name.split(" (")[0].removeprefix("chunk ")) for name in chunks]
     full = np.tile([plain(name) for name in chunks], (len(layers), 1))
-    names = [f"{layer} *" if layer in stored else str(layer) for layer in layers]
+    names = _marked(layers, stored)
     fig.add_trace(
         go.Heatmap(
             z=np.asarray(mass_LN, dtype=np.float32) * 100,
@@ -79,16 +79,25 @@ def share_by_layer(share_L: np.ndarray, layers: Sequence[int], stored: Collectio
     """Draw local context against memory [L] for each retrieval layer."""
     fig = figure(
         "Local against memory, by layer",
-        "retrieval layer (* memory layer)",
         "% of attention",
+        "retrieval layer",
         "Each bar is one retrieval layer's attention: blue goes to memory, grey to the local context (the question "
-        "and the answer so far). Tall blue bars are the layers that rely on memory.",
+        "and the answer so far). Long blue bars are the layers that rely on memory; * marks memory layers.",
+        height=_height(layers),
     )
     if not len(layers):
         return say(fig, NOTHING)
-    names = [f"{layer} *" if layer in stored else str(layer) for layer in layers]
-    _stack(fig, names, share_L, "layer %{x}")
-    fig.update_xaxes(type="category")
+    memory = np.asarray(share_L, dtype=np.float32) * 100
+    for name, values, colour in _parts(memory):
+        fig.add_trace(
+            go.Bar(
+                x=values, y=_marked(layers, stored), name=name, orientation="h", marker={"color": colour},
+                hovertemplate="layer %{y}<br>%{x:.1f} % on " + name + "<extra></extra>",
+            )
+        )  # fmt: skip
+    fig.update_layout(barmode="stack")
+    fig.update_xaxes(range=[0, 100])
+    fig.update_yaxes(type="category", showgrid=False)
     return fig
 
 
@@ -164,11 +173,24 @@ def kind_of(score: float, mass: float, middle: float) -> str:
     return "little score, much attention" if mass >= NOTICED else "little of both" if mass < IGNORED else "used"
 
 
+def _height(layers: Sequence[int]) -> int:
+    """Return the height of a picture with a row for each layer, the same for all of them."""
+    return max(300, min(620, 150 + 18 * len(layers)))
+
+
+def _marked(layers: Sequence[int], stored: Collection[int]) -> list[str]:
+    return [f"{layer} *" if layer in stored else str(layer) for layer in layers]
+
+
+def _parts(memory: np.ndarray) -> tuple[tuple[str, np.ndarray, str], ...]:
+    return ("memory", memory, MEMORY), ("local context", 100 - memory, LOCAL)
+
+
 def _stack(
     fig: go.Figure, x: Sequence[object], share: np.ndarray, what: str, texts: Sequence[str] | None = None
 ) -> None:
     memory = np.asarray(share, dtype=np.float32) * 100
-    for name, values, colour in (("memory", memory, MEMORY), ("local context", 100 - memory, LOCAL)):
+    for name, values, colour in _parts(memory):
         fig.add_trace(
             go.Bar(
                 x=list(x), y=values, name=name, marker={"color": colour}, customdata=texts,

@@ -18,7 +18,7 @@ COLOURS: dict[str, str] = {
     "triggers": "Trigger count",
     "age": "Age",
     "document": "Document",
-    "attention": "Attention mass",
+    "attention": "Attention",
 }
 """What a cell's colour can mean, and its name on the page."""
 
@@ -91,7 +91,7 @@ def _value(colour: str, table: np.ndarray, timeline: Timeline, step: int | None)
     if colour == "age":  # ids count the chunks ever written
         return np.where(chunk_ids < 0, 0, timeline.written_by(step) - 1 - chunk_ids).astype(np.float64)
     if colour == "attention":
-        mass = timeline.attention(step)
+        mass = timeline.attention_share(step)
         return np.array([mass.get(int(chunk_id), 0.0) for chunk_id in chunk_ids], dtype=np.float64)
     return (docs if colour == "document" else counts).astype(np.float64)
 

@@ -35,7 +35,7 @@ class ChunkRow:
 
     Attributes:
         chunk_id, doc_id, index_in_doc, span, n_tokens, trigger_count: see the ledger. state: "held",
-            "pinned", "evicted" or "deleted". age: chunks written since. attention: mass summed over
+            "pinned", "evicted" or "deleted". age: chunks written since. attention: mean share over all
             generated tokens.
         rule: why it left, in words, or "".
     """
@@ -54,7 +54,7 @@ class ChunkRow:
 
 def chunk_rows(timeline: Timeline, step: int | None = None) -> list[ChunkRow]:
     """Return every chunk ever written up to ``step``, by id."""
-    state, attention, written = timeline.state(step), timeline.attention(step), timeline.written_by(step)
+    state, attention, written = timeline.state(step), timeline.attention_share(step), timeline.written_by(step)
 
     def row(chunk_id: int, chunk: ChunkView, what: str, rule: str = "") -> ChunkRow:
         return ChunkRow(
@@ -114,7 +114,7 @@ def page_of(n_rows: int, page: int, size: int = PAGE) -> tuple[int, int, int]:
     return page, (page - 1) * size, min(page * size, n_rows)
 
 
-HEADERS = ["Chunk", "State", "Triggers", "Attention mass", "Age (chunks)", "Tokens", "Document", "Place",
+HEADERS = ["Chunk", "State", "Triggers", "Attention %", "Age (chunks)", "Tokens", "Document", "Place",
            "Begins", "Why it left"]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def table(rows: Sequence[ChunkRow], documents: Documents) -> list[list[str | int
     """
     return [
         [
-            row.chunk_id, row.state, row.trigger_count, round(row.attention, 4), row.age, row.n_tokens,
+            row.chunk_id, row.state, row.trigger_count, round(100 * row.attention, 2), row.age, row.n_tokens,
             title_of(row.doc_id, documents), place_of(row, documents),
             one_line(text_of(row, documents), 80), row.rule,
         ]

@@ -80,7 +80,7 @@ def summary(life: Life) -> str:
         "evicted": f"Evicted: {row.rule}",
         "deleted": f"Not in memory: {row.rule}",
     }[row.state]  # fmt: skip
-    attention = f", attention mass {row.attention:.3f} in all" if row.attention else ", no attention yet"
+    attention = f", {mass_words(row.attention)} of all attention" if row.attention else ", no attention yet"
     triggered = f"Triggered {plural(row.trigger_count, 'time')}{attention}"
     return f"{state}. {triggered}, {plural(row.age, 'chunk')} written since."
 

@@ -113,6 +113,11 @@ class Timeline:
                 total[chunk_id] = total.get(chunk_id, 0.0) + mass
         return total
 
+    def attention_share(self, step: int | None = None) -> dict[int, float]:
+        """Return for each chunk its mean share of the attention of every token generated up to ``step``."""
+        count = _count_until(self._masses, step)
+        return {chunk_id: total / count for chunk_id, total in self.attention(step).items()}
+
     def last_hits(self, step: int | None = None) -> tuple[int, ...]:
         """Return the chunks that the last search up to ``step`` found."""
         count = _count_until(self._retrievals, step)

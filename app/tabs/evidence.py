@@ -49,7 +49,7 @@ def _answers(visit: Visit, chosen: int) -> str:
 
 def notices(exchange: Exchange) -> str:
     """Return what a reader should know about an answer before trusting it."""
-    answer, said = exchange.answer, []
+    answer, said, quiet = exchange.answer, [], ""
     if answer is None:
         return ""
     if answer.low_evidence:
@@ -60,10 +60,13 @@ def notices(exchange: Exchange) -> str:
     if answer.reading:
         said.append(f"<strong>Asked before reading was done.</strong> {escape(answer.reading)}.")
     if answer.stop_reason == "length":
-        said.append("The answer reached its length limit. Raise <em>Length</em> to let it go on.")
-    if answer.stop_reason == "cancelled":
-        said.append("The answer was stopped.")
-    return "".join(f'<p class="ml-notice" role="status">{text}</p>' for text in said)
+        quiet = (
+            f"Cut at {plural(answer.n_tokens, 'token')}: raise <em>Length</em> under <em>How to answer</em> for more."
+        )
+    elif answer.stop_reason == "cancelled":
+        quiet = "You stopped this answer; ask again for the rest."
+    notices = "".join(f'<p class="ml-notice" role="status">{text}</p>' for text in said)
+    return notices + (f'<p class="ml-line" role="status">{quiet}</p>' if quiet else "")
 
 
 def _figures(exchange: Exchange) -> str:
@@ -94,10 +97,11 @@ def _row(item: Evidence, index: int, most: float) -> str:
     place = f" · {escape(item.place)}" if item.place else ""
     mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
     width = 100 * (item.attention_mass or 0.0) / most if most else 0.0
+    tag = '<span class="ml-tag">most attention</span>' if most and item.attention_mass == most else ""
     return (
         f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{index}" '
         f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'
-        f'<span class="ml-rank">{item.rank}</span><span class="ml-source">{escape(item.title)}{place}</span>'
+        f'<span class="ml-rank">{item.rank}</span><span class="ml-source">{escape(item.title)}{place}{tag}</span>'
         f'<span class="ml-snippet">{escape(one_line(item.text, SNIPPET))}</span>'
         f'<span class="ml-measures"><span>score <b class="ml-score">{item.score:.2f}</b></span>'
         f'<span>attention <b class="ml-mass">{mass}</b></span>'

@@ -18,7 +18,7 @@ from app.text import escape
 TITLE = "Memory"
 ANY = -1  # the choice "any document" of a dropdown
 _TABLE_TYPES = ["number", "str", "number", "number", "number", "number", "str", "str", "str", "str"]
-_TABLE_WIDTHS = [80, 90, 90, 110, 100, 80, 180, 150, 300, 260]
+_TABLE_WIDTHS = [68, 82, 84, 104, 116, 76, 160, 150, 180, 220]
 
 
 @dataclass
@@ -174,7 +174,7 @@ def _log() -> tuple[list[Any], list[Any]]:
         page = gr.Number(1, precision=0, minimum=1, label="Page", elem_id="log-page", min_width=90)
     said = gr.HTML("", elem_id="log-said")
     table = gr.Dataframe(
-        [], headers=log.HEADERS, datatype=["number", "str", "str"], interactive=False, column_widths=[80, 150, 960],
+        [], headers=log.HEADERS, datatype=["number", "str", "str"], interactive=False, column_widths=[80, 150, 1010],
         max_height=420, wrap=True, show_label=False, elem_id="log-table", elem_classes="mm-wide", buttons=[],
     )  # fmt: skip
     return [kinds, document, chunk, page], [table, said, page]

@@ -152,7 +152,7 @@ function describe(i) {
   if (s === EMPTY) return v.arrangement === 'bank' ? 'Free slot' : title + '\nchunk ' + (index[i] + 1) + ', not read yet';
   const parts = ['Chunk ' + idOf(i) + ', ' + STATES[s], title + ', chunk ' + (index[i] + 1), 'triggered ' + count[i] + (count[i] === 1 ? ' time' : ' times')];
   if (v.colour === 'age') parts.push((v.written - 1 - idOf(i)) + ' chunks written since');
-  if (v.colour === 'attention') parts.push('attention mass about ' + (v.low + (v.high - v.low) * level[i] / 255).toPrecision(2));
+  if (v.colour === 'attention') parts.push('about ' + (100 * (v.low + (v.high - v.low) * level[i] / 255)).toPrecision(2) + ' % of all attention');
   return parts.join('\n');
 }
 

@@ -19,6 +19,7 @@ import numpy as np
 from app.plots.style import DOCUMENTS
 from app.rows.cells import COLOURS, DELETED, EVICTED, HELD, PINNED, Cells, map_cells
 from app.rows.timeline import Timeline
+from app.rows.words import mass_words
 from app.text import number_words, one_line
 
 _HERE = Path(__file__).parent
@@ -48,7 +49,7 @@ _COLOUR_HOW = {
     "triggers": "the stronger the blue, the more often it was retrieved",
     "age": "the stronger the blue, the more chunks were written since",
     "document": "one colour for each document",
-    "attention": "the stronger the blue, the more attention answers paid to it",
+    "attention": "the stronger the blue, the larger its share of the attention of all answers so far",
 }
 
 
@@ -91,7 +92,7 @@ def map_value(
         "arrangement": arrangement,
         "colour_words": f"{COLOURS[colour].lower()}:",
         "low_words": "0",
-        "high_words": number_words(int(cells.high)) if colour != "attention" else number_words(cells.high),
+        "high_words": number_words(int(cells.high)) if colour != "attention" else mass_words(cells.high) or "0 %",
         "written": timeline.written_by(step),
         "selected": -1 if selected is None else selected,
         "title": "Memory map",

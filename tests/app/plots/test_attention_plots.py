@@ -40,9 +40,10 @@ def test_shares_of_layers_add_up_to_all_attention() -> None:
     fig = plots.share_by_layer(np.array([0.1, 0.4, 0.0]), LAYERS, stored=(8,))
     explained(fig)
     memory, local = fig.data
-    assert np.allclose(memory.y, [10, 40, 0])
-    assert np.allclose(memory.y + local.y, 100)
-    assert list(memory.x) == ["8 *", "9", "10"]
+    assert np.allclose(memory.x, [10, 40, 0])
+    assert np.allclose(memory.x + local.x, 100)
+    assert list(memory.y) == ["8 *", "9", "10"]
+    assert {bar.orientation for bar in fig.data} == {"h"}, "a layer has its row in both pictures of layers"
     assert (memory.marker.color, local.marker.color) == (MEMORY, LOCAL)
 
 

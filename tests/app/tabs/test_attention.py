@@ -71,7 +71,7 @@ def test_a_real_answer_adds_up(visit: Visit, long_text: str) -> None:
     for _ in asking.ask(visit, "Where did the brass lantern stand?", AskOptions(max_tokens=3)):
         pass
     _, heat, layers, tokens, _ = attention.pictures(visit, 0, attention.ALL, MEAN)
-    assert heat.data[0].z.sum(axis=1) == pytest.approx(layers.data[0].y, abs=1e-3)
+    assert heat.data[0].z.sum(axis=1) == pytest.approx(layers.data[0].x, abs=1e-3)
     answer = visit.exchanges[0].answer
     assert answer is not None and answer.memory_mass is not None
     assert tokens.data[0].y.mean() == pytest.approx(100 * answer.memory_mass, abs=1e-3)
