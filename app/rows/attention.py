@@ -76,6 +76,26 @@ def answers(timeline: Timeline) -> list[AnswerRow]:
     return [AnswerRow(each.answer_id, each.question, each.answer_id in recorded) for each in reversed(asked)]
 
 
+class Written(NamedTuple):
+    """An answer as it was written: its question, its tokens, and the chunks in memory for each of them."""
+
+    question: str
+    answer_from: str
+    token_ids: tuple[int, ...]
+    memories: tuple[tuple[int, ...], ...]
+
+
+def written(timeline: Timeline, answer_id: int) -> Written | None:
+    """Return how an answer was written; None when its attention was not recorded."""
+    events = _of_answer(timeline, answer_id)
+    tokens = [event for event in events if isinstance(event, TokenGenerated)]
+    asked = next((event for event in events if isinstance(event, QuestionAsked)), None)
+    if asked is None or not tokens or not any(token.chunk_mass for token in tokens):
+        return None
+    memories = tuple(tuple(chunk_id for chunk_id, _ in token.chunk_mass or ()) for token in tokens)
+    return Written(asked.question, asked.answer_from, tuple(token.token_id for token in tokens), memories)
+
+
 def looked(timeline: Timeline, answer_id: int) -> Looked | None:
     """Return the attention of an answer; None when nothing was recorded of it."""
     events = _of_answer(timeline, answer_id)

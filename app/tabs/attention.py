@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from app import looking
+from app import asking, looking, shading
 from app.context import App
 from app.plots import attention as plots
 from app.plots.style import how_to_read
@@ -17,10 +19,14 @@ from app.rows.chunks import Documents, title_of
 from app.rows.timeline import Timeline
 from app.rows.words import mass_words
 from app.sessions import Visit
+from app.tabs.attention_text import NOTHING_SHADED, answer_words, chunk_words
+from app.tabs.pieces import CLICKS, error_box
 from app.text import escape, one_line
+from memlong.errors import MemLongError
 
 TITLE = "Attention"
 ALL = -1  # the choice "all tokens"
+SHOW_EVERY = 0.25  # seconds between two pictures of a chunk's words
 NOTHING = (
     '<div class="ml-empty"><strong>No answer to look into yet.</strong> Ask a question from memory in the tab Ask; '
     "then choose it here, and see which layers looked at which chunks.</div>"
@@ -37,11 +43,16 @@ class Parts:
 
     Attributes:
         looks: answer, token and head, in the order of :func:`pictures`. view: what is redrawn, in its order.
+        chunk, shade, stop, words: the words of one chunk.
     """
 
     tab: gr.Tab
     looks: list[Any]
     view: list[Any]
+    chunk: gr.Dropdown
+    shade: gr.Button
+    stop: gr.Button
+    words: gr.HTML
 
 
 def build(app: App) -> Parts:
@@ -61,7 +72,7 @@ def build(app: App) -> Parts:
                 scale=2,
                 min_width=180,
             )
-        said = gr.HTML(NOTHING, elem_id="attention-said")
+        said = gr.HTML(NOTHING, js_on_load=CLICKS, elem_id="attention-said")
         empty = np.zeros((0, 0))
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             heat = _plot(plots.layers_by_chunks(empty, [], []), "attention-heat")
@@ -69,7 +80,13 @@ def build(app: App) -> Parts:
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             tokens = _plot(plots.share_by_token(empty, []), "attention-tokens")
             scatter = _plot(plots.score_against_mass([], [], []), "attention-scores")
-    return Parts(tab, [answer, token, head], [said, heat, layer, tokens, scatter])
+        gr.HTML('<h2 class="ml-h2">Inside a chunk</h2>', elem_classes="ml-head")
+        with gr.Row(elem_classes="ml-actions"):
+            chunk = gr.Dropdown([], value=None, label="Chunk", elem_id="attention-chunk", scale=0, min_width=300)
+            shade = gr.Button("Shade its words", variant="primary", elem_id="shade", scale=0, min_width=170)
+            stop = gr.Button("Stop", elem_id="stop-shading", scale=0, min_width=84)
+        words = gr.HTML(NOTHING_SHADED, elem_id="shaded")
+    return Parts(tab, [answer, token, head], [said, heat, layer, tokens, scatter], chunk, shade, stop, words)
 
 
 def _plot(empty: Any, elem_id: str) -> gr.Plot:
@@ -86,17 +103,37 @@ def wire(app: App, parts: Parts) -> None:
     def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
         visit = app.visit(request)
         answer_id = chosen(looking.timeline(visit), answer_id)
-        return [*choices(visit, answer_id, token, head), *pictures(visit, answer_id, token, head)]
+        menus = [*choices(visit, answer_id, token, head), chunk_menu(visit, answer_id)]
+        return [*menus, *pictures(visit, answer_id, token, head)]
 
     def other(request: gr.Request, answer_id: int | None, head: str | int) -> list[Any]:
         visit = app.visit(request)
-        return [*choices(visit, answer_id, ALL, head), *pictures(visit, answer_id, ALL, head)]
+        menus = [*choices(visit, answer_id, ALL, head), chunk_menu(visit, answer_id)]
+        return [*menus, *pictures(visit, answer_id, ALL, head), NOTHING_SHADED]
+
+    def word(request: gr.Request, event: gr.EventData, answer_id: int | None, head: str | int) -> list[Any]:
+        token = int(event._data["id"])
+        return [token, *pictures(app.visit(request), answer_id, token, head)]
+
+    def shade(request: gr.Request, answer_id: int | None, chunk_id: int | None, token: int) -> Iterator[str]:
+        yield from shaded(app.visit(request), answer_id, chunk_id, token)
+
+    def stop(request: gr.Request) -> None:
+        asking.stop(app.visit(request))
 
     def draw(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
         return pictures(app.visit(request), answer_id, token, head)
 
-    parts.tab.select(arrive, parts.looks, [*parts.looks, *parts.view], **latest)
-    parts.looks[0].input(other, [parts.looks[0], parts.looks[2]], [*parts.looks, *parts.view], **latest)
+    everything = [*parts.looks, parts.chunk, *parts.view]
+    answer, token, head = parts.looks
+    parts.tab.select(arrive, parts.looks, everything, **latest)
+    answer.input(other, [answer, head], [*everything, parts.words], **latest)
+    parts.view[0].click(word, [answer, head], [token, *parts.view], **latest)
+    parts.shade.click(
+        shade, [answer, parts.chunk, token], parts.words, show_progress="hidden", concurrency_limit=None,
+        trigger_mode="once", api_visibility="private",
+    )  # fmt: skip
+    parts.stop.click(stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
     for choice in parts.looks[1:]:
         choice.input(draw, parts.looks, parts.view, **latest)
 
@@ -147,12 +184,39 @@ def pictures(visit: Visit, answer_id: int | None, token: int | None, head: str |
     share_TL = look.memory_share(head)
     mass_LN = look.by_chunk(at, head)
     return [
-        sentence(look, at, head, names),
+        sentence(look, at, head, names) + answer_words(look.tokens, share_TL.mean(axis=1), at),
         plots.layers_by_chunks(mass_LN, look.layers, names, stored, whose(look, at, head)),
         plots.share_by_layer(share_TL.mean(axis=0) if at is None else share_TL[at], look.layers, stored),
         plots.share_by_token(share_TL.mean(axis=1), look.tokens, at),
         plots.score_against_mass(look.scores.tolist(), mass_LN.mean(axis=0).tolist(), names),
     ]
+
+
+def chunk_menu(visit: Visit, answer_id: int | None) -> gr.Dropdown:
+    """Return the menu of an answer's chunks, the one that got most attention first and chosen."""
+    timeline = looking.timeline(visit)
+    look = looked(timeline, answer_id) if answer_id is not None else None
+    if look is None:
+        return gr.Dropdown(choices=[], value=None)
+    mass_N = look.by_chunk(None).mean(axis=0)
+    documents = looking.documents(visit)
+    found = [look.chunk_ids[place] for place in np.argsort(-mass_N, kind="stable")]
+    return gr.Dropdown(choices=[(name_of(each, timeline, documents), each) for each in found], value=found[0])
+
+
+def shaded(visit: Visit, answer_id: int | None, chunk_id: int | None, token: int) -> Iterator[str]:
+    """Work out a chunk's words and yield them as HTML while they get their shade; the last one is complete."""
+    shown, last = 0.0, None
+    try:
+        for last in shading.shade(visit, answer_id, chunk_id, None if token == ALL else token):
+            if time.monotonic() - shown >= SHOW_EVERY:
+                shown = time.monotonic()
+                yield chunk_words(last, f"Chunk {chunk_id}")
+    except MemLongError as error:
+        yield error_box(error)
+        return
+    if last is not None:
+        yield chunk_words(last, f"Chunk {chunk_id}")
 
 
 def sentence(look: Looked, token: int | None, head: str | int, names: list[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +51,8 @@ def shade(
     """
     model, prompt = session.model, encode_prompt(session.tokenizer, question)
     cache, run = growing_cache(), list(prompt)
-    context, held = None, None
+    context: MemoryContext | None = None
+    held: tuple[int, ...] = ()
     for index, (token, wanted) in enumerate(zip(token_ids, memories, strict=True)):
         if tuple(wanted) != held:
             context, held = _memory(session, wanted), tuple(wanted)
@@ -77,7 +79,7 @@ def tokens_of(session: Session, chunk_id: int) -> list[str]:
     mine: list[Token] = [token for token in around if start <= first + token[1] < end][: record.n_tokens]
     # What a tokenizer drops (blanks) belongs to the token before it, so that the pieces join to the whole text.
     cuts = [start, *(first + token[1] for token in mine[1:]), end]
-    return [text[a:b] for a, b in zip(cuts, cuts[1:])]
+    return [text[a:b] for a, b in pairwise(cuts)]
 
 
 def _memory(session: Session, chunk_ids: Sequence[int]) -> MemoryContext | None:

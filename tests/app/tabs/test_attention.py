@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from app import asking, looking, reading
+from app import asking, looking, reading, shading
 from app.rows.attention import MEAN, MOST
 from app.sessions import Visit
+from app.shading import Shaded
 from app.tabs import attention
+from app.tabs.attention_text import answer_words, chunk_words
 from memlong.config import AskOptions
 from tests.app.traces import full
 
@@ -78,3 +81,53 @@ def test_a_real_answer_adds_up(visit: Visit, long_text: str) -> None:
     assert all(name.endswith("*") for name in heat.data[0].y)
     _, alone, *_ = attention.pictures(visit, 0, 0, 1)
     assert alone.data[0].z.max() <= 100
+    shares = list(attention.shaded(visit, 0, attention.chunk_menu(visit, 0).value, attention.ALL))
+    assert "looked at" not in shares[-1], "the last picture is complete"
+    assert shares[-1].count("ma-token") == 32, "one piece a token of the chunk"
+
+
+def test_words_of_a_chunk_get_what_the_chunk_got(visit: Visit, long_text: str) -> None:
+    reading.add_text(visit, long_text + " <b>end</b>", "Log book", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    for _ in asking.ask(visit, "Where did the brass lantern stand?", AskOptions(max_tokens=6)):
+        pass
+    exchange = visit.exchanges[0]
+    for item in exchange.evidence:
+        *_, last = shading.shade(visit, 0, item.chunk_id, None)
+        assert last.done == last.total == 6
+        assert "".join(last.pieces) == item.text
+        assert last.mass.sum() == pytest.approx(item.attention_mass, abs=1e-4)
+    *_, first = shading.shade(visit, 0, exchange.evidence[0].chunk_id, 0)
+    assert first.done == 1
+    visit.stop_answering.set()  # a Stop of something that ended is no Stop of what begins
+    steps = shading.shade(visit, 0, exchange.evidence[0].chunk_id, None)
+    next(steps)
+    visit.stop_answering.set()
+    assert list(steps) == [], "Stop keeps what was done"
+
+
+def test_what_cannot_be_shaded_says_what_to_do(visit: Visit, long_text: str) -> None:
+    assert "Choose both above" in next(attention.shaded(visit, None, None, attention.ALL))
+    reading.add_text(visit, long_text, "Log book", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    for source in ("both", "memory"):
+        for _ in asking.ask(visit, "Where did the lantern stand?", AskOptions(max_tokens=2, answer_from=source)):
+            pass
+    chunk_id = visit.exchanges[1].evidence[0].chunk_id
+    assert "Ask again from memory" in next(attention.shaded(visit, 0, chunk_id, attention.ALL))
+    visit.memory().delete_chunk(chunk_id)
+    assert 'class="ml-error"' in next(attention.shaded(visit, 1, chunk_id, attention.ALL))
+
+
+def test_words_of_strangers_are_escaped() -> None:
+    words = answer_words(["<b>", " key\n"], np.array([0.1, 0.4]), 1)
+    assert "&lt;b&gt;" in words
+    assert "<b>" not in words
+    assert words.count("ma-chosen") == 1
+    assert "--depth:0%" in words
+    inside = chunk_words(Shaded(("<i>",), np.array([0.2]), 1, 2), "Chunk <7>")
+    assert "<i>" not in inside
+    assert "Chunk &lt;7&gt;" in inside
+    assert "1 of 2 tokens looked at" in inside
