@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from app.sessions import Exchange, Visit
+from app.text import plural
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, MemLongError
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from memlong.session.results import Evidence
 
 SHOW_EVERY = 0.1  # seconds between two pictures of an answer that grows
+# What one visitor may ask of a machine that all share. A long question is read in one turn, and the K-V of every
+# chunk retrieved lie in memory at once, in every layer.
+MOST_CHARACTERS, MOST_CHUNKS, MOST_TOKENS = 4_000, 32, 1_024
 
 
 def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SHOW_EVERY) -> Iterator[Exchange]:
@@ -23,10 +27,10 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
     ``visit.stop_answering`` is set; the answer so far is kept.
 
     Raises:
-        ConfigError: for an empty question, or while another answer is being written.
+        ConfigError: for a question that is empty or too long, more chunks or tokens than allowed, or while another
+            answer is being written.
     """
-    if not question.strip():
-        raise ConfigError("An empty question", "A question in words", "Type one")
+    refuse(question, options)
     with visit.lock:
         if visit.answering:
             raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
@@ -47,6 +51,20 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
     finally:
         visit.answering = False
     yield exchange
+
+
+def refuse(question: str, options: AskOptions) -> None:
+    """Raise ConfigError for a question that is empty or too long, or for more chunks or tokens than allowed."""
+    if not isinstance(question, str) or not question.strip():
+        raise ConfigError("An empty question", "A question in words", "Type one")
+    for given, what, most, do in (
+        (len(question), "character", MOST_CHARACTERS, "Ask in fewer words; long texts belong on the tab Read"),
+        (options.top_k or 1, "chunk", MOST_CHUNKS, "Retrieve fewer chunks"),
+        (options.max_tokens, "token", MOST_TOKENS, "Ask for a shorter answer"),
+    ):
+        if given > most:
+            whose = {"character": "A question of ", "chunk": "Retrieving ", "token": "An answer of "}[what]
+            raise ConfigError(whose + plural(given, what), f"At most {plural(most, what)}", do)
 
 
 def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: float) -> Iterator[Exchange]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from app.library import Item, from_sample, from_text
 from app.samples import sample
 from app.sessions import Visit
 from app.settings import Settings
+from memlong.chunking import Chunk, iter_chunks
 from memlong.errors import Cancelled, DocumentError, MemLongError
 
 if TYPE_CHECKING:
     from memlong.session.results import ReadEstimate, ReadProgress
 
+CUT_AT_ONCE = 128  # chunks cut in one turn: a tenth of a second, however long the document
 SHOW_EVERY = 0.2  # seconds between two pictures of reading: browsers fall behind on more than 5 a second
 
 
@@ -70,12 +73,25 @@ def estimate(visit: Visit, item: Item) -> ReadEstimate | None:
     """Work out what reading a document will take; None while the model is loading (it is done before reading)."""
     if item.document is None or not visit.engine.state.ready:
         return None
-    session = visit.memory()
-    found = visit.engine.run(session.estimate, item.document.text, kind="reading")
+    session, text = visit.memory(), item.document.text
+    found = session.estimate(text, _cut(visit, text))
     speed = visit.engine.tokens_per_second
     seconds = found.n_tokens / speed if found.seconds is None and speed else found.seconds
     item.estimate = replace(found, seconds=seconds)
     return item.estimate
+
+
+def _cut(visit: Visit, text: str) -> list[Chunk]:
+    """Cut a text into chunks, some at a turn: a library of text takes a while, and others want to ask."""
+    session, chunks = visit.memory(), []
+    pieces = iter_chunks(session.tokenizer, text, session.config.chunk_tokens)
+    turns = visit.engine.steps(iter(lambda: list(islice(pieces, CUT_AT_ONCE)), []), "reading")
+    for some in turns:
+        chunks += some
+        if visit.closed:
+            turns.close()
+            raise Cancelled("The page was closed")
+    return chunks
 
 
 def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | None]:
@@ -116,6 +132,8 @@ def _read_one(visit: Visit, item: Item, show_every: float) -> Iterator[Item]:
         finally:
             steps.close()
             _settle(visit, item)
+    except Cancelled:
+        return
     except MemLongError as error:
         item.fail(error)
     yield item
@@ -127,7 +145,9 @@ def _steps(visit: Visit, item: Item) -> Generator[ReadProgress, None, None]:
     if document is None:
         raise DocumentError(f"{item.name} was not opened", "A document with text", "Add it again")
     if item.state != "stopped" or item.doc_id is None:
-        doc_id = visit.engine.run(session.open, document.text, document.title, document.spans, kind="reading")
+        chunks = _cut(visit, document.text)
+        parts = (document.text, document.title, document.spans, chunks)
+        doc_id = visit.engine.run(session.open, *parts, kind="reading")
         item.doc_ids.append(doc_id)
     assert item.doc_id is not None
     item.state = "reading"
@@ -202,9 +222,15 @@ def set_bank(visit: Visit, capacity: int, policy: str) -> list[int]:
     session = visit.memory()
 
     def change() -> list[int]:
-        if policy != session.config.policy:
+        before = session.config.policy
+        if policy != before:
             session.set_policy(policy)
-        return session.set_capacity(capacity) if capacity != session.config.capacity_tokens else []
+        try:
+            return session.set_capacity(capacity) if capacity != session.config.capacity_tokens else []
+        except MemLongError:
+            if policy != before:
+                session.set_policy(before)
+            raise
 
     gone = visit.engine.run(change)
     for item in visit.library:

@@ -251,6 +251,8 @@ def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[A
 def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, ...]) -> Iterator[list[Any]]:
     """Take an exchange back and ask it again, changed or not; with another seed, so that sampling differs."""
     try:
+        if question is not None:
+            asking.refuse(question, options(*controls))  # before the old one is gone
         earlier = asking.take_back(visit, exchange_of(index))
     except MemLongError as error:
         yield [*picture(visit, said=error_box(error)), gr.skip()]

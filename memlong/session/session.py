@@ -11,7 +11,7 @@ import numpy as np
 
 from memlong.bank.bank import Bank, Hit
 from memlong.bank.ledger import ChunkRecord
-from memlong.chunking import PageSpan, chunk_text
+from memlong.chunking import Chunk, PageSpan, chunk_text
 from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import BankError, ConfigError, DocumentError
 from memlong.model.wrapper import MemoryModel
@@ -107,13 +107,16 @@ class Session:
                 break
         return self.report(doc_id)
 
-    def open(self, text: str, title: str = "text", spans: Sequence[PageSpan] = ()) -> int:
-        """Cut a document into chunks, ready for :meth:`read_steps`, and return its id.
+    def open(
+        self, text: str, title: str = "text", spans: Sequence[PageSpan] = (), chunks: Sequence[Chunk] | None = None
+    ) -> int:
+        """Cut a document into chunks (unless ``chunks`` are its), ready for :meth:`read_steps`, and return its id.
 
         Raises:
             DocumentError: for a text without any token.
         """
-        chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
+        if chunks is None:
+            chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
         if not chunks:
             raise DocumentError(f"{title!r} holds no text", "At least one word", "Choose another document")
         document = DocumentState(
@@ -153,9 +156,10 @@ class Session:
             document.status = "cancelled"
             self._closed(document)
 
-    def estimate(self, text: str) -> ReadEstimate:
-        """Return what reading ``text`` will take, before anything is read."""
-        chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
+    def estimate(self, text: str, chunks: Sequence[Chunk] | None = None) -> ReadEstimate:
+        """Return what reading ``text`` (cut into ``chunks``) will take, before anything is read."""
+        if chunks is None:
+            chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
         tokens = sum(chunk.n_tokens for chunk in chunks)
         return ReadEstimate(
             tokens,

@@ -15,6 +15,7 @@ from app.documents import Limits
 from app.exports import conversation, document_archive
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
+from app.tabs.ask import again
 from app.tabs.pieces import for_chat, from_chat
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
@@ -194,3 +195,28 @@ def test_api_reads_no_path_that_is_no_upload(make_app: Callable[..., App], tmp_p
             api.upload(app, app.visits.get("program"), {"path": str(path)}, uploads)
     with pytest.raises(MemLongError):
         api.ask(app.visits.get("program"), "Anything?")
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "words"),
+    [
+        ("why " * 2000, SHORT, "8,000 characters"),
+        (None, SHORT, "empty"),
+        (["a"], SHORT, "empty"),
+        ("Why?", AskOptions(top_k=10**9), "32 chunks"),
+        ("Why?", AskOptions(max_tokens=10**9), "1,024 tokens"),
+    ],
+)
+def test_what_would_hold_up_everybody_is_refused(read: Visit, question: Any, options: AskOptions, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ask(read, question, options)
+    assert read.exchanges == []
+    assert not read.answering
+
+
+def test_a_question_edited_into_nonsense_leaves_the_conversation_as_it_was(read: Visit) -> None:
+    ask(read)
+    controls = ("memory", [], 3, 0, 0, 8)
+    *_, last = again(read, [0, None], "why " * 2000, controls)
+    assert "8,000 characters" in last[1]
+    assert [exchange.question for exchange in read.exchanges] == [QUESTION]

@@ -159,3 +159,30 @@ def test_parts_in_words() -> None:
     assert part_words(()) == ""
     assert part_words((PageSpan(0, 5, "page 1"), PageSpan(5, 9, "page 2"))) == "2 pages"
     assert part_words((PageSpan(0, 5, "opening"), PageSpan(5, 9, "Chapter 1"))) == "1 chapter"
+
+
+def test_a_long_document_is_cut_some_at_a_turn(visit: Visit, long_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CUT_AT_ONCE", 4)
+    taken: list[str] = []
+    real = visit.engine.turns.turn
+    monkeypatch.setattr(visit.engine.turns, "turn", lambda kind="question": taken.append(kind) or real(kind))
+    item = reading.add_text(visit, long_text, "Log", Limits())
+    assert item.estimate is not None
+    assert len(taken) > item.estimate.n_chunks / 4
+    assert set(taken) == {"reading"}
+    list(reading.read_all(visit))
+    assert item.report is not None
+    assert item.report.chunks_read == item.estimate.n_chunks
+
+
+def test_a_bank_that_cannot_be_set_stays_as_it_was(visit: Visit, long_text: str) -> None:
+    item = reading.add_text(visit, long_text, "Log", Limits())
+    list(reading.read_all(visit))
+    for capacity in (0, 8, 10**15):
+        with pytest.raises(MemLongError):
+            reading.set_bank(visit, capacity, "fifo")
+        session = visit.memory()
+        assert (session.config.policy, session.bank.policy.name) == ("trigger_count", "trigger_count")
+        assert session.config.capacity_tokens == 32 * 400
+    assert item.report is not None
+    assert reading.set_bank(visit, 320, "fifo") == list(range(item.report.chunks_read - 10))
