@@ -61,10 +61,11 @@ def add_text(visit: Visit, text: str, title: str, limits: Limits) -> Item:
 def add_sample(visit: Visit, name: str) -> Item:
     """Add a text that ships with the app, or return the one that was added before."""
     chosen = sample(name)
-    for item in visit.library:
-        if item.questions and item.title == chosen.title and item.state != "failed":
-            return item
-    item = visit.library.add(chosen.title, from_sample(chosen), chosen.questions)
+    with visit.lock:  # a second click comes while the first one still opens the file
+        for item in visit.library:
+            if item.questions and item.title == chosen.title and item.state != "failed":
+                return item
+        item = visit.library.add(chosen.title, from_sample(chosen), chosen.questions)
     estimate(visit, item)
     return item
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,10 @@ def test_a_bank_that_cannot_be_set_stays_as_it_was(visit: Visit, long_text: str)
         assert session.config.capacity_tokens == 32 * 400
     assert item.report is not None
     assert reading.set_bank(visit, 320, "fifo") == list(range(item.report.chunks_read - 10))
+
+
+def test_a_sample_clicked_many_times_is_added_once(visit: Visit) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        items = list(pool.map(lambda _: reading.add_sample(visit, samples()[0].name), range(4)))
+    assert len(visit.library) == 1
+    assert all(item is items[0] for item in items)
