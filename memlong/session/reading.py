@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from memlong.bank.ahead import SearchAhead
 from memlong.bank.ledger import ChunkPlace
+from memlong.bank.results import Hit
 from memlong.chunking import Chunk
 from memlong.model.wrapper import StoredKV
 from memlong.session.results import DocumentState, ReadProgress
@@ -63,13 +65,14 @@ class Reading:
         self.too_long += len(session.retriever.check(texts))
         embeddings = session.timed("embed", session.retriever.embed_documents, texts)
         kv = session.timed("prefill", read_windows, session, windows)
+        ahead = session.timed("search", SearchAhead, session.bank, embeddings, session.config.top_k)
         left, at = 0, 0
         for row, window in enumerate(windows):
             mine = embeddings[at : at + len(window)]
-            at += len(window)
             # A chunk of the window being read is local context, not yet memory: search first, store afterwards.
-            for chunk, embedding in zip(window, mine, strict=True):
-                self._retrieve(session, chunk, embedding)
+            for query, chunk in enumerate(window, start=at):
+                self._retrieve(session, chunk, session.timed("search", ahead.search, query))
+            at += len(window)
             start = 0
             for chunk, embedding in zip(window, mine, strict=True):
                 piece = kv.piece(row, start, start + chunk.n_tokens)
@@ -82,8 +85,7 @@ class Reading:
         self.evicted += left
         return left
 
-    def _retrieve(self, session: Session, chunk: Chunk, embedding: np.ndarray) -> None:
-        hits = session.search(embedding, session.config.top_k)
+    def _retrieve(self, session: Session, chunk: Chunk, hits: Sequence[Hit]) -> None:
         if hits:
             session.recorder.append(
                 Retrieved(
