@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from memlong.attention.context import MassObserver
+from memlong.bank.bank import Hit
 from memlong.chunking import Chunk
 from memlong.config import AskOptions
 from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
@@ -134,7 +135,10 @@ class Answering:
             return []
         embedding = session.timed("embed", session.retriever.embed_query, text)
         documents = set(options.documents) if options.documents is not None else None
-        hits = session.search(embedding, options.top_k or session.config.top_k, documents, set(options.masked))
+        forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
+        top_k = (options.top_k or session.config.top_k) - len(forced)
+        hits = session.search(embedding, top_k, documents, {*options.masked, *options.forced}) if top_k > 0 else []
+        hits = sorted([*hits, *forced], key=lambda hit: (-hit.score, hit.chunk_id))
         before = {hit.chunk_id: session.bank.get(hit.chunk_id).trigger_count for hit in hits}
         triggered = session.trigger(hits)
         session.recorder.append(events.Retrieved(query=query, query_id=self.answer_id, doc_id=None, hits=triggered))
