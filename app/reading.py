@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from memlong.session.results import ReadEstimate, ReadProgress
 
 CUT_AT_ONCE = 128  # chunks cut in one turn: a tenth of a second, however long the document
+STEP_SECONDS = 1.0  # of one turn of reading at most, or a slow machine would keep questions waiting
 SHOW_EVERY = 0.2  # seconds between two pictures of reading: browsers fall behind on more than 5 a second
 
 
@@ -151,8 +152,9 @@ def _steps(visit: Visit, item: Item) -> Generator[ReadProgress, None, None]:
         doc_id = visit.engine.run(session.open, *parts, kind="reading")
         item.doc_ids.append(doc_id)
     assert item.doc_id is not None
+    session.speed = session.speed or visit.engine.tokens_per_second
     item.state = "reading"
-    return visit.engine.steps(_while_wanted(visit, item, session.read_steps(item.doc_id)), "reading")
+    return visit.engine.steps(_while_wanted(visit, item, session.read_steps(item.doc_id, STEP_SECONDS)), "reading")
 
 
 def _while_wanted(visit: Visit, item: Item, steps: Iterator[ReadProgress]) -> Iterator[ReadProgress]:

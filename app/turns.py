@@ -7,6 +7,7 @@ long read delays another visitor's question by one batch at most.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ T = TypeVar("T")
 Kind = Literal["question", "reading"]
 
 QUESTIONS_IN_A_ROW = 32  # then one reading step, or a busy room would never finish a book
+PATIENCE = 0.25  # seconds that reading waits for an answer's next token; a page may have gone away in the middle
 
 
 class Turns:
@@ -26,6 +28,7 @@ class Turns:
         self._condition = threading.Condition()
         self._busy = False
         self._row, self._most = 0, questions_in_a_row
+        self._answers, self._last_token = 0, 0.0  # answers being written, and when one got its last token
 
     @contextmanager
     def turn(self, kind: Kind = "question") -> Iterator[None]:
@@ -34,7 +37,8 @@ class Turns:
         with self._condition:
             self._waiting[kind].append(ticket)
             try:
-                self._condition.wait_for(lambda: not self._busy and self._next() is ticket)
+                while self._busy or self._next() is not ticket:
+                    self._condition.wait(PATIENCE if kind == "reading" else None)
             finally:
                 self._waiting[kind].remove(ticket)
             self._busy = True
@@ -44,10 +48,14 @@ class Turns:
         finally:
             with self._condition:
                 self._busy = False
+                if kind == "question":
+                    self._last_token = time.monotonic()
                 self._condition.notify_all()
 
     def steps(self, steps: Iterator[T], kind: Kind) -> Generator[T, None, None]:
         """Yield what ``steps`` yields, each step in a turn of its own; closing this closes ``steps``."""
+        with self._condition:
+            self._answers += kind == "question"
         try:
             while True:
                 with self.turn(kind):
@@ -57,6 +65,9 @@ class Turns:
                         return
                 yield value
         finally:
+            with self._condition:
+                self._answers -= kind == "question"
+                self._condition.notify_all()
             close = getattr(steps, "close", None)
             if close is not None:
                 with self.turn(kind):
@@ -72,4 +83,6 @@ class Turns:
         questions, readings = self._waiting["question"], self._waiting["reading"]
         if questions and not (readings and self._row >= self._most):
             return questions[0]
-        return readings[0] if readings else None
+        # Between two tokens nobody waits for a turn, and reading would slip in before every one of them.
+        more = self._answers and self._row < self._most and time.monotonic() - self._last_token < PATIENCE
+        return readings[0] if readings and not more else None

@@ -39,19 +39,23 @@ class Reading:
     evicted: int = 0
     too_long: int = 0
 
-    def steps(self, session: Session) -> Iterator[ReadProgress]:
-        """Read from where it was left, one batch of windows a step."""
+    def steps(self, session: Session, step_seconds: float | None = None) -> Iterator[ReadProgress]:
+        """Read from where it was left, one batch of windows a step; fewer windows where one would take longer."""
         document, config = self.document, session.config
         per_window = config.window_tokens // config.chunk_tokens
-        per_batch = max(1, config.read_batch_tokens // config.window_tokens) * per_window
+        windows = most = max(1, config.read_batch_tokens // config.window_tokens)
+        if step_seconds is not None and session.speed is not None:
+            windows = min(most, max(1, int(session.speed * step_seconds / config.window_tokens)))
         here, started_tokens = 0.0, self._tokens_done()
         document.status = "reading"
         while document.chunks_read < len(self.chunks):
             started = time.perf_counter()
-            left = self._batch(
-                session, self.chunks[document.chunks_read : document.chunks_read + per_batch], per_window
-            )
+            at, before = document.chunks_read, self._tokens_done()
+            left = self._batch(session, self.chunks[at : at + windows * per_window], per_window)
             elapsed = time.perf_counter() - started
+            if step_seconds is not None:
+                speed = (self._tokens_done() - before) / max(elapsed, 1e-9)
+                windows = min(most, max(1, int(speed * step_seconds / config.window_tokens)))
             here += elapsed
             document.seconds += elapsed
             if document.chunks_read == len(self.chunks):

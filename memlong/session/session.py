@@ -75,7 +75,7 @@ class Session:
         self.readings: dict[int, Reading] = {}
         self.gone: dict[int, ChunkRecord] = {}
         self.asked = 0
-        self._speed: float | None = None
+        self.speed: float | None = None
         if not self.recorder.step:
             self._note_capacity()
 
@@ -140,11 +140,11 @@ class Session:
         )
         return document.doc_id
 
-    def read_steps(self, doc_id: int) -> Iterator[ReadProgress]:
-        """Read an opened document from where it was left, one batch of windows a step."""
+    def read_steps(self, doc_id: int, step_seconds: float | None = None) -> Iterator[ReadProgress]:
+        """Read an opened document from where it was left, one batch of windows a step, of ``step_seconds`` or less."""
         reading = self._reading(doc_id)
-        for progress in reading.steps(self):
-            self._speed = progress.tokens_per_second or self._speed
+        for progress in reading.steps(self, step_seconds):
+            self.speed = progress.tokens_per_second or self.speed
             if reading.document.status == "done":
                 self._closed(reading.document)
             yield progress
@@ -166,7 +166,7 @@ class Session:
             len(chunks),
             tokens / self.config.capacity_tokens,
             len(chunks) * self.config.chunk_tokens * self.bank.store.bytes_per_token,
-            tokens / self._speed if self._speed else None,
+            tokens / self.speed if self.speed else None,
         )
 
     def report(self, doc_id: int) -> ReadReport:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import app.turns
 from app.turns import Kind, Turns
 
 
@@ -91,3 +92,44 @@ def test_two_generators_interleave() -> None:
     for thread in threads:
         thread.join()
     assert sorted(seen) == ["a"] * 50 + ["b"] * 50
+
+
+def written_beside_reading(most: int, pause: Callable[[], None]) -> list[str]:
+    """Write an answer of four tokens while somebody reads four batches; return what came in which order."""
+    turns, done = Turns(most), []
+
+    def work(name: str) -> Iterator[None]:
+        for _ in range(4):
+            done.append(name)
+            yield
+
+    answer = turns.steps(work("token"), "question")
+    next(answer)
+    reader = threading.Thread(target=lambda: list(turns.steps(work("batch"), "reading")))
+    reader.start()
+    while not turns.waiting and reader.is_alive():
+        threading.Event().wait(0.001)
+    for _ in answer:
+        pause()
+    reader.join()
+    return done
+
+
+def test_reading_does_not_slip_in_between_two_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.turns, "PATIENCE", 60.0)
+    done = written_beside_reading(32, lambda: threading.Event().wait(0.01) and None)
+    assert done == ["token"] * 4 + ["batch"] * 4
+
+
+def test_reading_gets_its_turn_after_many_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.turns, "PATIENCE", 60.0)
+    done = written_beside_reading(2, lambda: threading.Event().wait(0.2) and None)
+    assert done[:3] == ["token", "token", "batch"]
+
+
+def test_an_answer_that_nobody_goes_on_with_does_not_stop_reading() -> None:
+    turns = Turns()
+    answer = turns.steps(iter(range(3)), "question")
+    next(answer)
+    assert list(turns.steps(iter(range(3)), "reading")) == [0, 1, 2]
+    answer.close()

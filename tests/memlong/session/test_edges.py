@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from memlong.errors import PersistError
 from memlong.session import Session
@@ -88,3 +90,18 @@ def test_a_folder_that_cannot_be_written_is_refused_in_words(make_session, long_
     for folder in (taken, taken / "below"):
         with pytest.raises(PersistError, match="Nothing can be saved"):
             session.save(folder)
+
+
+def test_a_step_of_reading_is_as_short_as_it_is_told_to_be(make_session, long_text):
+    session = make_session(read_batch_tokens=64 * 8)
+    first = session.open(long_text)
+    steps = [step.chunks_done for step in session.read_steps(first, step_seconds=1e-9)]
+    assert steps[0] == 16 and set(np.diff(steps)) <= {1, 2}, "the speed is known after the first batch"
+    second = session.open(long_text)
+    assert next(session.read_steps(second, step_seconds=1e-9)).chunks_done == 2
+    third = session.open(long_text)
+    steps = [step.chunks_done for step in session.read_steps(third, step_seconds=1e9)]
+    assert steps[:2] == [16, 32]
+    ids = [[r.chunk_id for r in session.bank.records() if r.doc_id == doc_id] for doc_id in (first, third)]
+    for one, other in zip(*(session.bank.gather(some) for some in ids), strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
