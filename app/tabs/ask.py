@@ -240,7 +240,11 @@ def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[A
         for exchange in asking.ask(visit, question, chosen):
             # A redraw takes the keyboard focus from the list, so evidence is sent only when it is another list.
             listed = tuple(item.chunk_id for item in exchange.evidence)
-            yield [*picture(visit, with_evidence=listed != drawn), ""]
+            values = picture(visit, with_evidence=listed != drawn)
+            if drawn is not None and exchange.answer is None:
+                values[1] = gr.skip()  # it may say by now why another question was refused
+            # So may the question box hold that question: it is emptied once.
+            yield [*values, "" if drawn is None else gr.skip()]
             drawn = listed
     except MemLongError as error:
         yield [*picture(visit, said=error_box(error)), gr.skip()]

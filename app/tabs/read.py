@@ -120,7 +120,6 @@ def _bank_controls(app: App) -> tuple[gr.Number, gr.Dropdown, gr.Button, gr.HTML
             app.settings.capacity,
             label="Capacity (tokens)",
             precision=0,
-            minimum=1,
             elem_id="capacity",
             info="A small bank overflows: chunks leave, and you can watch which. Applies at once.",
         )

@@ -15,7 +15,7 @@ from app.documents import Limits
 from app.exports import conversation, document_archive
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
-from app.tabs.ask import again
+from app.tabs.ask import again, pictures
 from app.tabs.pieces import for_chat, from_chat
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
@@ -220,3 +220,15 @@ def test_a_question_edited_into_nonsense_leaves_the_conversation_as_it_was(read:
     *_, last = again(read, [0, None], "why " * 2000, controls)
     assert "8,000 characters" in last[1]
     assert [exchange.question for exchange in read.exchanges] == [QUESTION]
+
+
+def test_what_is_typed_and_said_meanwhile_is_left_alone(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking.ask, "__defaults__", (0.0,))
+    steps = list(pictures(read, QUESTION, SHORT))
+    assert len(steps) > 4
+    boxes, notices = [step[5] for step in steps], [step[1] for step in steps]
+    assert boxes[0] == ""
+    assert all(box != "" for box in boxes[1:]), "the box is emptied once, and the next question may be typed"
+    assert notices[0] == ""
+    assert not any(isinstance(notice, str) for notice in notices[1:-2])
+    assert isinstance(notices[-1], str)
