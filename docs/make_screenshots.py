@@ -88,7 +88,8 @@ def prepare(page: Any) -> None:
 
 def tabs(page: Any) -> list[str]:
     """Return the names of all tabs, those in the menu of a narrow page included."""
-    found = page.evaluate("() => [...document.querySelectorAll('button[role=tab]')].map((b) => b.innerText.trim())")
+    names = "#tabs button[role=tab], #tabs .overflow-dropdown button"
+    found = page.locator(names).evaluate_all("(tabs) => tabs.map((tab) => tab.textContent.trim())")
     return list(dict.fromkeys(name for name in found if name))
 
 

@@ -1,4 +1,4 @@
-"""Attention on words as HTML: what memory gave to each token of an answer, what each token of a chunk got. No gradio."""
+"""Attention on words as HTML: what memory gave to each token of an answer, what each token of a chunk got."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.shading import Shaded
 from app.tabs.pieces import bar
 from app.text import escape, escape_lines, plural
 
-DEEPEST = 55  # per cent of blue behind a word: more would make it hard to read
+DEEPEST = 45  # per cent of blue behind a word: more would make it hard to read on a dark page
 HOW_ANSWER = (
     "The stronger the blue, the more of its attention a token paid to memory. Click a token to look at it alone."
 )
@@ -33,7 +33,7 @@ def answer_words(tokens: Sequence[str], share_T: np.ndarray, chosen: int | None)
     )
     ends = f"palest {mass_words(low)}, strongest {mass_words(high)}"
     return (
-        f'<h3 class="ml-h2">The answer, token by token</h3><p class="ma-words">{words}</p>'
+        f'<h2 class="ml-h2">The answer, token by token</h2><p class="ma-words">{words}</p>'
         f'<p class="mm-how-plot">{HOW_ANSWER} Here: {ends}.</p>'
     )
 

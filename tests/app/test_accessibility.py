@@ -1,0 +1,115 @@
+"""Every tab of the page, wide and narrow, light and dark: no serious fault, nothing cut off, nothing fetched elsewhere.
+
+The faults are found by axe-core, which comes with a package and is put into the page as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.test_browser import Seen, browser, log_book, open_page, seen, serve, tiny_folder, upload
+
+__all__ = ["browser", "seen", "tiny_folder"]
+pytestmark = pytest.mark.browser
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+
+QUESTION = "Where did the brass lantern of Ottoline Varga stand?"
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def address(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    data = tmp_path_factory.mktemp("data")
+    options = ["--model", str(tiny_folder), "--retriever", "hashing", "--capacity", "2048", "--data-dir", str(data)]
+    yield from serve(options, tmp_path_factory.mktemp("server"))
+
+
+def tab_names(page: Any) -> list[str]:
+    """Return the names of all tabs, those in the menu of a narrow page included."""
+    buttons = page.locator("#tabs button[role=tab], #tabs .overflow-dropdown button")
+    names = buttons.evaluate_all("(tabs) => tabs.map((tab) => tab.textContent.trim())")
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def open_tab(page: Any, name: str) -> None:
+    """Open a tab with the keyboard, through the menu where the page is too narrow for it."""
+    tab = page.get_by_role("tab", name=name, exact=True).first
+    if not tab.is_visible():
+        page.locator(".overflow-menu > button").first.press("Enter")
+        tab = page.locator(".overflow-dropdown button", has_text=name).first
+    tab.press("Enter")
+    page.wait_for_selector(f"#tab-{name.lower()}", state="visible")
+
+
+def faults(page: Any) -> list[str]:
+    """Return every serious fault of the page as it stands, with the element that has it."""
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{fault['id']}: {node['target']} {node['html'][:120]}"
+        for fault in found
+        if fault["impact"] in SERIOUS
+        for node in fault["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_no_tab_has_a_serious_fault(
+    browser: Any, address: str, seen: Seen, tmp_path: Path, width: int, theme: str
+) -> None:
+    page = open_page(browser, address, seen, width, f"?__theme={theme}")
+    names = tab_names(page)
+    assert {"Read", "Ask", "Memory", "Attention"} <= set(names)
+    found = {f"{name}, empty": faults(page) for name in names if open_tab(page, name) is None}
+    open_tab(page, "Read")
+    upload(page, tmp_path, "log-book.txt", log_book())
+    page.wait_for_selector(".ml-is-waiting")
+    page.locator("#read").press("Enter")
+    page.wait_for_selector(".ml-is-done")
+    open_tab(page, "Ask")
+    page.fill("#question textarea", QUESTION)
+    page.press("#question textarea", "Enter")
+    page.wait_for_selector("#evidence .ml-facts")
+    page.locator("#evidence .ml-hit").first.press("Enter")
+    page.wait_for_selector("#reader #passage")
+    open_tab(page, "Attention")
+    page.wait_for_selector("#attention-said .ma-words")
+    page.locator("#shade").press("Enter")
+    page.wait_for_selector("#shaded .ma-chunk")
+    for name in names:
+        open_tab(page, name)
+        found[name] = faults(page)
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        assert wide <= 0, f"{name} is {wide} pixels wider than the page"
+    page.close()
+    assert {name: faulty for name, faulty in found.items() if faulty} == {}
+    assert seen == Seen()
+
+
+def test_a_fault_would_be_found(browser: Any, address: str, seen: Seen) -> None:
+    page = open_page(browser, address, seen)
+    page.evaluate("document.querySelector('#top').innerHTML += '<button></button><p style=\"color:#ddd\">Pale</p>'")
+    assert {fault.split(":")[0] for fault in faults(page)} == {"button-name", "color-contrast"}
+    page.close()
+
+
+def test_a_chunk_s_life_is_reached_by_the_keyboard(browser: Any, address: str, seen: Seen, tmp_path: Path) -> None:
+    page = open_page(browser, address, seen)
+    upload(page, tmp_path, "log-book.txt", log_book())
+    page.wait_for_selector(".ml-is-waiting")
+    page.locator("#read").press("Enter")
+    page.wait_for_selector(".ml-is-done")
+    open_tab(page, "Memory")
+    cells = page.locator("#memory-map canvas")
+    cells.focus()
+    cells.press("End")
+    cells.press("Enter")
+    page.wait_for_selector("#life .mm-life")
+    page.locator("#life .mm-does button").first.press("Enter")  # Pin, or Bring back, which pins too
+    page.wait_for_selector("#life .mm-pinned")
+    page.close()
+    assert seen == Seen()
