@@ -188,9 +188,10 @@ def linear_layers(model: MemoryModel) -> list[nn.Linear]:
     for name, module in model.base.named_modules():
         parts = name.split(".")
         layer = next((int(part) for part in parts if part.isdigit()), None)
-        if not isinstance(module, nn.Linear) or layer is None or layer > highest:
+        # The original weights read: an adapter that is not merged is off meanwhile.
+        if not isinstance(module, nn.Linear) or layer is None or layer > highest or "lora_" in name:
             continue
-        if layer < highest or parts[-1] in ("k_proj", "v_proj"):
+        if layer < highest or {"k_proj", "v_proj"} & set(parts):
             found.append(module)
     return found
 
