@@ -26,7 +26,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update"
 ).split()
-VIEWS = {"light": (1440, "light"), "dark": (1440, "dark"), "phone": (390, "light")}
+VIEWS = {"light": (1440, "light"), "dark": (1440, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
 QUESTION = "What cargo was the Corisande carrying?"
 PATIENCE = 300_000  # milliseconds; only ends a broken run
 
@@ -60,16 +60,20 @@ def walk(address: str, server: subprocess.Popen[bytes]) -> None:
     OUT.mkdir(exist_ok=True)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        page.goto(address)
+        prepare(page)
+        names = tabs(page)
         for view, (width, theme) in VIEWS.items():
-            page = browser.new_page(viewport={"width": width, "height": 900})
-            page.set_default_timeout(PATIENCE)
-            page.goto(f"{address}?__theme={theme}")
-            prepare(page)
-            for name in tabs(page):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", theme == "dark")
+            for name in names:
                 open_tab(page, name)
-                page.wait_for_timeout(2500)  # figures draw themselves after their data came
-                page.screenshot(path=OUT / f"{name.lower()}-{view}.png", full_page=True)
-            page.close()
+                page.wait_for_timeout(2000)  # figures draw themselves after their data came
+                page.evaluate("window.dispatchEvent(new Event('resize'))")  # those of another width fit themselves in
+                page.wait_for_timeout(500)
+                page.screenshot(path=OUT / f"{name.lower()}-{view}.png", full_page=True, scale="css")
         browser.close()
 
 
@@ -84,6 +88,14 @@ def prepare(page: Any) -> None:
     page.wait_for_selector("#evidence .ml-facts")
     page.locator("#evidence .ml-hit").first.click()
     page.wait_for_selector("#reader #passage")
+    open_tab(page, "Memory")
+    cells = page.locator("#memory-map canvas")
+    cells.focus()
+    cells.press("Enter")
+    page.wait_for_selector("#life .mm-life")
+    open_tab(page, "Attention")
+    page.locator("#shade").click()
+    page.wait_for_function("document.querySelector('#shaded .ma-chunk') && !document.querySelector('#shaded .ml-bar')")
 
 
 def tabs(page: Any) -> list[str]:

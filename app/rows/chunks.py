@@ -172,6 +172,16 @@ def trigger_histogram(rows: Sequence[ChunkRow]) -> list[tuple[str, int, int]]:
     return [(name, int(n), int(m)) for name, n, m in zip(names, held, left)]
 
 
+RULES = {
+    "trigger_count": "chunks with the fewest triggers leave first",
+    "trigger_bands": "the oldest tenth leaves first, then those with the fewest triggers; the newest tenth stays",
+    "fifo": "the oldest chunks leave first",
+    "lru": "the chunks longest unused leave first",
+    "decayed_count": "chunks with the fewest recent triggers leave first",
+}
+"""Who leaves a full bank, in words; a policy without words here is named as it is."""
+
+
 def headline(timeline: Timeline, step: int | None = None) -> str:
     """Return the bank in one sentence of plain words; "" before anything was written."""
     state, fill = timeline.state(step), timeline.fill(step)
@@ -184,7 +194,7 @@ def headline(timeline: Timeline, step: int | None = None) -> str:
         f"{plural(fill.written, 'chunk')} read, {number_words(len(state.chunks))} in memory, "
         f"{number_words(len(state.evicted))} evicted, {number_words(pinned)} pinned. "
         f"{plural(state.occupancy_tokens, 'token')} held{share}"
-        + (f", policy {state.policy}." if state.policy else ".")
+        + (f"; when it is full, {RULES.get(state.policy, state.policy)}." if state.policy else ".")
     )
 
 

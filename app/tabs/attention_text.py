@@ -12,6 +12,7 @@ from app.tabs.pieces import bar
 from app.text import escape, escape_lines, plural
 
 DEEPEST = 45  # per cent of blue behind a word: more would make it hard to read on a dark page
+STRONGEST = 0.98  # quantile of a chunk's words from which on the blue grows no stronger
 HOW_ANSWER = (
     "The stronger the blue, the more of its attention a token paid to memory. Click a token to look at it alone."
 )
@@ -40,7 +41,8 @@ def answer_words(tokens: Sequence[str], share_T: np.ndarray, chosen: int | None)
 
 def chunk_words(shaded: Shaded, name: str) -> str:
     """Return a chunk's text with a ground of blue behind each token, and how far the work is."""
-    high = float(shaded.mass.max(initial=0.0))
+    # The first token of a chunk takes much attention whatever it says; the strongest blue begins below it.
+    high, most = (float(np.quantile(shaded.mass, at)) if len(shaded.mass) else 0.0 for at in (STRONGEST, 1.0))
     words = "".join(
         f'<span class="ma-token" title="{mass_words(float(mass))} of attention" '
         f'style="--depth:{_depth(float(mass), 0.0, high)}%">{escape_lines(piece)}</span>'
@@ -48,8 +50,8 @@ def chunk_words(shaded: Shaded, name: str) -> str:
     )
     total = mass_words(float(shaded.mass.sum())) or "0 %"
     said = (
-        f"<strong>{escape(name)}</strong> got {total} of attention, its strongest word {mass_words(high) or '0 %'}. "
-        f"{HOW_CHUNK}"
+        f"<strong>{escape(name)}</strong> got {total} of attention, its strongest word {mass_words(most) or '0 %'}; "
+        f"the strongest blue begins at {mass_words(high) or '0 %'}. {HOW_CHUNK}"
     )
     return (
         f'{progress(shaded)}<p class="ma-words ma-chunk" tabindex="0" aria-label="Words of {escape(name)}">{words}</p>'
@@ -66,4 +68,4 @@ def progress(shaded: Shaded) -> str:
 
 
 def _depth(value: float, low: float, high: float) -> int:
-    return round(DEEPEST * (value - low) / (high - low)) if high > low else 0
+    return round(DEEPEST * min(1.0, (value - low) / (high - low))) if high > low else 0
