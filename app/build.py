@@ -10,7 +10,8 @@ import gradio as gr
 from app import api, reading
 from app.context import App
 from app.tabs import ask, attention, memory, read, settings, settings_page, train
-from app.tabs.pieces import engine_line
+from app.tabs.pieces import engine_line, error_box
+from memlong.errors import MemLongError
 
 HEADER = (
     '<header class="ml-top"><h1>Ask a book</h1><p>A small language model reads a long text piece by piece, keeps what '
@@ -69,7 +70,10 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts) -> None:
         state = app.engine.state
         if not (state.ready or state.error):
             return [engine_line(app.engine), gr.skip(), gr.skip()]
-        visit = app.visit(request)
+        try:
+            visit = app.visit(request)
+        except MemLongError as error:  # the house is full: it is said, and tried again
+            return [error_box(error), gr.skip(), gr.skip()]
         for item in visit.library:
             if item.state == "waiting" and item.estimate is None:
                 reading.estimate(visit, item)
