@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app import asking, reading
+from app import asking, lab, reading
 from app.context import App
 from app.sessions import Visit
 from memlong.config import AskOptions
@@ -80,3 +80,28 @@ def memory_state(visit: Visit) -> dict[str, Any]:
 def trace(visit: Visit, since: int = 0) -> list[dict[str, Any]]:
     """Return the events of the session from a step on."""
     return [event.to_dict() for event in visit.session.recorder.since(since)] if visit.session else []
+
+
+def compare(visit: Visit, question: str, top_k: int = 4, max_tokens: int = 64) -> dict[str, dict[str, Any]]:
+    """Answer a question from memory, from passages, from both and from nothing, with one retriever and one seed.
+
+    Raises:
+        MemLongError: when nothing was read, or for values that are not allowed.
+    """
+    *_, found = lab.four_ways(visit, question, AskOptions(top_k=top_k, max_tokens=max_tokens))
+    return {way: answer.to_dict() for way, answer in found.items() if not isinstance(answer, str)}
+
+
+def policies(visit: Visit, shares: Sequence[float] = lab.SHARES) -> dict[str, Any]:
+    """Replay the session under every eviction policy, at capacities that are ``shares`` of what was read.
+
+    Raises:
+        MemLongError: when nothing was read, or for shares that are not allowed.
+    """
+    *_, result = lab.policies(visit, shares)
+    if result.share < 1:
+        raise ConfigError("The replay was stopped before its end", "One experiment at a time", "Start it again")
+    return {
+        "conclusion": result.words, "tokens": result.tokens, "policy": result.used,
+        "replays": [asdict(row) for row in result.rows],
+    }  # fmt: skip

@@ -9,7 +9,7 @@ import gradio as gr
 
 from app import api, reading
 from app.context import App
-from app.tabs import ask, attention, memory, read, settings, settings_page, train
+from app.tabs import ask, attention, lab, memory, read, settings, settings_page, train
 from app.tabs.pieces import engine_line, error_box
 from memlong.errors import MemLongError
 
@@ -26,13 +26,14 @@ def build(app: App) -> gr.Blocks:
     with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
         gr.HTML(HEADER, elem_id="top")
         with gr.Tabs(elem_id="tabs") as tabs:
-            tabs_in_order = {"read": read, "ask": ask, "memory": memory, "attention": attention}
+            tabs_in_order = {"read": read, "ask": ask, "memory": memory, "attention": attention, "lab": lab}
             tabs_in_order |= {"train": train, "settings": settings}
             parts = {name: tab.build(app) for name, tab in tabs_in_order.items()}
         read.wire(app, parts["read"], tabs)
         ask.wire(app, parts["ask"])
         memory.wire(app, parts["memory"])
         attention.wire(app, parts["attention"])
+        lab.wire(app, parts["lab"])
         settings.wire(app, parts["settings"])
         settings_page.connect(app, page, tabs, parts, train.wire(app, parts["train"]))
         _wire_between(app, parts, tabs)
@@ -108,5 +109,14 @@ def _wire_api(app: App) -> None:
         """Return the events of this client's session from a step on."""
         return api.trace(app.visit(request), since)
 
-    for name, function in (("upload", upload), ("ask", ask_), ("memory_state", memory_state), ("trace", trace)):
+    def compare(request: gr.Request, question: str, top_k: int = 4, max_tokens: int = 64) -> dict[str, Any]:
+        """Answer a question from memory, passages, both and nothing, with one retriever and one seed."""
+        return api.compare(app.visit(request), question, top_k, max_tokens)
+
+    def policies(request: gr.Request) -> dict[str, Any]:
+        """Replay what this client read and asked under every eviction policy, without the language model."""
+        return api.policies(app.visit(request))
+
+    offered = {"upload": upload, "ask": ask_, "memory_state": memory_state, "trace": trace}
+    for name, function in (offered | {"compare": compare, "policies": policies}).items():
         gr.api(function, api_name=name, concurrency_limit=None)

@@ -52,7 +52,8 @@ class Visit:
         session: the memory; made when it is first needed. exchanges: the conversation.
         shown: index of the exchange whose evidence is shown; None for the newest.
         retries: questions asked again, which is the seed of the next one.
-        reading, answering: whether that work is going on now. stop_reading, stop_answering: asked once a step.
+        reading, answering, experimenting: whether that work is going on now. stop_reading, stop_answering, stop_lab:
+            asked once a step.
     """
 
     key: str
@@ -64,8 +65,10 @@ class Visit:
     retries: int = 0
     reading: bool = False
     answering: bool = False
+    experimenting: bool = False
     stop_reading: threading.Event = field(default_factory=threading.Event)
     stop_answering: threading.Event = field(default_factory=threading.Event)
+    stop_lab: threading.Event = field(default_factory=threading.Event)
     seen: float = field(default_factory=time.monotonic)
     closed: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -84,12 +87,13 @@ class Visit:
     @property
     def busy(self) -> bool:
         """Whether work is going on for this visitor."""
-        return self.reading or self.answering
+        return self.reading or self.answering or self.experimenting
 
     def start_over(self) -> None:
         """Let go of memory and conversation; documents stay, and wait to be read anew."""
         self.stop_reading.set()
         self.stop_answering.set()
+        self.stop_lab.set()
         with self.lock:
             self.session, self.exchanges, self.shown, self.retries = None, [], None, 0
             for item in self.library:
@@ -100,6 +104,7 @@ class Visit:
         self.closed = True
         self.stop_reading.set()
         self.stop_answering.set()
+        self.stop_lab.set()
         with self.lock:
             self.session, self.library, self.exchanges = None, Library(), []
 

@@ -24,15 +24,15 @@ def page() -> Any:
     return build(App.make(Settings()))
 
 
-def test_programs_see_four_names_and_nothing_else(page: Any) -> None:
+def test_programs_see_six_names_and_nothing_else(page: Any) -> None:
     named = {name.lstrip("/") for name in page.get_api_info()["named_endpoints"]}
-    assert named == {"upload", "ask", "memory_state", "trace"}
+    assert named == {"upload", "ask", "memory_state", "trace", "compare", "policies"}
     assert page.get_api_info()["unnamed_endpoints"] == {}
 
 
 def test_every_handler_of_the_page_is_private(page: Any) -> None:
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
-    assert public <= {"upload", "ask", "memory_state", "trace", "leave"}
+    assert public <= {"upload", "ask", "memory_state", "trace", "compare", "policies", "leave"}
 
 
 def test_stopping_never_waits(page: Any) -> None:
