@@ -1,4 +1,4 @@
-"""``python -m training list | show RECIPE | run RECIPE [key=value ...] | evaluate qa MODEL``."""
+"""``python -m training list | show | estimate | run RECIPE [key=value ...] | prepare SOURCE | evaluate | push``."""
 
 from __future__ import annotations
 
@@ -7,42 +7,37 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from memlong.errors import ConfigError, MemLongError
 from training import evaluate
-from training.config import TrainConfig
-from training.recipes import RECIPES, recipe
+from training.data import prepare_cli
+from training.recipes import RECIPES, AnyConfig, recipe
+from training.stages.config import StageConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune a model that reads its memory.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="names and purposes of the recipes")
-    listing.add_argument("--json", action="store_true", help="for programs")
-    for name, text in (
-        ("show", "print every value of a recipe"),
-        ("run", "train, or go on with a stopped run"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("recipe")
-        command.add_argument("settings", nargs="*", metavar="key=value")
-        if name == "run":
-            command.add_argument("--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)")
-    evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
         if chosen.command == "list":
             purposes = {name: (made.__doc__ or "").strip().splitlines()[0] for name, made in RECIPES.items()}
-            lines = [json.dumps(purposes)] if chosen.json else [f"{n:12} {text}" for n, text in purposes.items()]
+            lines = [json.dumps(purposes)] if chosen.json else [f"{n:24} {text}" for n, text in purposes.items()]
             print("\n".join(lines))
             return 0
         if chosen.command == "evaluate":
             return evaluate.run(chosen)
+        if chosen.command == "prepare":
+            return prepare_cli.run(chosen)
+        if chosen.command == "push":
+            return push(chosen.folder, chosen.repository)
         config = recipe(chosen.recipe).override(_pairs(chosen.settings))
         if chosen.command == "show":
             print(json.dumps(config.to_dict(), indent=1))
+            return 0
+        if chosen.command == "estimate":
+            from training.estimate import estimate
+
+            print("\n".join(estimate(config).lines()))
             return 0
         return run(config, chosen.out or Path("runs") / config.recipe)
     except MemLongError as error:
@@ -50,33 +45,79 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def run(config: TrainConfig, folder: Path) -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune a model that reads its memory.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="names and purposes of the recipes")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    for name, text in (
+        ("show", "print every value of a recipe"),
+        ("estimate", "trained parameters, memory and time, before anything is loaded"),
+        ("run", "train, or go on with a stopped run"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("recipe")
+        command.add_argument("settings", nargs="*", metavar="key=value")
+        if name == "run":
+            command.add_argument("--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)")
+        if name == "show":
+            command.add_argument("--json", action="store_true", help="for programs (it always is JSON)")
+    prepare_cli.add_arguments(commands.add_parser("prepare", help="clean, tokenise and pack text"))
+    evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
+    pushing = commands.add_parser("push", help="upload an exported folder to the hub")
+    pushing.add_argument("folder", type=Path)
+    pushing.add_argument("repository", help="NAME or OWNER/NAME")
+    return parser
+
+
+def run(config: AnyConfig, folder: Path) -> int:
     """Train (or resume) and export into ``folder / "export"``; an interrupt stops after the step at hand."""
     from memlong.retriever import make_retriever
-    from training.run import build, export, watch
+    from training.base import load_base
+    from training.loop import Trainer
+    from training.run import build, export
+    from training.stages.build import build as build_stage
+    from training.stages.trainer import StageTrainer
+    from training.watch import watcher
 
-    model, tokenizer = load_base(config.model)
-    trainer = build(config, folder, model, tokenizer, make_retriever("minilm"))
-    print(f"resumed at step {trainer.step}" if trainer.resume() else "started", flush=True)
+    half = config.arithmetic == "bfloat16"
+    if isinstance(config, StageConfig):
+        model, tokenizer = load_base(config.model, config.quantization, half)
+        trainer: Trainer | StageTrainer = build_stage(
+            config, folder, model, tokenizer, make_retriever(config.retriever)
+        )
+    else:
+        model, tokenizer = load_base(config.model, half=half)
+        trainer = build(config, folder, model, tokenizer, make_retriever("minilm"))
+    first = not isinstance(trainer, StageTrainer) or trainer.accelerator.is_main_process
+    resumed = trainer.resume()
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stop.append(received))
-    trainer.run(watch, stopped=lambda: bool(stop))
-    export(trainer, folder / "export")
-    print(f"{'stopped' if stop else 'done'} at step {trainer.step}; exported to {folder / 'export'}")
+    if first:
+        print(f"resumed at step {trainer.step}" if resumed else "started", flush=True)
+    trainer.run(watcher(folder) if first else None, stopped=lambda: bool(stop))
+    if first:
+        export(trainer, folder / "export")
+        print(f"{'stopped' if stop else 'done'} at step {trainer.step}; exported to {folder / 'export'}")
     return 0
 
 
-def load_base(name: str) -> tuple[Any, Any]:
-    """Return the pretrained model in float32 and its tokenizer; "bundled-base" is the bundled model's weights."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def push(folder: Path, repository: str) -> int:
+    """Upload an exported folder to the hub, as a private repository if there is none yet.
 
-    from memlong.model.bundled import bundled_model_folder
+    Raises:
+        ConfigError: when the folder is no export.
+    """
+    from huggingface_hub import HfApi
 
-    where = str(bundled_model_folder(None)) if name == "bundled-base" else name
-    tokenizer = AutoTokenizer.from_pretrained(where)
-    return AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, use_safetensors=True), tokenizer
+    if not (folder / "memory.json").is_file():
+        raise ConfigError(f"{folder} has no memory.json", "The folder export/ of a run", "Run a recipe first")
+    hub = HfApi()
+    name = hub.create_repo(repository, exist_ok=True, private=True).repo_id
+    hub.upload_folder(repo_id=name, folder_path=str(folder), commit_message="Upload adapter and memory settings")
+    print(f"uploaded to {name}")
+    return 0
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, unknown_name
+from training.settings import Settings, at_least_one
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ARITHMETIC = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Settings):
     """Fine-tuning on questions whose passages are in memory.
 
     Attributes:
@@ -37,6 +35,8 @@ class TrainConfig:
         threads: CPU threads.
         arithmetic: of the forward pass: float32, bfloat16 (autocast; trained weights stay float32), or "auto", which
             takes whichever multiplies faster here.
+        fit_tokens: tokens of the first documents that maps are fitted to, where the preset reads mapped K-V.
+        train_bias: whether the memory bias of every head is trained.
     """
 
     recipe: str
@@ -65,66 +65,12 @@ class TrainConfig:
     seed: int = 0
     threads: int = 2
     arithmetic: str = "float32"
+    fit_tokens: int = 25_000
+    train_bias: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("lora_rank", "steps", "batch_size", "max_chunks", "eval_every", "save_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}", "A whole number from 1", f"Raise {name}")
+        at_least_one(self, ("lora_rank", "steps", "batch_size", "max_chunks", "eval_every", "save_every", "threads"))
         if self.arithmetic not in ARITHMETIC:
             raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate={self.learning_rate}", "A rate above 0", "Try 1e-3 for an adapter")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-safe values that :meth:`from_dict` takes back."""
-        values = asdict(self)
-        values["memory"] = self.memory.to_dict()
-        return json.loads(json.dumps(values))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Build from plain values.
-
-        Raises:
-            ConfigError: for unknown keys, with the nearest known name.
-        """
-        return cls(**_checked(cls, values))
-
-    def override(self, items: Mapping[str, str]) -> TrainConfig:
-        """Return a copy with ``key=value`` texts applied; ``memory.key`` reaches the memory's settings.
-
-        Raises:
-            ConfigError: for unknown keys or values of the wrong type.
-        """
-        values = self.to_dict()
-        for key, text in items.items():
-            target, name = (values["memory"], key[7:]) if key.startswith("memory.") else (values, key)
-            if name not in target or name == "memory":
-                known = [*(k for k in values if k != "memory"), *(f"memory.{k}" for k in values["memory"])]
-                raise unknown_name("setting", key, known)
-            target[name] = _parse(key, text, target[name])
-        return TrainConfig.from_dict(values)
-
-
-def _checked(cls: type[TrainConfig], values: Mapping[str, Any]) -> dict[str, Any]:
-    known = {item.name for item in fields(cls)}
-    result = {}
-    for key, value in values.items():
-        if key not in known:
-            raise unknown_name("setting", key, known)
-        if key == "memory" and not isinstance(value, MemoryConfig):
-            value = MemoryConfig.from_dict(value)
-        result[key] = tuple(value) if isinstance(value, list) else value
-    return result
-
-
-def _parse(key: str, text: str, now: Any) -> Any:
-    try:
-        if isinstance(now, list):
-            parts = [part for part in text.split(",") if part]
-            return [int(part) for part in parts] if all(part.isdigit() for part in parts) else parts
-        if isinstance(now, bool):
-            return {"true": True, "false": False}[text.lower()]
-        return type(now)(text)
-    except (KeyError, ValueError):
-        raise ConfigError(f"{key}={text}", f"A value like {now!r}", f"Write {key}={now}") from None

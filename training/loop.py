@@ -21,7 +21,9 @@ from training.adapters import trainable
 from training.cache import DocumentMemory
 from training.config import TrainConfig
 from training.data.passages import Passages
+from training.fitting import extra_parameters
 from training.questions import IGNORED, Drawn, QuestionSampler, collate
+from training.rate import learning_rate
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Report:
     documents: int
     seconds: float
     evaluation: dict[str, float] | None = None
+    tokens_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Trainer:
     ) -> None:
         self.config, self.model, self.sampler, self.memory = config, model, sampler, memory
         self.held_out, self.folder = held_out, folder
-        self.parameters = trainable(model.model)
+        self.parameters = trainable(model.model) | extra_parameters(model, config.train_bias)
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.learning_rate,
@@ -73,7 +76,8 @@ class Trainer:
             betas=(0.9, 0.95),
         )
         self.step = 0
-        self._bfloat16 = _in_bfloat16(config, model.device)
+        self._tokens = 0  # of the last step, prompts and answers
+        self._bfloat16 = in_bfloat16(config.arithmetic, model.device)
         folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
@@ -90,9 +94,10 @@ class Trainer:
         """Train to the end of the recipe, or until ``stopped()``; the last checkpoint is always written."""
         while self.step < self.config.steps and not stopped():
             started = time.perf_counter()
-            rate = self._learning_rate()
+            rate = learning_rate(self.config, self.step + 1)
             loss = self.train_step()
             self.step += 1
+            speed = self._tokens / (time.perf_counter() - started)
             evaluation = self.evaluate() if self.step % self.config.eval_every == 0 else None
             report = Report(
                 self.step,
@@ -102,6 +107,7 @@ class Trainer:
                 len(self.sampler.unlocked(self.step)),
                 time.perf_counter() - started,
                 evaluation,
+                speed,
             )
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(vars(report)) + "\n")
@@ -129,7 +135,7 @@ class Trainer:
         """
         drawn = self.sampler.draw(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = learning_rate(self.config, self.step + 1)
         self.model.model.train()
         loss = self._loss(drawn, self.memory)
         if not math.isfinite(loss.item()):
@@ -168,6 +174,7 @@ class Trainer:
         for item in drawn:
             memory.read(item.doc_id)
         batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens)
+        self._tokens = int(batch.mask_BT.sum())
         context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
         device, answers = self.model.device, batch.labels_BA.shape[1]
         out: Any = self.model.forward(
@@ -181,20 +188,12 @@ class Trainer:
             logits.flatten(0, 1), batch.labels_BA.to(device).flatten(), ignore_index=IGNORED
         )
 
-    def _learning_rate(self) -> float:
-        """Return the rate of this step: linear warm-up, then linear decay to a tenth."""
-        config, step = self.config, self.step + 1
-        if step <= config.warmup_steps:
-            return config.learning_rate * step / config.warmup_steps
-        left = (config.steps - step) / max(1, config.steps - config.warmup_steps)
-        return config.learning_rate * (0.1 + 0.9 * max(0.0, left))
 
-
-def _in_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+def in_bfloat16(arithmetic: str, device: torch.device) -> bool:
     """Whether the forward pass runs in bfloat16; "auto" measures, since some processors are slower in it."""
-    if config.arithmetic == "auto":
+    if arithmetic == "auto":
         return fastest_dtype(device)[0] == torch.bfloat16
-    return config.arithmetic == "bfloat16"
+    return arithmetic == "bfloat16"
 
 
 def vars_of(item: Drawn) -> dict[str, Any]:

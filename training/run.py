@@ -18,8 +18,10 @@ from training.cache import DocumentMemory
 from training.config import TrainConfig
 from training.data.passages import Passages, cut
 from training.data.sources import interleave, open_source
-from training.loop import HeldOut, Report, Trainer, shorten
+from training.fitting import with_fitted_maps
+from training.loop import HeldOut, Trainer, shorten
 from training.questions import Drawn, QuestionSampler
+from training.stages.trainer import StageTrainer
 
 HELD_OUT_DOCUMENTS, HELD_OUT_QUESTIONS = 3, 16
 
@@ -33,6 +35,7 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     torch.set_num_threads(config.threads)
     plain = MemoryModel(model, tokenizer, config.memory)
     documents = load_documents(config, tokenizer, limit=_documents_needed(config))
+    plain = with_fitted_maps(plain, [chunk.token_ids for d in documents for chunk in d.chunks], config.fit_tokens)
     held_out = [
         cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens)
         for doc_id, text, questions in islice(
@@ -48,7 +51,7 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     ]
     lowest = plain.layout.retrieval_layers[0]
     adapted = add_adapter(model, config, tuple(range(lowest, plain.spec.layers)))
-    trained = MemoryModel(adapted, tokenizer, config.memory)
+    trained = MemoryModel(adapted, tokenizer, config.memory, plain.maps)
     judged = HeldOut(drawn, DocumentMemory(trained, held_out))
     return Trainer(config, trained, sampler, DocumentMemory(trained, documents), judged, folder)
 
@@ -100,22 +103,15 @@ def _fits(kept: Any, document: Passages) -> bool:
     return chunks in kept and len(kept[chunks]) == len(document.chunks) and len(kept[asked]) == len(document.asked)
 
 
-def export(trainer: Trainer, folder: Path, card: str = "") -> None:
+def export(trainer: Trainer | StageTrainer, folder: Path, card: str = "") -> None:
     """Write adapter, memory settings and model card into ``folder``; the folder is replaced as a whole."""
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     export_adapter(trainer.model.model, fresh / "adapter")
-    write_part(fresh, trainer.config.memory, trainer.config.model)
+    write_part(fresh, trainer.config.memory, trainer.config.model, trainer.model.maps, trainer.model.bias)
     (fresh / "README.md").write_text(card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
-
-
-def watch(report: Report) -> None:
-    """Print one line a step."""
-    line = f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.seconds:.1f} s"
-    judged = f"  held out {report.evaluation}" if report.evaluation else ""
-    print(f"{line}  documents {report.documents}{judged}", flush=True)
 
 
 def _documents_needed(config: TrainConfig) -> int:

@@ -1,0 +1,160 @@
+"""Preparing text: every format, no duplicate, borders kept, and an interruption that costs nothing."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memlong.errors import ConfigError, DocumentError
+from training.data import prepare as preparing
+from training.data.jsonl import write_jsonl
+from training.data.packed import DOCUMENTS, TOKENS, PackedText
+from training.data.prepare import PrepareOptions, clean, prepare
+from training.data.readers import RawText, read_source
+from training.data.upsample import LengthUpsampler
+
+PROSE = "The harbour master of Brackwater kept ledger number {0}. In year {0} the bridge was rebuilt in stone. "
+
+
+def write_books(folder: Path, count: int = 9) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        (folder / f"{number}.txt").write_text(PROSE.format(number) * (number + 3))
+    return folder
+
+
+def options(folder: Path, **changes) -> PrepareOptions:
+    return PrepareOptions((str(folder),), **({"held_out": 0.2, "min_tokens": 8} | changes))
+
+
+def test_documents_come_back_token_for_token(tmp_path, tiny_tokenizer):
+    books = write_books(tmp_path / "books")
+    (books / "copy.md").write_text(PROSE.format(2).upper() * 5)
+    (books / "empty.txt").write_text(" \n\n")
+    manifest = prepare(options(books, licence="CC0"), tiny_tokenizer, tmp_path / "out")
+    assert manifest["dropped"] == {"duplicate": 1, "short": 1} and manifest["documents"] == 9
+    assert manifest["sources"][str(books)]["licences"] == ["CC0"]
+    texts = []
+    for split in ("train", "eval"):
+        packed = PackedText(tmp_path / "out", split, 16)
+        for document, windows in enumerate(packed.windows()):
+            ids = np.concatenate([packed.window(document, w) for w in range(windows)])
+            assert all(len(packed.window(document, w)) == 16 for w in range(windows - 1))
+            texts.append(tiny_tokenizer.decode(ids.tolist()))
+    wanted = [clean(PROSE.format(n) * (n + 3)) for n in range(9)]
+    # A last window of one token predicts nothing and is left out.
+    assert all(any(text.startswith(got) and len(text) - len(got) < 12 for text in wanted) for got in texts)
+    assert len(texts) == 9
+
+
+def test_an_interrupted_preparation_ends_as_an_uninterrupted_one(tmp_path, tiny_tokenizer, monkeypatch):
+    books = write_books(tmp_path / "books")
+    whole = prepare(options(books), tiny_tokenizer, tmp_path / "whole", save_every=2)
+    real, taken = preparing._Packer.take, []
+
+    def breaks(self, source, raw, tokenizer):
+        taken.append(raw.name)
+        if len(taken) == 6:
+            raise KeyboardInterrupt
+        real(self, source, raw, tokenizer)
+
+    monkeypatch.setattr(preparing._Packer, "take", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2)
+    with pytest.raises(DocumentError, match="prepare"):
+        PackedText(tmp_path / "halves", "train", 16)
+    again = prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2)
+    assert len(taken) == 6 + 5, "four documents had been saved and are not tokenised again"
+    assert again == whole
+    for name in (TOKENS, DOCUMENTS):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_other_options_are_refused(tmp_path, tiny_tokenizer):
+    books = write_books(tmp_path / "books", 3)
+    prepare(options(books), tiny_tokenizer, tmp_path / "out")
+    with pytest.raises(ConfigError, match="min_tokens"):
+        prepare(options(books, min_tokens=9), tiny_tokenizer, tmp_path / "out")
+
+
+def test_formats_are_read(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    write_jsonl(tmp_path / "a.jsonl.zst", [{"text": "one", "meta": {"redpajama_set_name": "Book"}}, {"text": "two"}])
+    parquet.write_table(pyarrow.table({"content": ["three"], "license": ["MIT"]}), tmp_path / "b.parquet")
+    with zipfile.ZipFile(tmp_path / "c.epub", "w") as book:
+        book.writestr(
+            "META-INF/container.xml", '<container><rootfiles><rootfile full-path="o/p.opf"/></rootfiles></container>'
+        )
+        items = '<item id="x" href="x.html"/><item id="y" href="y.html"/>'
+        spine = '<itemref idref="y"/><itemref idref="x"/>'
+        opf = f'<package xmlns="n"><manifest>{items}</manifest><spine>{spine}</spine></package>'
+        book.writestr("o/p.opf", opf)
+        book.writestr("o/x.html", "<body><p>last</p></body>")
+        book.writestr("o/y.html", "<body><script>no()</script><p>first</p></body>")
+    found = list(read_source(str(tmp_path)))
+    assert [raw.text for raw in found] == ["one", "two", "three", "first\n\nlast"]
+    assert (found[0].domain, found[2].licence) == ("Book", "MIT")
+
+
+def test_pdf_is_read(tmp_path):
+    import pypdfium2
+    import pypdfium2.raw as raw
+
+    document = pypdfium2.PdfDocument.new()
+    page = document.new_page(300, 100)
+    font = raw.FPDFText_LoadStandardFont(document.raw, b"Helvetica")
+    text = raw.FPDFPageObj_CreateTextObj(document.raw, font, 12.0)
+    words = ("The bridge was rebuilt.\0").encode("utf-16-le")
+    raw.FPDFText_SetText(text, _wide(words))
+    raw.FPDFPageObj_Transform(text, 1, 0, 0, 1, 20, 50)
+    raw.FPDFPage_InsertObject(page.raw, text)
+    raw.FPDFPage_GenerateContent(page.raw)
+    document.save(tmp_path / "a.pdf")
+    assert [raw_text.text.strip() for raw_text in read_source(str(tmp_path / "a.pdf"))] == ["The bridge was rebuilt."]
+
+
+def _wide(words: bytes):
+    import ctypes
+
+    return ctypes.cast(ctypes.create_string_buffer(words), ctypes.POINTER(ctypes.c_ushort))
+
+
+@pytest.mark.parametrize("source", ["nothing.txt", "nothing.docx"])
+def test_unknown_sources_are_refused(source):
+    with pytest.raises(DocumentError, match=r"nothing|Source"):
+        list(read_source(source))
+
+
+def test_damaged_books_are_refused(tmp_path):
+    (tmp_path / "a.epub").write_bytes(b"no zip")
+    (tmp_path / "a.pdf").write_bytes(b"no pdf")
+    for name in ("a.epub", "a.pdf"):
+        with pytest.raises(DocumentError, match=name):
+            list(read_source(str(tmp_path / name)))
+
+
+def test_length_upsampling_keeps_parts_in_proportion_and_prefers_long_documents():
+    sampler, kept = LengthUpsampler(1000, 0.7), {"web": [0, 0], "book": [0, 0]}
+    for number in range(4000):
+        for part, tokens in (("web", 1500 if number % 5 == 0 else 100), ("book", 1200 if number % 2 else 300)):
+            if sampler.takes(part, tokens):
+                kept[part][tokens >= 1000] += tokens
+    for part, (short, long) in kept.items():
+        assert long / (short + long) >= 0.699, part
+        assert short > 0, part
+    seen = {part: counts["seen"] for part, counts in sampler.counts.items()}
+    wanted = seen["web"] / seen["book"]
+    assert sum(kept["web"]) / sum(kept["book"]) == pytest.approx(wanted, rel=0.15)
+    assert LengthUpsampler(0, 0.7).takes("web", 1)
+
+
+def test_cleaning():
+    assert clean("a\u200bb \t c\r\n\r\n\r\n\r\nd\x00 ") == "ab c\n\nd"
+    assert RawText("n", "t").domain == ""
+    assert json.dumps(clean("e\u0301")) == '"\\u00e9"'

@@ -1,0 +1,63 @@
+"""The pretrained model and tokenizer of a recipe, and its configuration before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memlong.errors import ModelError
+
+TOY = "toy"
+_TOY_SIZE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4}
+
+
+def load_tokenizer(name: str) -> Any:
+    """Return a model's tokenizer; "bundled-base" and "toy" have the bundled model's."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(_where(name))
+
+
+def open_base_config(name: str) -> Any:
+    """Return the model's transformers configuration."""
+    from transformers import AutoConfig, LlamaConfig
+
+    if name == TOY:
+        vocabulary = AutoConfig.from_pretrained(_where(name)).vocab_size
+        return LlamaConfig(vocab_size=vocabulary, num_key_value_heads=2, **_TOY_SIZE)
+    try:
+        return AutoConfig.from_pretrained(_where(name))
+    except OSError as error:
+        raise ModelError(f"Model {name!r} cannot be had ({error})", "A folder or a hub id", "Check it") from error
+
+
+def load_base(name: str, quantization: str = "none", half: bool = False) -> tuple[Any, Any]:
+    """Return the pretrained model and its tokenizer; "bundled-base" is the bundled model's weights.
+
+    Args:
+        quantization: "none" or "4bit". half: whether frozen weights are held in bfloat16, on a GPU.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if name == TOY:
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(open_base_config(name)), load_tokenizer(name)
+    cuda = torch.cuda.is_available()
+    dtype = torch.bfloat16 if half and cuda else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    if quantization == "4bit":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+        )
+    model = AutoModelForCausalLM.from_pretrained(_where(name), **options)
+    if cuda and quantization == "none":
+        import os
+
+        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return model, load_tokenizer(name)
+
+
+def _where(name: str) -> str:
+    from memlong.model.bundled import bundled_model_folder
+
+    return str(bundled_model_folder(None)) if name in (TOY, "bundled-base") else name

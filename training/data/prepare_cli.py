@@ -1,0 +1,39 @@
+"""The command line of ``prepare``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from training.data.readers import READERS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``prepare`` takes."""
+    what = f"folders, files ({', '.join(READERS)}), or hub:NAME[:CONFIG[:SPLIT]]"
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=what)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--tokenizer", default="bundled-base", help="name or folder of the model that it belongs to")
+    parser.add_argument("--min-tokens", type=int, default=64, help="shorter documents are left out")
+    parser.add_argument("--held-out", type=float, default=0.02, help="share of documents kept for evaluation")
+    parser.add_argument("--limit-tokens", type=int, default=0, help="stop after so many (0: take everything)")
+    parser.add_argument("--long-tokens", type=int, default=0, help="length-upsampling: what is long (0: off)")
+    parser.add_argument("--long-share", type=float, default=0.7, help="share of tokens of long documents in each part")
+    parser.add_argument("--licence", default="not given", help="of sources that name none")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Prepare and print the manifest.
+
+    Raises:
+        MemLongError: for unreadable sources, or options other than those that the folder was begun with.
+    """
+    from training.base import load_tokenizer
+    from training.data.prepare import PrepareOptions, prepare
+
+    names = ("tokenizer", "min_tokens", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
+    options = PrepareOptions(tuple(chosen.sources), **{name: getattr(chosen, name) for name in names})
+    manifest = prepare(options, load_tokenizer(chosen.tokenizer), chosen.out, lambda words: print(words, flush=True))
+    print(json.dumps(manifest, indent=1))
+    return 0

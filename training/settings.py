@@ -1,0 +1,75 @@
+"""What every recipe's configuration can do: JSON in and out, ``key=value`` texts, unknown keys refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, Self
+
+from memlong.config import MemoryConfig
+from memlong.errors import ConfigError, unknown_name
+
+
+class Settings:
+    """Base of the frozen dataclasses that recipes return; a field ``memory`` is a :class:`MemoryConfig`."""
+
+    recipe: str
+    memory: MemoryConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-safe values that :meth:`from_dict` takes back."""
+        values = asdict(self)  # type: ignore[call-overload]
+        values["memory"] = self.memory.to_dict()
+        return dict(json.loads(json.dumps(values)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values.
+
+        Raises:
+            ConfigError: for unknown keys, with the nearest known name.
+        """
+        known = {item.name for item in fields(cls)}  # type: ignore[arg-type]
+        result = {}
+        for key, value in values.items():
+            if key not in known:
+                raise unknown_name("setting", key, known)
+            if key == "memory" and not isinstance(value, MemoryConfig):
+                value = MemoryConfig.from_dict(value)
+            result[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**result)
+
+    def override(self, items: Mapping[str, str]) -> Self:
+        """Return a copy with ``key=value`` texts applied; ``memory.key`` reaches the memory's settings.
+
+        Raises:
+            ConfigError: for unknown keys or values of the wrong type.
+        """
+        values = self.to_dict()
+        for key, text in items.items():
+            target, name = (values["memory"], key[7:]) if key.startswith("memory.") else (values, key)
+            if name not in target or name == "memory":
+                known = [*(k for k in values if k != "memory"), *(f"memory.{k}" for k in values["memory"])]
+                raise unknown_name("setting", key, known)
+            target[name] = _parse(key, text, target[name])
+        return self.from_dict(values)
+
+
+def at_least_one(settings: Any, names: tuple[str, ...]) -> None:
+    """Raise ConfigError for a count below 1."""
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"{name}={getattr(settings, name)}", "A whole number from 1", f"Raise {name}")
+
+
+def _parse(key: str, text: str, now: Any) -> Any:
+    try:
+        if isinstance(now, list):
+            parts = [part for part in text.split(",") if part]
+            return [int(part) for part in parts] if all(part.isdigit() for part in parts) else parts
+        if isinstance(now, bool):
+            return {"true": True, "false": False}[text.lower()]
+        return type(now)(text) if now is not None else float(text)
+    except (KeyError, ValueError):
+        raise ConfigError(f"{key}={text}", f"A value like {now!r}", f"Write {key}={now}") from None
