@@ -6,6 +6,7 @@ and takes every tab that the page has, wide and narrow, light and dark.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,8 +75,13 @@ def walk(address: str, server: subprocess.Popen[bytes]) -> None:
                 page.wait_for_timeout(2000)  # figures draw themselves after their data came
                 page.evaluate("window.dispatchEvent(new Event('resize'))")  # those of another width fit themselves in
                 page.wait_for_timeout(500)
-                page.screenshot(path=OUT / f"{name.lower()}-{view}.png", full_page=True, scale="css")
+                small(page.screenshot(full_page=True), OUT / f"{name.lower()}-{view}.png")
         browser.close()
+
+
+def small(png: bytes, path: Path) -> None:
+    """Write a picture with 128 colours: a page has few, and every clone carries these files."""
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 def prepare(page: Any) -> None:

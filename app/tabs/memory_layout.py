@@ -18,7 +18,7 @@ from app.text import escape
 TITLE = "Memory"
 ANY = -1  # the choice "any document" of a dropdown
 _TABLE_TYPES = ["number", "str", "number", "number", "number", "number", "str", "str", "str", "str"]
-_TABLE_WIDTHS = [68, 82, 84, 104, 116, 76, 160, 150, 180, 220]
+_TABLE_WIDTHS = [66, 78, 88, 128, 136, 80, 150, 150, 150, 214]
 
 
 @dataclass
