@@ -36,8 +36,8 @@ def launch(settings: Settings, wait: bool = True) -> str:
             show_error=True, prevent_thread_lock=True,
         )  # fmt: skip
     except OSError as error:
-        given = f"Port {settings.port} on {settings.host}: {error}"
-        raise MemLongError(given, "A free port", "Choose --port") from error
+        given = f"Nothing can listen on {settings.host}, port {settings.port}"
+        raise MemLongError(given, "A free port of this machine", "Choose another --port, or --host") from error
     if wait:
         try:
             page.block_thread()

@@ -74,6 +74,8 @@ class Settings:
             if type(value) is int and value < (0 if each.name == "port" else 1):
                 raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
         check_retriever(self.retriever)
+        if self.port > 65_535:
+            raise ConfigError(f"port={self.port}", "0 (any that is free) to 65535", "Change --port or MEMLONG_PORT")
         if self.auth and not all(self.auth.partition(":")[::2]):
             raise ConfigError("A login without a name or a password", "NAME:PASSWORD", "Set MEMLONG_AUTH so")
 

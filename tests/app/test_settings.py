@@ -33,7 +33,13 @@ def test_hosted_spaces_are_reached_from_outside() -> None:
 
 @pytest.mark.parametrize(
     "environment",
-    [{"MEMLONG_PORT": "many"}, {"MEMLONG_SHARE": "maybe"}, {"MEMLONG_POLICY": "random"}, {"MEMLONG_SESSIONS": "0"}],
+    [
+        {"MEMLONG_PORT": "many"},
+        {"MEMLONG_PORT": "70000"},
+        {"MEMLONG_SHARE": "maybe"},
+        {"MEMLONG_POLICY": "random"},
+        {"MEMLONG_SESSIONS": "0"},
+    ],
 )
 def test_wrong_values_are_refused_with_advice(environment: dict[str, str]) -> None:
     with pytest.raises(ConfigError) as refused:
