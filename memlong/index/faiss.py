@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -32,6 +33,7 @@ from memlong.index.base import (
 
 _BUILDS = ("faiss", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12")
 _SPARE_CANDIDATES = 8
+_SHARED_WALK = 4  # queries from which a matrix product is faster; for one it takes twice the time
 _MOST_ON_GPU = 2048  # results per query that faiss can select on a GPU
 
 
@@ -49,6 +51,7 @@ class FlatIndex:
     def __init__(self, dim: int, gpu: bool = False) -> None:
         self.dim = dim
         self._faiss = load_faiss()
+        _usual_threshold(self._faiss)
         self._resources = _gpu_resources(self._faiss) if gpu else None
         self._rows = np.empty((64, dim), dtype=np.float32)
         self._ids = np.empty(64, dtype=np.int64)
@@ -163,7 +166,7 @@ class FlatIndex:
         inner = self._faiss.METRIC_INNER_PRODUCT
         if self._resources is not None:
             return self._faiss.knn_gpu(self._resources, queries_QE, rows_RE, k, metric=inner)
-        with _one_thread(self._faiss):
+        with _one_thread(self._faiss), _products(self._faiss, len(queries_QE)):
             return self._faiss.knn(queries_QE, rows_RE, k, metric=inner)
 
     def _grow(self, needed: int) -> None:
@@ -215,6 +218,27 @@ def _gpu_resources(faiss: Any) -> Any:
             "Use gpu=False: exact search on the CPU takes a millisecond for a book",
         )
     return faiss.StandardGpuResources()
+
+
+@contextmanager
+def _products(faiss: Any, queries: int) -> Iterator[None]:
+    """Let several queries share one walk over the rows, as a matrix product; by default each takes its own.
+
+    The setting is faiss's own, for all threads; another thread's search may be slower or faster, never different.
+    """
+    usual = _usual_threshold(faiss)
+    if queries >= _SHARED_WALK:
+        faiss.cvar.distance_compute_blas_threshold = 1
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = usual
+
+
+@cache
+def _usual_threshold(faiss: Any) -> int:
+    """Return faiss's own setting, asked once: later on another thread may just have changed it."""
+    return int(faiss.cvar.distance_compute_blas_threshold)
 
 
 @contextmanager
