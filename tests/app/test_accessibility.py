@@ -43,6 +43,10 @@ def open_tab(page: Any, name: str) -> None:
         tab = page.locator(".overflow-dropdown button", has_text=name).first
     tab.press("Enter")
     page.wait_for_selector(f"#tab-{name.lower()}", state="visible")
+    # gradio shows a place holder, with a fault of its own, until the script that draws figures is there.
+    page.wait_for_function(
+        "![...document.querySelectorAll('[aria-label=\"Empty value\"]')].some((e) => e.offsetParent)"
+    )
 
 
 def faults(page: Any) -> list[str]:
