@@ -27,13 +27,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--documents", nargs="*", default=[], help="JSONL files that hold the documents")
     parser.add_argument("--tokens", type=int, default=80_000, help="length of a chronicle")
     parser.add_argument("--seed", type=int, default=7, help="of the chronicle")
-    parser.add_argument("--questions", type=int, default=40, help="questions a document, evenly spread (0: all)")
+    parser.add_argument(
+        "--questions",
+        type=int,
+        default=40,
+        help="questions a document, spread evenly, over types too where they are told apart (0: all)",
+    )
     parser.add_argument("--limit", type=int, default=0, help="documents, shortest first (0: all)")
     parser.add_argument("--capacity-tokens", type=int, help="size of the bank (default: the model's)")
     parser.add_argument("--policy", help="eviction policy (default: the model's)")
     parser.add_argument("--top-k", type=int, help="chunks fetched (default: the model's)")
     parser.add_argument("--ways", default=",".join(ANSWER_FROM), help="comma-separated")
-    parser.add_argument("--by-type", action="store_true", help='one row a question type instead of "all"')
+    parser.add_argument(
+        "--by-type", action="store_true", help='one row a question type instead of "all" (a chronicle always has them)'
+    )
     parser.add_argument("--retriever", default="auto")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
     parser.add_argument("--rows", type=Path, help="write every answer into this JSONL file")
@@ -98,15 +105,15 @@ def documents(chosen: argparse.Namespace) -> Iterator[Asked]:
     """Yield (title, text, questions) of the chosen source."""
     from memlong.evaluation.qa import AskedQuestion
 
+    by_type = chosen.by_type or chosen.source == "chronicle"
+
     def asked(questions: Sequence[Question]) -> list[AskedQuestion]:
-        return [
-            AskedQuestion(q.question, q.answers, q.type if chosen.by_type else "all", q.evidence)
-            for q in _spread(questions, chosen.questions)
-        ]
+        picked = _of_each_type(questions, chosen.questions) if by_type else _spread(questions, chosen.questions)
+        return [AskedQuestion(q.question, q.answers, q.type if by_type else "all", q.evidence) for q in picked]
 
     if chosen.source == "chronicle":
         chronicle = make_chronicle(chosen.seed, chosen.tokens)
-        yield chronicle.title, chronicle.text, asked([q for q in chronicle.questions if q.answerable])
+        yield chronicle.title, chronicle.text, asked(chronicle.questions)
         return
     if not chosen.documents:
         raise ConfigError(
@@ -118,6 +125,15 @@ def documents(chosen: argparse.Namespace) -> Iterator[Asked]:
         mine = [question for question in questions if question.doc_id == text.doc_id and question.answerable]
         if mine:
             yield text.title, text.text, asked(mine)
+
+
+def _of_each_type(questions: Sequence[Question], count: int) -> list[Question]:
+    """Return ``count`` questions (0: all), as many of one type as of another, evenly spread in each."""
+    kinds: dict[str, list[Question]] = {}
+    for question in questions:
+        kinds.setdefault(question.type, []).append(question)
+    each = -(-count // max(1, len(kinds)))
+    return [question for kind in sorted(kinds) for question in _spread(kinds[kind], each)]
 
 
 def _spread(questions: Sequence[Question], count: int) -> list[Question]:

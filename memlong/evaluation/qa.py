@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memlong.config import ANSWER_FROM, AskOptions
-from memlong.evaluation.answers import exact_match, word_f1
+from memlong.evaluation.answers import abstains, exact_match, word_f1
 from memlong.model.wrapper import MemoryModel
 from memlong.session import Session
 
@@ -28,7 +28,7 @@ class AskedQuestion:
 
 @dataclass
 class Tally:
-    """Sums over questions; :meth:`means` divides."""
+    """Sums over questions; :meth:`means` divides. ``abstained``: answers that say that the text does not tell."""
 
     count: int = 0
     exact: float = 0.0
@@ -38,6 +38,7 @@ class Tally:
     evidence_known: int = 0
     evidence_found: int = 0
     evidence_kept: int = 0
+    abstained: int = 0
 
     def means(self) -> dict[str, float]:
         """Return the table row: means over questions; recall over those whose evidence is known."""
@@ -47,6 +48,7 @@ class Tally:
             "f1": self.f1 / self.count,
             "seconds": self.seconds / self.count,
             "tokens": self.tokens / self.count,
+            "abstained": self.abstained / self.count,
         }
         if self.evidence_known:
             row["evidence_recall"] = self.evidence_found / self.evidence_known
@@ -106,11 +108,16 @@ def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions
     answer = session.ask(asked.question, options)
     seconds = time.perf_counter() - started
     tally = result.tallies.setdefault(asked.type, {}).setdefault(options.answer_from, Tally())
-    exact, f1 = exact_match(answer.text, asked.answers), word_f1(answer.text, asked.answers)
+    abstained = abstains(answer.text)
+    if asked.answers:
+        exact, f1 = exact_match(answer.text, asked.answers), word_f1(answer.text, asked.answers)
+    else:  # the right answer is to say that the text does not tell
+        exact = f1 = float(abstained)
     tally.count += 1
     tally.exact += exact
     tally.f1 += f1
     tally.seconds += seconds
+    tally.abstained += abstained
     tally.tokens += answer.n_tokens
     if asked.evidence and options.answer_from != "nothing":
         tally.evidence_known += 1
