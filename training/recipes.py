@@ -54,7 +54,7 @@ def tiny() -> TrainConfig:
 
 
 def instruct_bundled() -> TrainConfig:
-    """Conversations and questions on the bundled model, evidence in memory, a fifth of them without an answer."""
+    """Questions with longer answers on the bundled model, evidence in memory, a fifth of them without an answer."""
     return replace(
         mini(),
         recipe="instruct-bundled",
@@ -137,7 +137,7 @@ def stage2_bundled() -> StageConfig:
 
 
 def stage1_toy() -> StageConfig:
-    """A random model of two million parameters in the paper's layout: to see that a machine is set up."""
+    """A small random model in the paper's layout: to see that a machine is set up."""
     return StageConfig(
         recipe="stage1-toy",
         model="toy",

@@ -152,9 +152,10 @@ def test_a_checkpoint_of_other_settings_is_refused(build, config):
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_are_complete_and_survive_json(name):
     config = recipe(name)
-    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    changed = config.override({"steps": "7", "memory.top_k": "3", "sources": "squad,nq"})
-    assert (changed.steps, changed.memory.top_k, changed.sources) == (7, 3, ("squad", "nq"))
+    assert type(config).from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    names = "sources" if isinstance(config, TrainConfig) else "lora_targets"
+    changed = config.override({"steps": "7", "memory.top_k": "3", names: "squad,nq"})
+    assert (changed.steps, changed.memory.top_k, getattr(changed, names)) == (7, 3, ("squad", "nq"))
 
 
 def test_misspelt_settings_are_refused_with_the_nearest_name():
