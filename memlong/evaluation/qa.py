@@ -1,4 +1,4 @@
-"""Question answering over whole documents: exact match, word F1 and evidence recall, answered in four ways.
+"""Question answering over whole documents: exact match, word F1, evidence recall and abstaining, in four ways.
 
 Every document is read into a bank of its own; retrieval is real: nothing is told where the answer stands.
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from memlong.config import ANSWER_FROM, AskOptions
-from memlong.evaluation.answers import abstains, exact_match, word_f1
+from memlong.evaluation.answers import score_answer
 from memlong.model.wrapper import MemoryModel
 from memlong.session import Session
+
+Document = tuple[str, str, Sequence["AskedQuestion"]]
+Progress = Callable[[str], bool]
+"""Told what is being done, in words; returns whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -26,118 +31,188 @@ class AskedQuestion:
     evidence: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass
-class Tally:
-    """Sums over questions; :meth:`means` divides. ``abstained``: answers that say that the text does not tell."""
+@dataclass(frozen=True)
+class Scored:
+    """One answer and what it is worth.
 
-    count: int = 0
-    exact: float = 0.0
-    f1: float = 0.0
-    seconds: float = 0.0
-    tokens: int = 0
-    evidence_known: int = 0
-    evidence_found: int = 0
-    evidence_kept: int = 0
-    abstained: int = 0
+    Attributes:
+        document, document_tokens, capacity_tokens: where it was asked.
+        depth: place of the evidence in the document, 0 its beginning and 1 its end; None where it is not known.
+        exact, f1: 0 to 1; of an unanswerable question both are 1 when the answer says so.
+        abstained: whether the answer says that the text does not tell.
+        evidence_found, evidence_all, evidence_kept: whether a chunk with evidence was retrieved, whether every piece
+            of evidence was, and whether a chunk with evidence was still held; None where the evidence is not known.
+        low_evidence: the session's own doubt. best_score: of retrieval. seconds: to answer. tokens: of the answer.
+    """
 
-    def means(self) -> dict[str, float]:
-        """Return the table row: means over questions; recall over those whose evidence is known."""
-        row = {
-            "questions": self.count,
-            "exact": self.exact / self.count,
-            "f1": self.f1 / self.count,
-            "seconds": self.seconds / self.count,
-            "tokens": self.tokens / self.count,
-            "abstained": self.abstained / self.count,
-        }
-        if self.evidence_known:
-            row["evidence_recall"] = self.evidence_found / self.evidence_known
-            row["evidence_kept"] = self.evidence_kept / self.evidence_known
-        return row
+    document: str
+    document_tokens: int
+    capacity_tokens: int
+    depth: float | None
+    type: str
+    way: str
+    question: str
+    answers: tuple[str, ...]
+    answer: str
+    exact: float
+    f1: float
+    abstained: bool
+    evidence_found: bool | None
+    evidence_all: bool | None
+    evidence_kept: bool | None
+    low_evidence: bool
+    best_score: float | None
+    seconds: float
+    tokens: int
+
+
+def by_length(row: Scored) -> str:
+    """Return the document's length as a range between powers of two, in tokens."""
+    below = 1 << max(10, row.document_tokens.bit_length() - 1)
+    if row.document_tokens < below:
+        return f"under {below:,} tokens"
+    return f"{below:,} to {2 * below:,} tokens"
+
+
+def by_depth(row: Scored) -> str:
+    """Return the fifth of the document that the evidence stands in."""
+    if row.depth is None:
+        return "place not known"
+    fifth = min(4, int(row.depth * 5))
+    return f"{20 * fifth} to {20 * fifth + 20} %"
+
+
+def by_capacity(row: Scored) -> str:
+    """Return the bank's size."""
+    return f"{row.capacity_tokens:,} tokens"
+
+
+GROUPS: dict[str, Callable[[Scored], str]] = {"length": by_length, "depth": by_depth, "capacity": by_capacity}
 
 
 @dataclass
 class QAResult:
-    """Tallies by question type and way of answering, and every single answer.
+    """Every single answer.
 
     Attributes:
-        tallies: type -> way -> sums. rows: one JSON-safe row an answer. seconds_reading, tokens_read: of all documents.
+        rows: one an answer. seconds_reading, tokens_read: of all documents.
     """
 
-    tallies: dict[str, dict[str, Tally]] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Scored] = field(default_factory=list)
     seconds_reading: float = 0.0
     tokens_read: int = 0
 
-    def table(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Return type -> way -> {exact, f1, ...}."""
-        return {kind: {way: tally.means() for way, tally in ways.items()} for kind, ways in self.tallies.items()}
+    def table(self, by: str | None = None) -> dict[str, dict[str, dict[str, float]]]:
+        """Return type -> way -> {exact, f1, ...}; with ``by`` (a key of ``GROUPS``) types are split by that too."""
+        found: dict[str, dict[str, list[Scored]]] = {}
+        for row in self.rows:
+            group = GROUPS[by](row) if by else ""
+            kind = row.type if not group else group if row.type == "all" else f"{row.type}, {group}"
+            found.setdefault(kind, {}).setdefault(row.way, []).append(row)
+        return {kind: {way: means(rows) for way, rows in ways.items()} for kind, ways in found.items()}
+
+
+def means(rows: Sequence[Scored]) -> dict[str, float]:
+    """Return one row of the table.
+
+    ``exact`` and ``f1`` are means over answerable questions where there are any, and over the others where there are
+    none; ``said_so`` is the share of unanswerable questions whose answer says that the text does not tell,
+    ``wrongly_said_so`` that of answerable ones. Recall is over questions whose evidence is known.
+    """
+    answerable = [row for row in rows if row.answers]
+    unanswerable = [row for row in rows if not row.answers]
+    judged = answerable or unanswerable
+    found: dict[str, float] = {
+        "exact": fmean(row.exact for row in judged),
+        "f1": fmean(row.f1 for row in judged),
+        "questions": len(rows),
+        "abstained": fmean(row.abstained for row in rows),
+    }
+    if unanswerable:
+        found |= {"unanswerable": len(unanswerable), "said_so": fmean(row.abstained for row in unanswerable)}
+    if answerable:
+        found["wrongly_said_so"] = fmean(row.abstained for row in answerable)
+    for name, field_name in (
+        ("evidence_recall", "evidence_found"),
+        ("evidence_recall_all", "evidence_all"),
+        ("evidence_kept", "evidence_kept"),
+    ):
+        known = [value for row in rows if (value := getattr(row, field_name)) is not None]
+        if known:
+            found[name] = fmean(known)
+    return found | {"seconds": fmean(row.seconds for row in rows), "tokens": fmean(row.tokens for row in rows)}
 
 
 def evaluate_qa(
     model: MemoryModel,
     retriever: Any,
-    documents: Iterable[tuple[str, str, Sequence[AskedQuestion]]],
+    documents: Iterable[Document],
     ways: Sequence[str] = ANSWER_FROM,
     options: AskOptions | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = lambda words: False,
 ) -> QAResult:
     """Read each document, ask its questions in every way, and score the answers.
 
     Args:
         documents: (title, text, questions). ways: of answering, see ``AskOptions.answer_from``.
-        options: for every question; ``answer_from`` is replaced. progress: told in words.
+        options: for every question; ``answer_from`` is replaced.
+        progress: told in words what is done; when it returns True, what was scored until then is returned.
     """
     result = QAResult()
     base = options or AskOptions(max_tokens=32, record_attention=False)
     for title, text, questions in documents:
         session = Session(model, retriever)
-        report = session.read(text, title)
+        doc_id = session.open(text, title)
+        for step in session.read_steps(doc_id):
+            share = step.tokens_done / step.tokens_total
+            if progress(f"{title}: {share:.0%} read, {step.tokens_per_second:,.0f} tokens/s"):
+                return result
+        report = session.report(doc_id)
         result.seconds_reading += report.seconds
         result.tokens_read += report.n_tokens
         for number, asked in enumerate(questions, start=1):
             for way in ways:
-                _ask(session, title, asked, AskOptions(**(vars(base) | {"answer_from": way})), result)
-            if progress:
-                progress(f"{title}: {number} of {len(questions)} questions")
+                result.rows.append(_ask(session, title, asked, replace(base, answer_from=way)))
+            if progress(f"{title}: {number} of {len(questions)} questions"):
+                return result
     return result
 
 
-def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions, result: QAResult) -> None:
+def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions) -> Scored:
     started = time.perf_counter()
     answer = session.ask(asked.question, options)
     seconds = time.perf_counter() - started
-    tally = result.tallies.setdefault(asked.type, {}).setdefault(options.answer_from, Tally())
-    abstained = abstains(answer.text)
-    if asked.answers:
-        exact, f1 = exact_match(answer.text, asked.answers), word_f1(answer.text, asked.answers)
-    else:  # the right answer is to say that the text does not tell
-        exact = f1 = float(abstained)
-    tally.count += 1
-    tally.exact += exact
-    tally.f1 += f1
-    tally.seconds += seconds
-    tally.abstained += abstained
-    tally.tokens += answer.n_tokens
+    score = score_answer(answer.text, asked.answers, answerable=bool(asked.answers))
+    document = session.documents[0]
+    found = everything = kept = None
     if asked.evidence and options.answer_from != "nothing":
-        tally.evidence_known += 1
-        tally.evidence_found += any(_overlap(item.span, asked.evidence) for item in answer.retrieved)
-        tally.evidence_kept += any(_overlap(record.span, asked.evidence) for record in session.bank.records())
-    result.rows.append(
-        {
-            "document": title,
-            "type": asked.type,
-            "way": options.answer_from,
-            "question": asked.question,
-            "answers": list(asked.answers),
-            "answer": answer.text,
-            "exact": exact,
-            "f1": f1,
-            "low_evidence": answer.low_evidence,
-            "best_score": max((item.score for item in answer.retrieved), default=None),
-        }
+        retrieved = [item.span for item in answer.retrieved]
+        found = _overlap(retrieved, asked.evidence)
+        everything = all(_overlap(retrieved, [span]) for span in asked.evidence)
+        kept = _overlap([record.span for record in session.bank.records()], asked.evidence)
+    middle = sum(asked.evidence[0]) / 2 / len(document.text) if asked.evidence else None
+    return Scored(
+        document=title,
+        document_tokens=document.n_tokens,
+        capacity_tokens=session.config.capacity_tokens,
+        depth=middle,
+        type=asked.type,
+        way=options.answer_from,
+        question=asked.question,
+        answers=asked.answers,
+        answer=answer.text,
+        exact=score.exact,
+        f1=score.f1,
+        abstained=score.abstained,
+        evidence_found=found,
+        evidence_all=everything,
+        evidence_kept=kept,
+        low_evidence=answer.low_evidence,
+        best_score=max((item.score for item in answer.retrieved), default=None),
+        seconds=seconds,
+        tokens=answer.n_tokens,
     )
 
 
-def _overlap(span: tuple[int, int], others: Iterable[tuple[int, int]]) -> bool:
-    return any(span[0] < end and span[1] > start for start, end in others)
+def _overlap(spans: Iterable[tuple[int, int]], others: Sequence[tuple[int, int]]) -> bool:
+    return any(span[0] < end and span[1] > start for span in spans for start, end in others)

@@ -1,41 +1,137 @@
-"""Which questions are asked, and how answers are scored when the text holds none."""
+"""Which questions are asked, how answers are tabled, and what the command line prints."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+import argparse
+import json
 
 import pytest
 
 from memlong.config import MemoryConfig
-from memlong.evaluation import qa
-from memlong.evaluation.answers import NOT_IN_TEXT
-from memlong.evaluation.qa import AskedQuestion, evaluate_qa
+from memlong.errors import ConfigError
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever.hashing import HashingRetriever
-from training import evaluate
+from training import cli, evaluate
+from training.data.jsonl import write_jsonl
+from training.evaluate import common, qa
+
+
+@pytest.fixture
+def tiny(tiny_llama, tiny_tokenizer, monkeypatch):
+    """Let ``evaluate`` load a tiny random model and an embedder without weights."""
+    model = MemoryModel(tiny_llama(), tiny_tokenizer, MemoryConfig(chunk_tokens=16, window_tokens=16, top_k=2))
+
+    def load(chosen: argparse.Namespace):
+        changes = common.settings(chosen.memory) | ({"top_k": chosen.top_k} if chosen.top_k else {})
+        return model.with_config(model.config.replace(**changes)), HashingRetriever(64)
+
+    monkeypatch.setattr(common, "load", load)
+    return model
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return parser.parse_args(arguments)
 
 
 def test_a_chronicle_is_asked_every_type_alike():
-    chosen = Namespace(source="chronicle", seed=3, tokens=6_000, questions=12, by_type=False, documents=[], limit=0)
-    ((_, text, asked),) = evaluate.documents(chosen)
+    chosen = parse("qa", "m", "--source", "chronicle", "--seed", "3", "--tokens", "6000", "--questions", "12")
+    ((_, text, asked),) = qa.documents(chosen)
     kinds = [question.type for question in asked]
     assert {"single_fact", "changed_fact", "two_hop", "unanswerable"} <= set(kinds)
     assert max(kinds.count(kind) for kind in kinds) <= 2 and len(text) > 20_000
 
 
-@pytest.mark.parametrize(("said", "answered", "unanswerable"), [(NOT_IN_TEXT, 0.0, 1.0), ("Bram", 1.0, 0.0)])
-def test_saying_that_the_text_does_not_tell_is_right_where_it_does_not(
-    said, answered, unanswerable, tiny_llama, tiny_tokenizer, monkeypatch
-):
-    def ask(session, question, options):
-        answer = real(session, question, options)
-        return type(answer)(**{**{f: getattr(answer, f) for f in answer.__dataclass_fields__}, "text": said})
+def test_named_types_alone_are_asked():
+    chosen = parse("qa", "m", "--source", "chronicle", "--tokens", "6000", "--type", "two_hop,single_fact")
+    ((_, _, asked),) = qa.documents(chosen)
+    assert {question.type for question in asked} == {"two_hop", "single_fact"}
+    with pytest.raises(ConfigError, match="two_hops"):
+        list(qa.documents(parse("qa", "m", "--source", "chronicle", "--tokens", "6000", "--type", "two_hops")))
 
-    real = qa.Session.ask
-    monkeypatch.setattr(qa.Session, "ask", ask)
-    model = MemoryModel(tiny_llama(), tiny_tokenizer, MemoryConfig(chunk_tokens=16, window_tokens=16, top_k=2))
-    questions = [AskedQuestion("Who kept it?", ("Bram",), "told"), AskedQuestion("Who sold it?", (), "not told")]
-    found = evaluate_qa(model, HashingRetriever(64), [("t", "Bram kept the lamp. " * 9, questions)], ["memory"])
-    table = found.table()
-    assert (table["told"]["memory"]["exact"], table["not told"]["memory"]["exact"]) == (answered, unanswerable)
-    assert table["told"]["memory"]["abstained"] == unanswerable
+
+@pytest.fixture
+def files(tmp_path) -> list[str]:
+    """Questions in two files (one of them twice, once without its evidence), and their two documents."""
+    text = "Bram kept the lamp. Ada kept the rope. " * 4
+    known = [
+        {"id": "1", "doc_id": "a", "question": "Who kept the lamp?", "answers": ["Bram"], "evidence": [[0, 19]]},
+        {"id": "2", "doc_id": "b", "question": "Who kept the rope?", "answers": ["Ada"], "type": "other"},
+    ]
+    again = [
+        {"id": "3", "doc_id": "a", "question": "Who kept the lamp?", "answers": ["Bram"], "context": "Bram kept it."},
+        {"id": "4", "doc_id": "a", "question": "Who sold the lamp?", "answers": [], "answerable": False},
+    ]
+    write_jsonl(tmp_path / "q1.jsonl", known)
+    write_jsonl(tmp_path / "q2.jsonl.zst", again)
+    write_jsonl(tmp_path / "d.jsonl", [{"doc_id": "a", "text": text}, {"doc_id": "b", "text": text * 3}])
+    q1, q2, d = (str(tmp_path / name) for name in ("q1.jsonl", "q2.jsonl.zst", "d.jsonl"))
+    return ["--source", q1, "--source", q2, "--documents", d]
+
+
+def test_questions_of_several_files_are_asked_once_and_unanswerable_ones_too(files):
+    first, second = qa.documents(parse("qa", "m", *files))
+    assert [(q.question, q.type, q.evidence) for q in first[2]] == [
+        ("Who kept the lamp?", "all", ((0, 19),)),
+        ("Who sold the lamp?", "all", ()),
+    ]
+    assert [q.answers for q in second[2]] == [("Ada",)]
+    kinds = [[q.type for q in asked] for _, _, asked in qa.documents(parse("qa", "m", *files, "--type"))]
+    assert kinds == [["extractive", "unanswerable"], ["other"]]
+    with pytest.raises(ConfigError, match="without --documents"):
+        list(qa.documents(parse("qa", "m", *files[:4])))
+
+
+def test_qa_prints_json_for_programs(tiny, files, capsys, tmp_path):
+    rows, saved = tmp_path / "rows.jsonl", tmp_path / "deep" / "saved.json"
+    told = ["--json", "--rows", str(rows), "--save", str(saved), "--ways", "memory,nothing"]
+    assert cli.main(["evaluate", "qa", "tiny", *files, *told, "--memory", "policy=fifo"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert set(table) == {"all"} and set(table["all"]) == {"memory", "nothing"}
+    row = table["all"]["memory"]
+    assert row["questions"] == 3 and row["unanswerable"] == 1 and row["evidence_kept"] == 1.0
+    assert {"exact", "f1", "said_so", "wrongly_said_so", "evidence_recall"} <= set(row)
+    assert "evidence_recall" not in table["all"]["nothing"]
+    assert len(rows.read_text().splitlines()) == 6
+    record = json.loads(saved.read_text())
+    assert record["result"] == table and record["complete"] and record["memory"]["policy"] == "fifo"
+    assert record["command"].startswith("python -m training")
+
+
+def test_qa_prints_a_table_by_capacity(tiny, files, capsys):
+    told = ["--capacity-tokens", "32,4k", "--policy", "fifo", "--ways", "memory"]
+    assert cli.main(["evaluate", "qa", "tiny", *files, *told]) == 0
+    heading, small, large = capsys.readouterr().out.splitlines()
+    assert heading.split()[:4] == ["type", "way", "questions", "exact"]
+    assert small.startswith("32 tokens") and large.startswith("4,096 tokens")
+    # The lamp stands in the first sentence too, which a bank of two chunks has long let go.
+    assert small.split()[-2] == "0.00" and large.split()[-2] == "1.00"
+
+
+def test_what_does_not_exist_is_refused(tiny, files, capsys):
+    assert cli.main(["evaluate", "qa", "tiny", *files, "--ways", "memoir"]) == 2
+    assert "memoir" in capsys.readouterr().err
+    assert cli.main(["evaluate", "qa", "tiny", *files, "--memory", "polcy=fifo"]) == 2
+    assert "policy" in capsys.readouterr().err
+    assert cli.main(["evaluate", "qa", "tiny", *files, "--memory", "fifo"]) == 2
+    assert "KEY=VALUE" in capsys.readouterr().err
+
+
+def test_ctrl_c_prints_what_was_done(tiny, files, capsys, monkeypatch):
+    def call(watch: common.Watch, words: str) -> bool:
+        if "1 of 2 questions" in words:
+            watch._interrupt(2, None)
+        return watch.stopped
+
+    monkeypatch.setattr(common.Watch, "__call__", call)
+    assert cli.main(["evaluate", "qa", "tiny", *files, "--ways", "memory", "--json"]) == common.STOPPED
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["all"]["memory"]["questions"] == 1 and "Stopped" in printed.err
+
+
+def test_lists_of_numbers():
+    assert common.numbers("16k,1024,4k") == [1024, 4096, 16384]
+    for wrong in ("", "1,,2", "-4", "many"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            common.numbers(wrong)

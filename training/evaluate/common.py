@@ -1,0 +1,180 @@
+"""What all measures share: the model and its memory, progress that can be stopped, and where results go."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from memlong.errors import ConfigError
+
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every measure takes."""
+    parser.add_argument(
+        "model", help='"bundled", "bundled-base" (its weights without our adapter), a folder or a hub id'
+    )
+    parser.add_argument("--adapter", help="folder of an adapter or of an export; none: without the model's own")
+    parser.add_argument("--retriever", default="auto", help="auto, hybrid, minilm, bge-m3, sentence or hashing")
+    parser.add_argument("--top-k", type=int, help="chunks fetched (default: the model's)")
+    parser.add_argument(
+        "--memory",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="other settings of the memory, such as window_tokens=1024 preset=paper",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    parser.add_argument("--save", type=Path, help="write command, date, machine, settings and result into this file")
+
+
+def load(chosen: argparse.Namespace) -> tuple[Any, Any]:
+    """Return model and retriever of the command line, the memory's settings changed as it says.
+
+    Raises:
+        MemLongError: for what cannot be loaded or set.
+    """
+    import torch
+
+    from memlong.model.load import load_model
+    from memlong.retriever import make_retriever
+
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    changes = settings(chosen.memory)
+    if chosen.top_k is not None:
+        changes["top_k"] = chosen.top_k
+    model = load_model(chosen.model, adapter=chosen.adapter, device=chosen.device)
+    return model.with_config(model.config.replace(**changes)), make_retriever(chosen.retriever)
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return the values of KEY=VALUE pairs: JSON where it is, text elsewhere.
+
+    Raises:
+        ConfigError: for a pair without "=".
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--memory {pair}", "KEY=VALUE", "Write for example window_tokens=1024")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+
+
+def numbers(text: str) -> list[int]:
+    """Return whole numbers separated by commas, ascending; "4k" is 4,096.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    try:
+        found = {int(part[:-1]) * 1024 if part.endswith("k") else int(part) for part in text.lower().split(",")}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 1024,4k,16k") from None
+    if min(found) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a negative number")
+    return sorted(found)
+
+
+def one_of(given: str, known: Sequence[str], option: str) -> list[str]:
+    """Return the names of a comma-separated list.
+
+    Raises:
+        ConfigError: for a name that is not known.
+    """
+    names = [name for name in given.split(",") if name]
+    if not names or not set(names) <= set(known):
+        raise ConfigError(f"{option} {given}", ", ".join(known), "Name some of these, separated by commas")
+    return names
+
+
+class Watch:
+    """Shows progress on stderr and turns the first Ctrl-C into "stop after this step"; a second one breaks off.
+
+    A context manager, called with words; returns whether to stop.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._said = 0.0
+
+    def __call__(self, words: str) -> bool:
+        now = time.monotonic()
+        if sys.stderr.isatty():
+            print(f"\r{words}\x1b[K", end="", file=sys.stderr, flush=True)
+        elif now - self._said > _SECONDS_BETWEEN_LINES:
+            self._said = now
+            print(words, file=sys.stderr, flush=True)
+        return self.stopped
+
+    def __enter__(self) -> Watch:
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.stopped:
+            raise KeyboardInterrupt
+        self.stopped = True
+        print("\nStopping after this step; Ctrl-C again breaks off.", file=sys.stderr, flush=True)
+
+
+def publish(chosen: argparse.Namespace, model: Any, result: Any, lines: Sequence[str], stopped: bool) -> int:
+    """Print the result (JSON or the lines of its table), save it where asked, and return the exit status.
+
+    Args:
+        result: JSON-safe. stopped: whether a person broke it off, so that it is only what was done until then.
+    """
+    if stopped:
+        print("Stopped: this is what was done until then.", file=sys.stderr)
+    print(json.dumps(result, indent=1) if chosen.json else "\n".join(lines))
+    if chosen.save:
+        chosen.save.parent.mkdir(parents=True, exist_ok=True)
+        chosen.save.write_text(json.dumps(_record(chosen, model, result, stopped), indent=1) + "\n", "utf-8")
+    return STOPPED if stopped else 0
+
+
+def _record(chosen: argparse.Namespace, model: Any, result: Any, stopped: bool) -> dict[str, Any]:
+    import torch
+
+    return {
+        "command": " ".join(["python -m training", *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "device": str(model.device),
+            "threads": torch.get_num_threads(),
+        },
+        "model": chosen.model,
+        "adapter": model.adapts,
+        "fingerprint": model.fingerprint(),
+        "number_type": str(model.dtype).removeprefix("torch."),
+        "retriever": chosen.retriever,
+        "memory": model.config.to_dict(),
+        "complete": not stopped,
+        "result": result,
+    }
