@@ -42,14 +42,14 @@ def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dic
 
 
 def ask(
-    visit: Visit, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64
+    visit: Visit, question: str, answer_from: str = "memory", top_k: int = 0, max_tokens: int = 64
 ) -> dict[str, Any]:
     """Answer a question and return the answer with its evidence as plain values.
 
     Raises:
         MemLongError: when nothing was read yet, or for options that are not allowed.
     """
-    options = AskOptions(answer_from=answer_from, top_k=top_k, max_tokens=max_tokens)
+    options = AskOptions(answer_from=answer_from, top_k=top_k or None, max_tokens=max_tokens)
     *_, exchange = asking.ask(visit, question, options)
     if exchange.error is not None:
         raise exchange.error
@@ -82,13 +82,13 @@ def trace(visit: Visit, since: int = 0) -> list[dict[str, Any]]:
     return [event.to_dict() for event in visit.session.recorder.since(since)] if visit.session else []
 
 
-def compare(visit: Visit, question: str, top_k: int = 4, max_tokens: int = 64) -> dict[str, dict[str, Any]]:
+def compare(visit: Visit, question: str, top_k: int = 0, max_tokens: int = 64) -> dict[str, dict[str, Any]]:
     """Answer a question from memory, from passages, from both and from nothing, with one retriever and one seed.
 
     Raises:
         MemLongError: when nothing was read, or for values that are not allowed.
     """
-    *_, found = lab.four_ways(visit, question, AskOptions(top_k=top_k, max_tokens=max_tokens))
+    *_, found = lab.four_ways(visit, question, AskOptions(top_k=top_k or None, max_tokens=max_tokens))
     return {way: answer.to_dict() for way, answer in found.items() if not isinstance(answer, str)}
 
 

@@ -96,7 +96,7 @@ def _wire_api(app: App) -> None:
         return api.upload(app, app.visit(request), file, folder)
 
     def ask_(
-        request: gr.Request, question: str, answer_from: str = "memory", top_k: int = 4, max_tokens: int = 64
+        request: gr.Request, question: str, answer_from: str = "memory", top_k: int = 0, max_tokens: int = 64
     ) -> dict[str, Any]:
         """Answer a question from what this client uploaded; returns the answer with its evidence."""
         return api.ask(app.visit(request), question, answer_from, top_k, max_tokens)
@@ -109,7 +109,7 @@ def _wire_api(app: App) -> None:
         """Return the events of this client's session from a step on."""
         return api.trace(app.visit(request), since)
 
-    def compare(request: gr.Request, question: str, top_k: int = 4, max_tokens: int = 64) -> dict[str, Any]:
+    def compare(request: gr.Request, question: str, top_k: int = 0, max_tokens: int = 64) -> dict[str, Any]:
         """Answer a question from memory, passages, both and nothing, with one retriever and one seed."""
         return api.compare(app.visit(request), question, top_k, max_tokens)
 

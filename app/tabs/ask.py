@@ -134,7 +134,15 @@ def _controls() -> list[Any]:
             [], value=[], multiselect=True, label="Documents", info="None chosen asks all.", elem_id="ask-documents"
         )
         with gr.Row():
-            top_k = gr.Slider(1, 16, value=4, step=1, label="Chunks to retrieve (top-k)", elem_id="top-k")
+            top_k = gr.Slider(
+                0,
+                16,
+                value=0,
+                step=1,
+                label="Chunks to retrieve (top-k)",
+                elem_id="top-k",
+                info="0 takes what suits the model.",
+            )
             strength = gr.Slider(
                 -8,
                 8,
@@ -157,8 +165,8 @@ def options(*controls: Any, seed: int = 0) -> AskOptions:
     source, documents, top_k, strength, temperature, length = controls
     return AskOptions(
         answer_from=source, documents=tuple(int(doc_id) for doc_id in documents) if documents else None,
-        top_k=int(top_k), memory_strength=float(strength), temperature=float(temperature), max_tokens=int(length),
-        seed=seed,
+        top_k=int(top_k) or None, memory_strength=float(strength), temperature=float(temperature),
+        max_tokens=int(length), seed=seed,
     )  # fmt: skip
 
 
