@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
 # Two workers with one thread each beat one worker with two: see tests/conftest.py for the thread settings.
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
+# getconf, because nproc takes a limit on threads for the number of cores.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
 
 # A driver, not a toolkit, is what torch and faiss need; either sign of one will do.
 HARDWARE := $(shell { command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; } || \

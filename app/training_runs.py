@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -148,7 +149,7 @@ class Runs:
             if not self._alive(record):
                 raise ConfigError(f"{name} is not running", "A run that is at work", "Look at its log")
             self._write(replace(record, stopping=True))
-            os.kill(record.pid, signal.SIGINT)
+            _interrupt(record.pid)
         return self.get(name)
 
     def get(self, name: str) -> Run:
@@ -158,6 +159,9 @@ class Runs:
         steps = parse(_read(folder / METRICS))
         export = folder / EXPORT if (folder / EXPORT).is_dir() else None
         log = _read(folder / LOG, _LOG_BYTES)
+        if alive and record.stopping:
+            # Asked again at every look: an interrupt that came before the command listened is lost.
+            _interrupt(record.pid)
         if alive:
             begun = folder.joinpath(METRICS).is_file() and folder.joinpath(METRICS).stat().st_mtime >= record.created
             state = "stopping" if record.stopping else "running" if begun else "starting"
@@ -220,6 +224,11 @@ class Runs:
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(record), indent=1) + "\n", "utf-8")
         fresh.replace(path)
+
+
+def _interrupt(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it ended a moment ago
+        os.kill(pid, signal.SIGINT)
 
 
 def _read(path: Path, last_bytes: int | None = None) -> str:
