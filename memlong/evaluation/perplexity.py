@@ -23,7 +23,7 @@ from memlong.attention.context import MemoryContext
 from memlong.bank.bank import Bank
 from memlong.bank.ledger import ChunkPlace
 from memlong.chunking import Chunk, chunk_text
-from memlong.errors import DocumentError, unknown_name
+from memlong.errors import ConfigError, DocumentError, unknown_name
 from memlong.model.wrapper import MemoryModel, StoredKV
 from memlong.retriever.base import normalise
 from memlong.session.session import make_bank
@@ -113,6 +113,30 @@ class Scorer:
         """Return the negative log-likelihood [tokens - 1] of every token but the first, in nats, float32."""
         return torch.cat([torch.zeros(0), *_losses(_Run(self, text).blocks())])
 
+    def losses_after(self, text: str, chunks: Sequence[Chunk], first: int) -> tuple[Tensor, int]:
+        """Return the losses of all tokens of ``chunks[first:]``, and how many chunks left the bank.
+
+        Chunks before are only read and stored, up to the window whose end predicts the first scored token: no logits
+        are made for them, so a long context costs no more than reading it.
+
+        Args:
+            text: the document that the chunks were cut from. chunks: consecutive ones of it, whole windows.
+            first: a window's first chunk, and not the first of all.
+
+        Raises:
+            ConfigError: for chunks that do not begin or break at a window.
+        """
+        per_window = self.model.config.window_tokens // self.model.config.chunk_tokens
+        if first < per_window or first % per_window or first >= len(chunks):
+            raise ConfigError(
+                f"Scoring from chunk {first} of {len(chunks)}",
+                f"A multiple of {per_window}, with one window before it",
+                "Give a longer context",
+            )
+        run = _Run(self, text, chunks)
+        losses = torch.cat(list(_losses(run.blocks(first - per_window))))
+        return losses[-sum(chunk.n_tokens for chunk in chunks[first:]) :], run.evicted
+
     def logits(self, text: str) -> Iterator[BlockLogits]:
         """Yield the logits of one block of windows after the other, so that no more than a block is ever held."""
         yield from _Run(self, text).blocks()
@@ -121,32 +145,34 @@ class Scorer:
 class _Run:
     """One text on its way through the model, with a bank of its own."""
 
-    def __init__(self, scorer: Scorer, text: str) -> None:
+    def __init__(self, scorer: Scorer, text: str, chunks: Sequence[Chunk] | None = None) -> None:
         self.scorer, self.model, self.text = scorer, scorer.model, text
         self.config = self.model.config
         self.bank: Bank = make_bank(self.model, scorer.retriever.dim, self.config)
-        self.chunks = chunk_text(self.model.tokenizer, text, self.config.chunk_tokens)
+        self.chunks = chunks or chunk_text(self.model.tokenizer, text, self.config.chunk_tokens)
         self.evicted = 0
         self._before: np.ndarray | None = None  # embedding of the chunk before the block
 
-    def blocks(self) -> Iterator[BlockLogits]:
+    def blocks(self, first: int = 0) -> Iterator[BlockLogits]:
+        """Yield the logits of the windows from chunk ``first`` on; those before are read and stored."""
         per_window = self.config.window_tokens // self.config.chunk_tokens
         per_block = max(1, self.scorer.block_tokens // self.config.window_tokens) * per_window
-        for start in range(0, len(self.chunks), per_block):
-            block = self.chunks[start : start + per_block]
-            yield self._block([block[at : at + per_window] for at in range(0, len(block), per_window)])
+        for begin, end in ((0, first), (first, len(self.chunks))):
+            for start in range(begin, end, per_block):
+                block = self.chunks[start : min(start + per_block, end)]
+                windows = [block[at : at + per_window] for at in range(0, len(block), per_window)]
+                if end <= first:
+                    self._read(windows)
+                else:
+                    yield self._block(windows)
+
+    def _read(self, windows: Sequence[Sequence[Chunk]]) -> None:
+        ids, mask, _ = self._ids(windows)
+        self._store(windows, self._embed(windows), self.model.read(ids, mask), gather=False)
 
     def _block(self, windows: Sequence[Sequence[Chunk]]) -> BlockLogits:
-        texts = [self.text[slice(*chunk.span)] for window in windows for chunk in window]
-        embeddings = self.scorer.retriever.embed_documents(texts)
-        lengths = tuple(sum(chunk.n_tokens for chunk in window) for window in windows)
-        ids = torch.zeros(len(windows), max(lengths), dtype=torch.long)
-        for row, window in enumerate(windows):
-            ids[row, : lengths[row]] = torch.tensor([token for chunk in window for token in chunk.token_ids])
-        mask = None
-        if min(lengths) < max(lengths):
-            mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long().to(self.model.device)
-        ids = ids.to(self.model.device)
+        embeddings = self._embed(windows)
+        ids, mask, lengths = self._ids(windows)
 
         def memory(kv: StoredKV) -> MemoryContext | None:
             return self._store(windows, embeddings, kv)
@@ -158,13 +184,32 @@ class _Run:
                 out = self.model.forward(ids, memory(self.model.read(ids, mask)), mask)
         return BlockLogits(out.logits, ids, lengths)
 
-    def _store(self, windows: Sequence[Sequence[Chunk]], embeddings: np.ndarray, kv: StoredKV) -> MemoryContext | None:
-        """Let window after window retrieve and then be stored; return the memory of all."""
+    def _embed(self, windows: Sequence[Sequence[Chunk]]) -> np.ndarray:
+        texts = [self.text[slice(*chunk.span)] for window in windows for chunk in window]
+        return np.asarray(self.scorer.retriever.embed_documents(texts))
+
+    def _ids(self, windows: Sequence[Sequence[Chunk]]) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
+        """Return ids [B, T], the mask [B, T] where windows differ in length, and their lengths."""
+        lengths = tuple(sum(chunk.n_tokens for chunk in window) for window in windows)
+        ids = torch.zeros(len(windows), max(lengths), dtype=torch.long)
+        for row, window in enumerate(windows):
+            ids[row, : lengths[row]] = torch.tensor([token for chunk in window for token in chunk.token_ids])
+        mask = None
+        if min(lengths) < max(lengths):
+            mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long().to(self.model.device)
+        return ids.to(self.model.device), mask, lengths
+
+    def _store(
+        self, windows: Sequence[Sequence[Chunk]], embeddings: np.ndarray, kv: StoredKV, gather: bool = True
+    ) -> MemoryContext | None:
+        """Let window after window retrieve and then be stored; return the memory of all, if it is to be read."""
         rows, at = [], 0
         for row, window in enumerate(windows):
             mine = embeddings[at : at + len(window)]
             at += len(window)
-            rows.append(self._retrieve(mine))
+            found = self._retrieve(mine)
+            if gather:
+                rows.append((*self.bank.gather(found, self.model.dtype, self.model.device), self.bank.lengths(found)))
             start = 0
             for chunk, embedding in zip(window, mine, strict=True):
                 place = ChunkPlace(0, chunk.index, chunk.span, chunk.n_tokens)
@@ -174,14 +219,13 @@ class _Run:
             self._before = mine[-1]
         return self.model.stack_memory(rows) if any(lengths for _, _, lengths in rows) else None
 
-    def _retrieve(self, embeddings: np.ndarray) -> tuple[Tensor, Tensor, list[int]]:
-        """Return the K-V that a window reads, in document order."""
+    def _retrieve(self, embeddings: np.ndarray) -> list[int]:
+        """Return the chunks that a window reads, in document order, and count them as retrieved."""
         query = normalise(embeddings.mean(axis=0)) if self.scorer.query == "current" else self._before
         hits = [] if query is None else self.bank.search(query, self.config.top_k)
         ids = sorted(hit.chunk_id for hit in hits)
         self.bank.trigger(ids)
-        keys, values = self.bank.gather(ids, self.model.dtype, self.model.device)
-        return keys, values, self.bank.lengths(ids)
+        return ids
 
 
 def _losses(blocks: Iterator[BlockLogits]) -> Iterator[Tensor]:

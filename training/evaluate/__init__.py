@@ -9,12 +9,17 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from training.evaluate import qa
+from training.evaluate import perplexity, qa
 
 Add = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
 
 MEASURES: dict[str, tuple[str, Add, Run]] = {
+    "perplexity": (
+        "loss on books at several lengths of context, beside the same model without memory",
+        perplexity.add_arguments,
+        perplexity.run,
+    ),
     "qa": ("questions on long documents, answered in four ways", qa.add_arguments, qa.run),
 }
 
