@@ -107,8 +107,7 @@ class ICLResult:
 
 
 def evaluate_icl(
-    model: MemoryModel,
-    retriever: Any,
+    reader: tuple[MemoryModel, Any],
     task: Task,
     arms: Sequence[Arm],
     seeds: Sequence[int],
@@ -120,13 +119,13 @@ def evaluate_icl(
     An arm's examples are the first of one balanced, shuffled order a seed, so a larger arm shows the smaller one's too.
 
     Args:
-        progress: told in words; when it returns True, arms that were not finished are left out.
+        reader: a model and a retriever. progress: told in words; when it returns True, arms that were not finished are left out.
     """
     result.commonest[task.name] = Counter(example.label for example in task.test).most_common(1)[0][1] / len(task.test)
     for seed in seeds:
         order = balanced(task, seed)
         for arm in arms:
-            session = _read(model, retriever, task, order[: arm.memory])
+            session = _read(*reader, task, order[: arm.memory])
             before = "".join(task.shown(example) + BETWEEN for example in order[: arm.window])
             right = []
             for number, example in enumerate(task.test, start=1):

@@ -62,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     with common.Watch() as watch:
         for task in tasks:
             if not watch.stopped:
-                evaluate_icl(model, retriever, task, arms, range(chosen.seeds), result, watch)
+                evaluate_icl((model, retriever), task, arms, range(chosen.seeds), result, watch)
     table = result.table()
     return common.publish(chosen, model, table, _lines(table), watch.stopped)
 

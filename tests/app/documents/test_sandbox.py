@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,11 @@ def upload(tmp_path: Path, content: bytes) -> Path:
 
 def children() -> list[str]:
     """Return the ids of the living children of this process."""
-    tasks = Path("/proc/self/task").iterdir()
-    return [child for task in tasks for child in (task / "children").read_text().split()]
+    found: list[str] = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that ended between the list and the look
+            found += (task / "children").read_text().split()
+    return found
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ def test_labels_take_turns_and_seeds_differ():
 def test_every_arm_is_tried_with_every_seed(model):
     result = ICLResult()
     arms = [Arm(0, 0), Arm(2, 0), Arm(0, 6), Arm(2, 6)]
-    evaluate_icl(model, HashingRetriever(64), TASK, arms, [0, 1], result)
+    evaluate_icl((model, HashingRetriever(64)), TASK, arms, [0, 1], result)
     table = result.table()["ships"]
     assert list(table) == ["none", "2 in window", "6 in memory", "2 in window, 6 in memory"]
     assert all(set(row["seeds"]) == {"0", "1"} and row["commonest_label"] == 0.6 for row in table.values())
@@ -87,7 +87,7 @@ def test_means_and_deviations_by_hand():
 def test_an_arm_that_was_not_finished_is_left_out(model):
     result = ICLResult()
     evaluate_icl(
-        model, HashingRetriever(64), TASK, [Arm(0, 0), Arm(1, 0)], [0], result, lambda words: "1 in window" in words
+        (model, HashingRetriever(64)), TASK, [Arm(0, 0), Arm(1, 0)], [0], result, lambda words: "1 in window" in words
     )
     assert list(result.right["ships"]) == ["none"]
 
