@@ -119,7 +119,8 @@ def evaluate_icl(
     An arm's examples are the first of one balanced, shuffled order a seed, so a larger arm shows the smaller one's too.
 
     Args:
-        reader: a model and a retriever. progress: told in words; when it returns True, arms that were not finished are left out.
+        reader: a model and a retriever.
+        progress: told in words; when it returns True, arms that were not finished are left out.
     """
     result.commonest[task.name] = Counter(example.label for example in task.test).most_common(1)[0][1] / len(task.test)
     for seed in seeds:
