@@ -66,28 +66,32 @@ class Scored:
     tokens: int
 
 
-def by_length(row: Scored) -> str:
+Group = tuple[float, str]
+"""Where a row of the table stands among others, and its name."""
+
+
+def by_length(row: Scored) -> Group:
     """Return the document's length as a range between powers of two, in tokens."""
     below = 1 << max(10, row.document_tokens.bit_length() - 1)
     if row.document_tokens < below:
-        return f"under {below:,} tokens"
-    return f"{below:,} to {2 * below:,} tokens"
+        return 0.0, f"under {below:,} tokens"
+    return below, f"{below:,} to {2 * below:,} tokens"
 
 
-def by_depth(row: Scored) -> str:
+def by_depth(row: Scored) -> Group:
     """Return the fifth of the document that the evidence stands in."""
     if row.depth is None:
-        return "place not known"
+        return 5.0, "place not known"
     fifth = min(4, int(row.depth * 5))
-    return f"{20 * fifth} to {20 * fifth + 20} %"
+    return fifth, f"{20 * fifth} to {20 * fifth + 20} %"
 
 
-def by_capacity(row: Scored) -> str:
+def by_capacity(row: Scored) -> Group:
     """Return the bank's size."""
-    return f"{row.capacity_tokens:,} tokens"
+    return row.capacity_tokens, f"{row.capacity_tokens:,} tokens"
 
 
-GROUPS: dict[str, Callable[[Scored], str]] = {"length": by_length, "depth": by_depth, "capacity": by_capacity}
+GROUPS: dict[str, Callable[[Scored], Group]] = {"length": by_length, "depth": by_depth, "capacity": by_capacity}
 
 
 @dataclass
@@ -102,14 +106,28 @@ class QAResult:
     seconds_reading: float = 0.0
     tokens_read: int = 0
 
-    def table(self, by: str | None = None) -> dict[str, dict[str, dict[str, float]]]:
-        """Return type -> way -> {exact, f1, ...}; with ``by`` (a key of ``GROUPS``) types are split by that too."""
-        found: dict[str, dict[str, list[Scored]]] = {}
+    def table(self, by: str | None = None, types: bool = True) -> dict[str, dict[str, dict[str, float]]]:
+        """Return group -> way -> {exact, f1, ...}.
+
+        Args:
+            by: a key of ``GROUPS``; None makes one group of all. types: whether groups are split by type of question.
+        """
+        group = GROUPS[by] if by else lambda row: (0.0, "")
+        found: dict[tuple[str, float, str], dict[str, list[Scored]]] = {}
         for row in self.rows:
-            group = GROUPS[by](row) if by else ""
-            kind = row.type if not group else group if row.type == "all" else f"{row.type}, {group}"
-            found.setdefault(kind, {}).setdefault(row.way, []).append(row)
-        return {kind: {way: means(rows) for way, rows in ways.items()} for kind, ways in found.items()}
+            kind = row.type if types else "all"
+            found.setdefault((kind, *group(row)), {}).setdefault(row.way, []).append(row)
+        # Types as they were first met, groups of each in order.
+        kinds = list(dict.fromkeys(kind for kind, _, _ in found))
+        ordered = sorted(found, key=lambda at: (kinds.index(at[0]), at[1]))
+        return {
+            _title(kind, name): {way: means(rows) for way, rows in found[kind, at, name].items()}
+            for kind, at, name in ordered
+        }
+
+
+def _title(kind: str, name: str) -> str:
+    return kind if not name else name if kind == "all" else f"{kind}, {name}"
 
 
 def means(rows: Sequence[Scored]) -> dict[str, float]:

@@ -143,24 +143,28 @@ class Watch:
         print("\nStopping after this step; Ctrl-C again breaks off.", file=sys.stderr, flush=True)
 
 
-def publish(chosen: argparse.Namespace, model: Any, result: Any, lines: Sequence[str], stopped: bool) -> int:
+def publish(
+    chosen: argparse.Namespace, reader: tuple[Any, Any], result: Any, lines: Sequence[str], stopped: bool
+) -> int:
     """Print the result (JSON or the lines of its table), save it where asked, and return the exit status.
 
     Args:
-        result: JSON-safe. stopped: whether a person broke it off, so that it is only what was done until then.
+        reader: model and retriever. result: JSON-safe.
+        stopped: whether a person broke it off, so that it is only what was done until then.
     """
     if stopped:
         print("Stopped: this is what was done until then.", file=sys.stderr)
     print(json.dumps(result, indent=1) if chosen.json else "\n".join(lines))
     if chosen.save:
         chosen.save.parent.mkdir(parents=True, exist_ok=True)
-        chosen.save.write_text(json.dumps(_record(chosen, model, result, stopped), indent=1) + "\n", "utf-8")
+        chosen.save.write_text(json.dumps(_record(chosen, reader, result, stopped), indent=1) + "\n", "utf-8")
     return STOPPED if stopped else 0
 
 
-def _record(chosen: argparse.Namespace, model: Any, result: Any, stopped: bool) -> dict[str, Any]:
+def _record(chosen: argparse.Namespace, reader: tuple[Any, Any], result: Any, stopped: bool) -> dict[str, Any]:
     import torch
 
+    model, retriever = reader
     return {
         "command": " ".join(["python -m training", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
@@ -173,7 +177,7 @@ def _record(chosen: argparse.Namespace, model: Any, result: Any, stopped: bool) 
         "adapter": model.adapts,
         "fingerprint": model.fingerprint(),
         "number_type": str(model.dtype).removeprefix("torch."),
-        "retriever": chosen.retriever,
+        "retriever": retriever.name,
         "memory": model.config.to_dict(),
         "complete": not stopped,
         "result": result,

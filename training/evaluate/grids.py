@@ -95,7 +95,7 @@ def _run(chosen: argparse.Namespace, texts: Callable[[Any], Any]) -> int:
         lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in found.rows)
         chosen.rows.write_text("".join(lines), "utf-8")
     cells = found.table()
-    return common.publish(chosen, model, cells, _lines(cells), watch.stopped)
+    return common.publish(chosen, (model, retriever), cells, _lines(cells), watch.stopped)
 
 
 def _lines(cells: list[dict[str, Any]]) -> list[str]:

@@ -64,7 +64,7 @@ def run(chosen: argparse.Namespace) -> int:
             if not watch.stopped:
                 evaluate_icl((model, retriever), task, arms, range(chosen.seeds), result, watch)
     table = result.table()
-    return common.publish(chosen, model, table, _lines(table), watch.stopped)
+    return common.publish(chosen, (model, retriever), table, _lines(table), watch.stopped)
 
 
 def task_of(source: str, texts: int, template: str | None) -> Any:

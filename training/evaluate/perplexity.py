@@ -67,7 +67,7 @@ def run(chosen: argparse.Namespace) -> int:
             "Give longer books, or shorter --contexts",
         )
     result = {"query": chosen.query, "passages": found.passages, "systems": found.table()}
-    return common.publish(chosen, model, result, _lines(result), watch.stopped)
+    return common.publish(chosen, (model, retriever), result, _lines(result), watch.stopped)
 
 
 def _passages(chosen: argparse.Namespace, model: Any) -> Iterator[Any]:
@@ -90,8 +90,15 @@ def _lines(result: dict[str, Any]) -> list[str]:
     systems = result["systems"]
     contexts = sorted({int(context) for cells in systems.values() for context in cells})
     query = "previous (causal)" if result["query"] == "previous" else "current (sees what it predicts)"
+    counts = {
+        f"{cell['tokens']:,} tokens scored, {cell['key_tokens']:,} of them key tokens"
+        for cells in systems.values()
+        for cell in cells.values()
+        if "tokens" in cell
+    }
     lines = [
-        f"{result['passages']} passages, query={query}; perplexity / of key tokens, by tokens of context",
+        f"{result['passages']} passages, query={query}; {'; '.join(counts)}",
+        "perplexity / perplexity of key tokens, by tokens of context",
         f"{'system':12}" + "".join(f"{context:>18,}" for context in contexts),
     ]
     notes = []

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=ALL,
         metavar="NAMES",
         help='a row for every type of question in place of one for "all"; with NAMES (comma-separated) only these. '
-        "A chronicle always has a row for every type",
+        "A chronicle has a row for every type anyway, unless its rows are split by something else",
     )
     parser.add_argument("--by-type", dest="type", action="store_const", const=ALL, help="the same as --type")
     parser.add_argument("--by", choices=BY, help="split the rows by length of document, depth of evidence, or capacity")
@@ -85,8 +85,10 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.rows:
         lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in result.rows)
         chosen.rows.write_text("".join(lines), "utf-8")
-    table = result.table(chosen.by or ("capacity" if len(configs) > 1 else None))
-    return common.publish(chosen, model.with_config(base), table, lines_of(table), watch.stopped)
+    by = chosen.by or ("capacity" if len(configs) > 1 else None)
+    table = result.table(by, types=bool(chosen.type) or not chosen.by)
+    reader = (model.with_config(base), retriever)
+    return common.publish(chosen, reader, table, lines_of(table), watch.stopped)
 
 
 def lines_of(table: dict[str, dict[str, dict[str, float]]]) -> list[str]:

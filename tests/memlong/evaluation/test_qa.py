@@ -64,21 +64,23 @@ def test_means_by_hand():
 
 
 def test_rows_are_split_by_length_depth_and_capacity():
-    assert [by_length(replace(ROW, document_tokens=n)) for n in (300, 1024, 80_000)] == [
+    assert [by_length(replace(ROW, document_tokens=n))[1] for n in (300, 1024, 80_000)] == [
         "under 1,024 tokens",
         "1,024 to 2,048 tokens",
         "65,536 to 131,072 tokens",
     ]
-    assert [by_depth(replace(ROW, depth=d)) for d in (0.0, 0.2, 0.99, 1.0, None)] == [
+    assert [by_depth(replace(ROW, depth=d))[1] for d in (0.0, 0.2, 0.99, 1.0, None)] == [
         "0 to 20 %",
         "20 to 40 %",
         "80 to 100 %",
         "80 to 100 %",
         "place not known",
     ]
-    result = QAResult([ROW, replace(ROW, type="two_hop", capacity_tokens=64), replace(ROW, way="nothing")])
-    assert set(result.table("capacity")) == {"4,096 tokens", "two_hop, 64 tokens"}
-    assert set(result.table()["all"]) == {"memory", "nothing"}
+    hop = replace(ROW, type="two_hop", capacity_tokens=64)
+    result = QAResult([ROW, hop, replace(hop, capacity_tokens=16), replace(ROW, way="nothing")])
+    assert list(result.table("capacity")) == ["4,096 tokens", "two_hop, 16 tokens", "two_hop, 64 tokens"]
+    assert list(result.table("capacity", types=False)) == ["16 tokens", "64 tokens", "4,096 tokens"]
+    assert set(result.table()["all"]) == {"memory", "nothing"} and list(result.table()) == ["all", "two_hop"]
 
 
 def test_stopping_keeps_what_was_scored(model):

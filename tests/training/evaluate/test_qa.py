@@ -7,26 +7,10 @@ import json
 
 import pytest
 
-from memlong.config import MemoryConfig
 from memlong.errors import ConfigError
-from memlong.model.wrapper import MemoryModel
-from memlong.retriever.hashing import HashingRetriever
 from training import cli, evaluate
 from training.data.jsonl import write_jsonl
 from training.evaluate import common, qa
-
-
-@pytest.fixture
-def tiny(tiny_llama, tiny_tokenizer, monkeypatch):
-    """Let ``evaluate`` load a tiny random model and an embedder without weights."""
-    model = MemoryModel(tiny_llama(), tiny_tokenizer, MemoryConfig(chunk_tokens=16, window_tokens=16, top_k=2))
-
-    def load(chosen: argparse.Namespace):
-        changes = common.settings(chosen.memory) | ({"top_k": chosen.top_k} if chosen.top_k else {})
-        return model.with_config(model.config.replace(**changes)), HashingRetriever(64)
-
-    monkeypatch.setattr(common, "load", load)
-    return model
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -109,6 +93,14 @@ def test_qa_prints_a_table_by_capacity(tiny, files, capsys):
     assert small.split()[-2] == "0.00" and large.split()[-2] == "1.00"
 
 
+def test_rows_of_a_chronicle_are_split_by_depth_alone_unless_types_are_asked_for(tiny, capsys):
+    told = ["--source", "chronicle", "--tokens", "900", "--questions", "6", "--ways", "memory", "--answer-tokens", "2"]
+    assert cli.main(["evaluate", "qa", "tiny", *told, "--by", "depth", "--json"]) == 0
+    assert all(name.endswith("%") or name == "place not known" for name in json.loads(capsys.readouterr().out))
+    assert cli.main(["evaluate", "qa", "tiny", *told, "--by", "depth", "--type", "two_hop", "--json"]) == 0
+    assert all(name.startswith("two_hop, ") for name in json.loads(capsys.readouterr().out))
+
+
 def test_what_does_not_exist_is_refused(tiny, files, capsys):
     assert cli.main(["evaluate", "qa", "tiny", *files, "--ways", "memoir"]) == 2
     assert "memoir" in capsys.readouterr().err
@@ -128,6 +120,12 @@ def test_ctrl_c_prints_what_was_done(tiny, files, capsys, monkeypatch):
     assert cli.main(["evaluate", "qa", "tiny", *files, "--ways", "memory", "--json"]) == common.STOPPED
     printed = capsys.readouterr()
     assert json.loads(printed.out)["all"]["memory"]["questions"] == 1 and "Stopped" in printed.err
+
+
+def test_names_of_the_library_are_those_of_the_command_line():
+    from memlong.evaluation.qa import GROUPS
+
+    assert tuple(GROUPS) == qa.BY
 
 
 def test_lists_of_numbers():
