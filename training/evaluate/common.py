@@ -166,7 +166,7 @@ def _record(chosen: argparse.Namespace, reader: tuple[Any, Any], result: Any, st
 
     model, retriever = reader
     return {
-        "command": " ".join(["python -m training", *sys.argv[1:]]),
+        "command": " ".join(["python -m training", *_told(sys.argv[1:])]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {
             "processor": platform.processor() or platform.machine(),
@@ -182,3 +182,14 @@ def _record(chosen: argparse.Namespace, reader: tuple[Any, Any], result: Any, st
         "complete": not stopped,
         "result": result,
     }
+
+
+def _told(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that numbers depend on: where they are written to is not one."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if not skip and argument not in ("--save", "--rows") and not argument.startswith(("--save=", "--rows=")):
+            kept.append(argument)
+        skip = not skip and argument in ("--save", "--rows")
+    return kept

@@ -154,6 +154,11 @@ def test_settings_are_json_or_text():
         common.settings(["top_k"])
 
 
+def test_the_command_of_a_saved_result_leaves_out_where_it_was_saved():
+    told = ["evaluate", "kv", "m", "--save", "x/y.json", "--json", "--rows=z", "--tries", "2", "--rows", "r"]
+    assert common._told(told) == ["evaluate", "kv", "m", "--json", "--tries", "2"]
+
+
 def test_the_first_interrupt_stops_after_the_step_and_the_second_at_once(capsys):
     with common.Watch() as watch:
         assert watch("reading") is False
