@@ -17,7 +17,7 @@ from training.stages.config import StageConfig
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    chosen = _parser().parse_args(arguments)
+    chosen = _parsed(arguments)
     try:
         if chosen.command == "list":
             purposes = {name: (made.__doc__ or "").strip().splitlines()[0] for name, made in RECIPES.items()}
@@ -45,6 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what was asked for; argparse takes all settings in one place only, so later ones are joined here."""
+    parser = _parser()
+    chosen, left = parser.parse_known_args(arguments)
+    unknown = [item for item in left if item.startswith("-") or not hasattr(chosen, "settings")]
+    if unknown:
+        parser.error(f"unknown option: {' '.join(unknown)} (see python -m training {chosen.command} --help)")
+    if left:
+        chosen.settings = [*chosen.settings, *left]
+    return chosen
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune a model that reads its memory.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -57,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("recipe")
-        command.add_argument("settings", nargs="*", metavar="key=value")
+        command.add_argument("settings", nargs="*", metavar="key=value", help="any value of the recipe, changed")
         if name == "run":
             command.add_argument("--out", type=Path, default=None, help="folder of the run (default: runs/RECIPE)")
         if name == "show":

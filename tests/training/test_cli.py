@@ -1,0 +1,54 @@
+"""The command line of training: settings wherever they stand, and clear words for what is not one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training import cli
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["steps=7", "memory.top_k=3", "--out", "here"],
+        ["--out", "here", "steps=7", "memory.top_k=3"],
+        ["steps=7", "--out", "here", "memory.top_k=3"],
+        ["--out=here", "steps=7", "memory.top_k=3"],
+    ],
+)
+def test_settings_stand_before_and_after_options(words, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "run", lambda config, folder: asked.append((config, folder)) or 0)
+    assert cli.main(["run", "tiny", *words]) == 0
+    config, folder = asked[0]
+    assert (config.recipe, config.steps, config.memory.top_k, folder) == ("tiny", 7, 3, Path("here"))
+
+
+def test_show_takes_settings_after_its_option(capsys):
+    assert cli.main(["show", "tiny", "--json", "steps=9"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 9
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_what_is_no_setting_is_refused(place, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "run", lambda config, folder: pytest.fail("it ran"))
+    option = ["--out", "here"]
+    words = ["junk", *option] if place == "before" else [*option, "junk"]
+    assert cli.main(["run", "tiny", *words]) == 2
+    assert "'junk'" in (said := capsys.readouterr().err) and "key=value" in said
+    words = ["step=7", *option] if place == "before" else [*option, "step=7"]
+    assert cli.main(["run", "tiny", *words]) == 2
+    assert "steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "tiny", "--uot", "here", "steps=7"], ["list", "steps=7"], ["prepare", "a", "--out", "b", "--c=1"]]
+)
+def test_unknown_options_are_refused_by_name(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 2
+    assert words[2 if words[0] == "run" else -1] in capsys.readouterr().err
