@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from memlong.attention import retrieval
+from memlong.attention import learning, retrieval
 from memlong.attention.context import CaptureProbe, KVCaptured, MemoryContext, ReadCapture
 from memlong.errors import ModelError
 
@@ -95,15 +95,16 @@ def _with_memory(
     states = (local.query_BHTD, local.key_BGSD, local.value_BGSD, *memory.kv)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in states)
     through_fused = differentiable or local.dropout > 0
+    differentiated = learning.by_row if learning.applies(local, memory) else retrieval.fused
     if observer is None and (through_fused or local.query_BHTD.device.type != "cpu"):
-        return retrieval.fused(local, memory)
+        return differentiated(local, memory)
     # The log-sum-exp that merging needs has no gradient, so someone who looks while training pays for both.
     with torch.no_grad() if through_fused else nullcontext():
         join = retrieval.single if local.query_BHTD.shape[2] == 1 else retrieval.merged
         merged, mass = join(local, memory, per_chunk=observer is not None)
     if observer is not None and mass is not None:
         observer.record(layer, mass[:, :, -1:] if observer.last_only else mass)
-    return retrieval.fused(local, memory) if through_fused else merged
+    return differentiated(local, memory) if through_fused else merged
 
 
 def _refuse_unknown(module: nn.Module, extras: dict[str, Any]) -> None:

@@ -103,7 +103,7 @@ def test_plain_and_memory_steps_learn_from_the_same_tokens(tiny_memory: Callable
     trainer = training.make_trainer(tiny_memory(), options)
     trainer.model = trainer.model.with_config(trainer.model.config.replace(memory_strength=-1e9))
     loss = trainer._loss(trainer.sampler.draw(trainer.step), trainer.memory)
-    assert torch.isclose(loss, training.question_loss(trainer), rtol=1e-4)
+    assert torch.isclose(loss, training.question_loss(trainer), rtol=1e-3)  # bfloat16, rounded in other places
 
 
 def test_the_published_method_keeps_what_fits(setup: Setup) -> None:
