@@ -79,3 +79,23 @@ def load(folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.opt
     whole["state"] = state
     optimizer.load_state_dict(whole)
     return dict(json.loads((folder / "state.json").read_text()))
+
+
+def start_from(run: Path, parameters: dict[str, nn.Parameter]) -> None:
+    """Copy the trained weights of an earlier run into ``parameters``; its optimiser state is left behind.
+
+    Raises:
+        PersistError: when the run's checkpoint lacks one of them.
+    """
+    found = find(run / "checkpoint")
+    weights = load_file(found / "weights.safetensors") if found else {}
+    missing = sorted(set(parameters) - set(weights))
+    if missing:
+        raise PersistError(
+            f"The run {run} has no weight {missing[0]!r}",
+            "A run that trained the same layers in the same way",
+            "Set start to the folder of such a run, or leave it empty",
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])

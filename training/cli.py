@@ -87,7 +87,9 @@ def run(config: AnyConfig, folder: Path) -> int:
     from memlong.retriever import make_retriever
     from training.base import load_base
     from training.loop import Trainer
+    from training.metrics import forget_after
     from training.run import build, export
+    from training.settled import settled
     from training.stages.build import build as build_stage
     from training.stages.trainer import StageTrainer
     from training.watch import watcher
@@ -95,18 +97,21 @@ def run(config: AnyConfig, folder: Path) -> int:
     half = config.arithmetic == "bfloat16"
     if isinstance(config, StageConfig):
         model, tokenizer = load_base(config.model, config.quantization, half)
+        config = settled(config, folder, model.device)
         trainer: Trainer | StageTrainer = build_stage(
             config, folder, model, tokenizer, make_retriever(config.retriever)
         )
     else:
         model, tokenizer = load_base(config.model, half=half)
-        trainer = build(config, folder, model, tokenizer, make_retriever("minilm"))
+        config = settled(config, folder, model.device)
+        trainer = build(config, folder, model, tokenizer, make_retriever(config.retriever))
     first = not isinstance(trainer, StageTrainer) or trainer.accelerator.is_main_process
     resumed = trainer.resume()
     stop: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, frame: stop.append(received))
     if first:
+        forget_after(folder, trainer.step)
         print(f"resumed at step {trainer.step}" if resumed else "started", flush=True)
     trainer.run(watcher(folder) if first else None, stopped=lambda: bool(stop))
     if first:

@@ -18,18 +18,22 @@ class TrainConfig(Settings):
 
     Attributes:
         recipe: name of the recipe this came from.
+        start: folder of an earlier run whose trained weights this one starts from; empty starts afresh.
         model: "bundled-base" (the bundled model's pretrained weights), a folder or a hub id.
         memory: layers, chunk size and store of the memory.
         sources: names of question sources (see ``data/sources.py``), in the order they are unlocked.
         data: folder that holds the sources.
+        retriever: by name; ranks the chunks that a question finds beside the right one.
         lora_rank, lora_alpha, lora_targets: the adapter of every layer from the lowest retrieval layer up.
         learning_rate, warmup_steps, weight_decay, clip_norm: AdamW; the rate falls linearly to a tenth after warm-up.
         steps, batch_size: optimiser steps and questions of each.
         warm_documents, documents_every: documents read before the first step, and steps between two further ones.
+        max_documents: documents used at most, however long the run.
         single_steps: first steps that see the right chunk alone. max_chunks: chunks in memory after that, at most.
         unanswerable: share of questions to which the text holds no answer, where a document has such.
         miss_rate: share of later questions that keep real retrieval even when it missed the right chunk.
         max_answer_tokens: longer answers are cut.
+        sorted_steps: steps whose questions are drawn together and shared out by length, so that little is padded.
         eval_every, save_every: steps between evaluations and checkpoints.
         seed: of every random choice; a step's choices depend on (seed, step) alone, so a resumed run repeats them.
         threads: CPU threads.
@@ -40,10 +44,12 @@ class TrainConfig(Settings):
     """
 
     recipe: str
+    start: str = ""
     model: str = "bundled-base"
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     sources: tuple[str, ...] = ("squad", "qamr")
     data: str = "../shared/data"
+    retriever: str = "hybrid"
     lora_rank: int = 32
     lora_alpha: int = 32
     lora_targets: tuple[str, ...] = LORA_TARGETS
@@ -55,11 +61,13 @@ class TrainConfig(Settings):
     batch_size: int = 16
     warm_documents: int = 6
     documents_every: int = 12
+    max_documents: int = 240
     single_steps: int = 80
     max_chunks: int = 4
     unanswerable: float = 0.0
     miss_rate: float = 0.05
     max_answer_tokens: int = 24
+    sorted_steps: int = 4
     eval_every: int = 50
     save_every: int = 25
     seed: int = 0
@@ -69,7 +77,8 @@ class TrainConfig(Settings):
     train_bias: bool = False
 
     def __post_init__(self) -> None:
-        at_least_one(self, ("lora_rank", "steps", "batch_size", "max_chunks", "eval_every", "save_every", "threads"))
+        counts = ("lora_rank", "steps", "batch_size", "max_chunks", "eval_every", "save_every", "threads")
+        at_least_one(self, (*counts, "max_documents", "sorted_steps"))
         if self.arithmetic not in ARITHMETIC:
             raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)
         if self.learning_rate <= 0:

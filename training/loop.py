@@ -78,6 +78,8 @@ class Trainer:
         self.step = 0
         self._tokens = 0  # of the last step, prompts and answers
         self._bfloat16 = in_bfloat16(config.arithmetic, model.device)
+        if self._bfloat16:
+            _halve_frozen(model.model)
         folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
@@ -194,6 +196,14 @@ def in_bfloat16(arithmetic: str, device: torch.device) -> bool:
     if arithmetic == "auto":
         return fastest_dtype(device)[0] == torch.bfloat16
     return arithmetic == "bfloat16"
+
+
+def _halve_frozen(model: torch.nn.Module) -> None:
+    """Hold frozen matrices in bfloat16: autocast would convert them anew at every step, and loses as much."""
+    tied = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad and id(module.weight) not in tied:
+            module.weight.data = module.weight.data.bfloat16()
 
 
 def vars_of(item: Drawn) -> dict[str, Any]:

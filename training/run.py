@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from memlong.model.part import write_part
 from memlong.model.wrapper import MemoryModel
 from training.adapters import add_adapter, export_adapter
 from training.cache import DocumentMemory
+from training.checkpoint import start_from
 from training.config import TrainConfig
 from training.data.passages import Passages, cut
 from training.data.sources import interleave, open_source
@@ -53,7 +54,10 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     adapted = add_adapter(model, config, tuple(range(lowest, plain.spec.layers)))
     trained = MemoryModel(adapted, tokenizer, config.memory, plain.maps)
     judged = HeldOut(drawn, DocumentMemory(trained, held_out))
-    return Trainer(config, trained, sampler, DocumentMemory(trained, documents), judged, folder)
+    trainer = Trainer(config, trained, sampler, DocumentMemory(trained, documents), judged, folder)
+    if config.start:
+        start_from(Path(config.start), trainer.parameters)
+    return trainer
 
 
 def load_documents(config: TrainConfig, tokenizer: Any, limit: int) -> list[Passages]:
@@ -71,36 +75,29 @@ def load_documents(config: TrainConfig, tokenizer: Any, limit: int) -> list[Pass
 def embed(
     documents: Sequence[Passages], retriever: Any, cache: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return embeddings of chunks and of questions by doc_id, from ``cache`` when it was made for these documents."""
+    """Return embeddings of chunks and of questions by doc_id; only documents that ``cache`` lacks are embedded."""
+    kept: dict[str, np.ndarray] = {}
     if cache.is_file():
-        kept = np.load(cache, allow_pickle=False)
-        if all(_fits(kept, d) for d in documents):
-            return {d.doc_id: kept[f"c|{d.doc_id}"] for d in documents}, {
-                d.doc_id: kept[f"q|{d.doc_id}"] for d in documents
-            }
-    chunks = _split(
-        retriever.embed_documents([text for d in documents for text in d.texts]),
-        [len(d.texts) for d in documents],
-    )
-    asked = _split(
-        retriever.embed_documents([a.question.question for d in documents for a in d.asked]),
-        [len(d.asked) for d in documents],
-    )
-    arrays: dict[str, np.ndarray] = {}
-    for document, chunk, question in zip(documents, chunks, asked, strict=True):
-        arrays[f"c|{document.doc_id}"], arrays[f"q|{document.doc_id}"] = chunk, question
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    fresh = cache.with_name("new-" + cache.name)
-    np.savez(fresh, **arrays)  # type: ignore[arg-type]
-    fresh.replace(cache)
-    return {d.doc_id: arrays[f"c|{d.doc_id}"] for d in documents}, {
-        d.doc_id: arrays[f"q|{d.doc_id}"] for d in documents
-    }
+        with np.load(cache, allow_pickle=False) as file:
+            kept = {name: file[name] for name in file.files}
+    new = [document for document in documents if not _fits(kept, document, retriever.dim)]
+    texts = [[[*d.texts] for d in new], [[a.question.question for a in d.asked] for d in new]]
+    for letter, each in zip("cq", texts, strict=True):
+        vectors = retriever.embed_documents([text for some in each for text in some]) if new else np.zeros((0, 1))
+        parts = np.split(vectors, np.cumsum([len(some) for some in each])[:-1])
+        kept |= {f"{letter}|{document.doc_id}": part for document, part in zip(new, parts, strict=False)}
+    if new:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        fresh = cache.with_name("new-" + cache.name)
+        np.savez(fresh, **kept)  # type: ignore[arg-type]
+        fresh.replace(cache)
+    chunks, asked = ({d.doc_id: kept[f"{letter}|{d.doc_id}"] for d in documents} for letter in "cq")
+    return chunks, asked
 
 
-def _fits(kept: Any, document: Passages) -> bool:
-    chunks, asked = f"c|{document.doc_id}", f"q|{document.doc_id}"
-    return chunks in kept and len(kept[chunks]) == len(document.chunks) and len(kept[asked]) == len(document.asked)
+def _fits(kept: Mapping[str, np.ndarray], document: Passages, size: int) -> bool:
+    chunks, asked = (kept.get(f"{letter}|{document.doc_id}", np.zeros((0, 0))) for letter in "cq")
+    return chunks.shape == (len(document.chunks), size) and asked.shape == (len(document.asked), size)
 
 
 def export(trainer: Trainer | StageTrainer, folder: Path, card: str = "") -> None:
@@ -115,12 +112,8 @@ def export(trainer: Trainer | StageTrainer, folder: Path, card: str = "") -> Non
 
 
 def _documents_needed(config: TrainConfig) -> int:
-    return config.warm_documents + config.steps // max(1, config.documents_every) + 1
+    return min(config.max_documents, config.warm_documents + config.steps // max(1, config.documents_every) + 1)
 
 
 def _short_first(documents: Any) -> list[Any]:
     return sorted(documents, key=lambda document: len(document[1]))
-
-
-def _split(rows: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-    return np.split(rows, np.cumsum(sizes)[:-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from memlong.retriever.hashing import HashingRetriever
 from training import run as running
 from training.config import TrainConfig
 from training.data import sources
+from training.data.passages import cut
 from training.data.questions import Question
 from training.recipes import RECIPES, recipe
 
@@ -75,11 +77,11 @@ def losses(trainer) -> list[float]:
 
 
 def test_the_loss_on_what_was_seen_falls(build, config):
-    trainer = build(changed=replace(config, steps=30, single_steps=30))
+    trainer = build(changed=replace(config, steps=40, single_steps=40))
     seen = losses(trainer)
     assert sum(seen[-5:]) < 0.8 * sum(seen[:5])
     rows = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 30 and rows[2]["evaluation"]["recall"] >= 0 and rows[0]["evaluation"] is None
+    assert len(rows) == 40 and rows[2]["evaluation"]["recall"] >= 0 and rows[0]["evaluation"] is None
 
 
 def test_a_resumed_run_repeats_the_uninterrupted_one(build):
@@ -131,6 +133,61 @@ def test_the_export_is_loaded_and_answers_as_the_trainer_does(build, tiny_llama,
         want, got = trainer.model.forward(ids).logits, loaded.forward(ids).logits
     torch.testing.assert_close(got, want, atol=2e-2, rtol=0)  # the export is in half precision
     torch.testing.assert_close(loaded.read(ids).keys_SBGTD, trainer.model.read(ids).keys_SBGTD)
+
+
+def test_a_run_starts_from_another_ones_weights(build, config, tmp_path):
+    first = build("first")
+    first.run()
+    second = build("second", replace(config, start=str(tmp_path / "first")))
+    assert second.step == 0
+    for name, parameter in second.parameters.items():
+        assert torch.equal(parameter, first.parameters[name]), name
+    with pytest.raises(PersistError, match="Set start to"):
+        build("third", replace(config, start=str(tmp_path / "nowhere")))
+
+
+def test_questions_drawn_together_are_shared_out_by_length(build, config):
+    alone = build("alone", replace(config, sorted_steps=1, batch_size=16, documents_every=100)).sampler
+    together = build("together", replace(config, sorted_steps=4, documents_every=100)).sampler
+
+    def key(item):
+        return item.asked.question.id, item.chunks
+
+    four = [together.draw(step) for step in range(4, 8)]
+    lengths = [sorted(len(item.asked.question.answers[0]) for item in drawn) for drawn in four]
+    by_length = sorted(lengths, key=sum)
+    assert all(short[-1] <= long[0] for short, long in itertools.pairwise(by_length))
+    assert sorted(key(item) for drawn in four for item in drawn) == sorted(map(key, alone.draw(4)))
+
+
+def test_only_new_documents_are_embedded(tmp_path, tiny_tokenizer):
+    class Counting(HashingRetriever):
+        texts = 0
+
+        def embed_documents(self, texts):
+            self.texts += len(texts)
+            return super().embed_documents(texts)
+
+    parts = [cut(tiny_tokenizer, *document, 32) for document in documents(3)]
+    cache, first, second = tmp_path / "e.npz", Counting(64), Counting(64)
+    running.embed(parts[:2], first, cache)
+    chunks, asked = running.embed(parts, second, cache)
+    assert second.texts == len(parts[2].texts) + len(parts[2].asked)
+    fresh = running.embed(parts, HashingRetriever(64), tmp_path / "other.npz")
+    for mine, theirs in zip((chunks, asked), fresh, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert all((mine[name] == theirs[name]).all() for name in mine)
+    third = Counting(32)
+    running.embed(parts, third, cache)
+    assert third.texts == sum(len(p.texts) + len(p.asked) for p in parts), "another embedder's vectors do not count"
+
+
+def test_frozen_matrices_are_held_in_half_precision_when_it_computes_in_it(build, config):
+    trainer = build(changed=replace(config, arithmetic="bfloat16"))
+    linear = [m for m in trainer.model.model.modules() if isinstance(m, torch.nn.Linear)]
+    assert {m.weight.dtype for m in linear if m.weight.requires_grad} == {torch.float32}
+    assert torch.bfloat16 in {m.weight.dtype for m in linear}
+    assert all(loss > 0 for loss in losses(trainer))
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_questions(build):

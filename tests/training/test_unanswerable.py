@@ -25,7 +25,7 @@ def document(tiny_tokenizer) -> Passages:
 
 def sampler(document: Passages, **changes) -> QuestionSampler:
     draw = np.random.default_rng(0)
-    config = replace(TrainConfig("test", batch_size=200, warm_documents=1, single_steps=1), **changes)
+    config = replace(TrainConfig("test", batch_size=200, warm_documents=1, single_steps=1, sorted_steps=1), **changes)
     sizes = len(document.chunks), len(document.asked)
     chunks, asked = (draw.normal(size=(size, 4)) for size in sizes)
     return QuestionSampler(config, [document], {"d": chunks}, {"d": asked})

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from memlong.errors import PersistError
 from memlong.model.layout import MemoryLayout
 from memlong.model.wrapper import MemoryModel
 from training import checkpoint
@@ -43,20 +41,5 @@ def build(config: StageConfig, folder: Path, model: Any, tokenizer: Any, retriev
     trained = MemoryModel(adapted, tokenizer, config.memory, plain.maps)
     parameters = trainable(adapted) | extra_parameters(trained, config.train_bias)
     if config.start:
-        _start_from(Path(config.start), parameters)
+        checkpoint.start_from(Path(config.start), parameters)
     return StageTrainer(config, Parts(trained, parameters, text, held_out, retriever), folder)
-
-
-def _start_from(run: Path, parameters: dict[str, torch.nn.Parameter]) -> None:
-    found = checkpoint.find(run / "checkpoint")
-    weights = load_file(found / "weights.safetensors") if found else {}
-    missing = sorted(set(parameters) - set(weights))
-    if missing:
-        raise PersistError(
-            f"The run {run} has no weight {missing[0]!r}",
-            "A run that trained the same layers in the same way",
-            "Set start to the folder of such a run, or leave it empty",
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
