@@ -56,6 +56,10 @@ class DocumentMemory:
                 on_batch(int(mask.sum()))
         self._read.add(doc_id)
 
+    def texts(self, doc_id: str, chunks: Sequence[int]) -> list[str]:
+        """Return the texts of these chunks of a document, as answering puts them into a prompt."""
+        return [self._documents[doc_id].texts[index].strip() for index in chunks]
+
     def rows(self, doc_id: str, chunks: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
         """Return (keys [S, N, G, C, D], values, lengths) of these chunks of a document, for ``stack_memory``."""
         document = self._documents[doc_id]

@@ -10,6 +10,7 @@ from training.settings import Settings, at_least_one
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ARITHMETIC = ("auto", "float32", "bfloat16")
+ANSWER_FROM = ("memory", "passages")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class TrainConfig(Settings):
         sources: names of question sources (see ``data/sources.py``), in the order they are unlocked.
         data: folder that holds the sources.
         retriever: by name; ranks the chunks that a question finds beside the right one.
+        answer_from: "memory", or "passages" for the usual way to compare with: the text of the same chunks stands in
+            the prompt, nothing is stored, and every layer is trained.
         lora_rank, lora_alpha, lora_targets: the adapter of every layer from the lowest retrieval layer up.
         learning_rate, warmup_steps, weight_decay, clip_norm: AdamW; the rate falls linearly to a tenth after warm-up.
         steps, batch_size: optimiser steps and questions of each.
@@ -50,6 +53,7 @@ class TrainConfig(Settings):
     sources: tuple[str, ...] = ("squad", "qamr")
     data: str = "../shared/data"
     retriever: str = "hybrid"
+    answer_from: str = "memory"
     lora_rank: int = 32
     lora_alpha: int = 32
     lora_targets: tuple[str, ...] = LORA_TARGETS
@@ -79,6 +83,8 @@ class TrainConfig(Settings):
     def __post_init__(self) -> None:
         counts = ("lora_rank", "steps", "batch_size", "max_chunks", "eval_every", "save_every", "threads")
         at_least_one(self, (*counts, "max_documents", "sorted_steps"))
+        if self.answer_from not in ANSWER_FROM:
+            raise unknown_name("answer_from", self.answer_from, ANSWER_FROM)
         if self.arithmetic not in ARITHMETIC:
             raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)
         if self.learning_rate <= 0:

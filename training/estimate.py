@@ -78,7 +78,8 @@ def estimate(config: AnyConfig) -> RunEstimate:
             layers = trained_layers(config, layout, text.num_hidden_layers)
             adapted = add_adapter(model, config, layers, config.norms, config.full_targets)
         else:
-            layers = tuple(range(layout.retrieval_layers[0], text.num_hidden_layers))
+            lowest = 0 if config.answer_from == "passages" else layout.retrieval_layers[0]
+            layers = tuple(range(lowest, text.num_hidden_layers))
             adapted = add_adapter(model, config, layers)
     by_layer: dict[int, int] = {}
     for name, parameter in trainable(adapted).items():

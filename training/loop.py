@@ -173,11 +173,15 @@ class Trainer:
             return self._mean_loss(drawn, memory)
 
     def _mean_loss(self, drawn: Sequence[Drawn], memory: DocumentMemory) -> torch.Tensor:
-        for item in drawn:
-            memory.read(item.doc_id)
-        batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens)
+        context, passages = None, None
+        if self.config.answer_from == "passages":
+            passages = [memory.texts(item.doc_id, item.chunks) for item in drawn]
+        else:
+            for item in drawn:
+                memory.read(item.doc_id)
+            context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
+        batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens, passages)
         self._tokens = int(batch.mask_BT.sum())
-        context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
         device, answers = self.model.device, batch.labels_BA.shape[1]
         out: Any = self.model.forward(
             batch.ids_BT.to(device),

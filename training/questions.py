@@ -113,15 +113,24 @@ def _characters(item: Drawn) -> int:
     return len(asked.question) + len(asked.answers[0] if asked.answerable else NOT_IN_TEXT)
 
 
-def collate(tokenizer: Any, drawn: Sequence[Drawn], max_answer_tokens: int) -> Batch:
-    """Return token ids and labels: the preferred answer is scored, the prompt is not."""
+def collate(
+    tokenizer: Any,
+    drawn: Sequence[Drawn],
+    max_answer_tokens: int,
+    passages: Sequence[Sequence[str]] | None = None,
+) -> Batch:
+    """Return token ids and labels: the preferred answer is scored, the prompt is not.
+
+    Args:
+        passages: texts put before each question; None puts none.
+    """
     pairs = []
-    for item in drawn:
+    for row, item in enumerate(drawn):
         question = item.asked.question
         answer = answer_ids(tokenizer, question.answers[0] if question.answerable else NOT_IN_TEXT)
         if len(answer) > max_answer_tokens:
             answer = answer[:max_answer_tokens]
-        pairs.append((encode_prompt(tokenizer, question.question), answer))
+        pairs.append((encode_prompt(tokenizer, question.question, passages[row] if passages else ()), answer))
     width = max(len(prompt) + len(answer) for prompt, answer in pairs)
     scored = max(len(answer) for _, answer in pairs)
     ids = torch.zeros(len(pairs), width, dtype=torch.long)

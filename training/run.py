@@ -50,7 +50,7 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
         for document in held_out
         for index in shorten(document, HELD_OUT_QUESTIONS)
     ]
-    lowest = plain.layout.retrieval_layers[0]
+    lowest = 0 if config.answer_from == "passages" else plain.layout.retrieval_layers[0]
     adapted = add_adapter(model, config, tuple(range(lowest, plain.spec.layers)))
     trained = MemoryModel(adapted, tokenizer, config.memory, plain.maps)
     judged = HeldOut(drawn, DocumentMemory(trained, held_out))

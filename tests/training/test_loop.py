@@ -19,6 +19,7 @@ from training.config import TrainConfig
 from training.data import sources
 from training.data.passages import cut
 from training.data.questions import Question
+from training.questions import collate
 from training.recipes import RECIPES, recipe
 
 KEEPERS = ["Ottoline", "Bram", "Sefa", "Willem", "Hester", "Ludo", "Marit", "Jonas"]
@@ -188,6 +189,21 @@ def test_frozen_matrices_are_held_in_half_precision_when_it_computes_in_it(build
     assert {m.weight.dtype for m in linear if m.weight.requires_grad} == {torch.float32}
     assert torch.bfloat16 in {m.weight.dtype for m in linear}
     assert all(loss > 0 for loss in losses(trainer))
+
+
+def test_the_same_questions_with_their_passages_in_the_prompt(build, config):
+    trainer = build(changed=replace(config, answer_from="passages", steps=2))
+    lowest = build("other").model.layout.retrieval_layers[0]
+    assert any(".layers.0." in name for name in trainer.parameters) and lowest > 0
+    drawn = trainer.sampler.draw(0)
+    texts = [trainer.memory.texts(item.doc_id, item.chunks) for item in drawn]
+    batch = collate(trainer.model.tokenizer, drawn, config.max_answer_tokens, texts)
+    for row, item in enumerate(drawn):
+        said = trainer.model.tokenizer.decode(batch.ids_BT[row])
+        assert texts[row] and all(text.strip()[:20] in said for text in texts[row]), said
+        assert item.asked.question.question in said
+    assert all(loss > 0 for loss in losses(trainer))
+    assert not trainer.memory._read, "nothing is stored"
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_questions(build):
