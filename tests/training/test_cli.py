@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from training import cli
+from training import settled as settling
+from training.recipes import recipe
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,18 @@ def test_unknown_options_are_refused_by_name(words, capsys):
         cli.main(words)
     assert left.value.code == 2
     assert words[2 if words[0] == "run" else -1] in capsys.readouterr().err
+
+
+def test_arithmetic_is_chosen_once_a_run(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(settling, "in_bfloat16", lambda name, device: asked.append(name) or name != "float32")
+    config = recipe("stage1-toy")
+    cpu = torch.device("cpu")
+    assert config.arithmetic == "auto" and settling.settled(config, tmp_path, cpu).arithmetic == "bfloat16"
+    begun = replace(config, arithmetic="float32").to_dict()
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/state.json").write_text(json.dumps({"step": 3, "config": begun}))
+    assert settling.settled(config, tmp_path, cpu).arithmetic == "float32"
+    assert asked == ["auto", "float32"]
+    given = replace(config, arithmetic="bfloat16")
+    assert settling.settled(given, tmp_path, cpu) is given

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ class StageTrainer:
         self.first_row, self.processes = rank * config.batch_size, processes
         self.memory = BatchMemory(self.model, parts.retriever, config.batch_size)
         self.step, self.best = 0, math.inf
-        self._bfloat16 = in_bfloat16(config.arithmetic, self.model.device)
+        self._bfloat16 = self._all(in_bfloat16(config.arithmetic, self.model.device))
+        self.config = replace(config, arithmetic="bfloat16" if self._bfloat16 else "float32")
         if config.checkpointing:
             self.model.base.gradient_checkpointing_enable({"use_reentrant": False})
             self.model.base.enable_input_require_grads()
@@ -220,7 +221,11 @@ class StageTrainer:
             f"Look at {bad.name}, lower the learning rate and resume from the last checkpoint",
         )
 
+    def _all(self, agreed: bool) -> bool:
+        """Whether every process says so: one that measured otherwise must not compute otherwise."""
+        return not self._any(not agreed)
+
     def _any(self, stop: bool) -> bool:
-        """Whether any process was asked to stop: then all do, at the same step."""
+        """Whether any process says so; asked to stop, all do at the same step."""
         flag = torch.tensor(float(stop), device=self.model.device)
         return bool(self.accelerator.reduce(flag) > 0)
