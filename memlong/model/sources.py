@@ -44,10 +44,10 @@ def features(keys_NGCD: Tensor, values_NGCD: Tensor) -> Tensor:
     return torch.cat([_flat(keys_NGCD), _flat(values_NGCD)], dim=-1)
 
 
-def unfold(features_TF: Tensor, chunks: int, kv_heads: int) -> tuple[Tensor, Tensor]:
-    """Undo :func:`features`: [N * C, F] -> keys, values [N, G, C, D]."""
+def unfold(features_TF: Tensor, chunk_tokens: int, kv_heads: int) -> tuple[Tensor, Tensor]:
+    """Undo :func:`features`: [N * C, F] -> keys, values [N, G, C, D]; N may be 0, where nothing was retrieved."""
     keys, values = features_TF.chunk(2, dim=-1)
-    return _unflat(keys, chunks, kv_heads), _unflat(values, chunks, kv_heads)
+    return _unflat(keys, chunk_tokens, kv_heads), _unflat(values, chunk_tokens, kv_heads)
 
 
 def expand(
@@ -68,7 +68,7 @@ def expand(
             "Run `python -m memlong fit MODEL`, or choose another preset",
         )
     place = {layer: index for index, layer in enumerate(layout.stored_layers)}
-    chunks, kv_heads = keys_SNGCD.shape[1:3]
+    kv_heads, chunk_tokens = keys_SNGCD.shape[2:4]
     flat: dict[int, Tensor] = {}
     result: dict[int, tuple[Tensor, Tensor]] = {}
     for layer, source in layout.sources.items():
@@ -81,7 +81,7 @@ def expand(
                 flat[stored] = features(keys_SNGCD[place[stored]], values_SNGCD[place[stored]])
         assert maps is not None
         mapped = maps.apply_map(layer, torch.cat([flat[stored] for stored in source.layers], dim=-1))
-        result[layer] = unfold(mapped, chunks, kv_heads)
+        result[layer] = unfold(mapped, chunk_tokens, kv_heads)
     return result
 
 
@@ -89,5 +89,5 @@ def _flat(states_NGCD: Tensor) -> Tensor:
     return states_NGCD.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def _unflat(states_TF: Tensor, chunks: int, kv_heads: int) -> Tensor:
-    return states_TF.unflatten(0, (chunks, -1)).unflatten(-1, (kv_heads, -1)).transpose(1, 2)
+def _unflat(states_TF: Tensor, chunk_tokens: int, kv_heads: int) -> Tensor:
+    return states_TF.unflatten(0, (-1, chunk_tokens)).unflatten(-1, (kv_heads, -1)).transpose(1, 2)

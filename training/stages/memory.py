@@ -43,10 +43,6 @@ class RowMemory:
         ids = sorted(hit.chunk_id for hit in hits)
         self.bank.trigger(ids)
         keys, values = self.bank.gather(ids, self._dtype, self._device)
-        if not ids:
-            # One chunk of no tokens, which is masked: maps cannot be applied to no chunk at all.
-            stored, _, *rest = keys.shape
-            return keys.new_zeros(stored, 1, *rest), values.new_zeros(stored, 1, *rest), [0]
         return keys, values, self.bank.lengths(ids)
 
     def store(self, sizes: Sequence[int], embeddings_NE: np.ndarray, keys_SGTD: Tensor, values_SGTD: Tensor) -> None:
@@ -90,7 +86,7 @@ class BatchMemory:
     def context(self, rows: Sequence[int]) -> MemoryContext | None:
         """Return what the next windows of ``rows`` read; None where no row has any memory yet."""
         retrieved = [self.rows[row].retrieve() for row in rows]
-        return self.model.stack_memory(retrieved) if any(any(lengths) for _, _, lengths in retrieved) else None
+        return self.model.stack_memory(retrieved) if any(lengths for _, _, lengths in retrieved) else None
 
 
 def padded(windows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def test_features_fold_and_unfold() -> None:
     # Token 1 of chunk 2: its keys of head 0 and 1, then its values of head 0 and 1.
     want = torch.cat([keys[2, 0, 1], keys[2, 1, 1], values[2, 0, 1], values[2, 1, 1]])
     assert torch.equal(flat[2 * C + 1], want)
-    for got, original in zip(unfold(flat, 3, 2), (keys, values), strict=True):
+    for got, original in zip(unfold(flat, C, 2), (keys, values), strict=True):
         assert torch.equal(got, original)
 
 
@@ -123,6 +123,22 @@ def test_unfitted_maps_are_the_mean_of_their_sources(model: LlamaForCausalLM) ->
     key, value = expand(wrapped.layout, wrapped.maps, keys, values)[2]
     torch.testing.assert_close(key, keys.mean(0))
     torch.testing.assert_close(value, values.mean(0))
+
+
+@pytest.mark.parametrize("preset", ["projected", "interpolated"])
+def test_a_row_that_retrieved_nothing_reads_nothing(model: LlamaForCausalLM, preset: str) -> None:
+    """A document's first window has nothing to retrieve, in one batch with later ones that have."""
+    stored = {"projected": (1,), "interpolated": (1, 4)}[preset]
+    wrapped = wrap(model, preset=preset, stored_layers=stored, retrieval_layers=(2, 3, 5))
+    shape = (len(stored), 2, wrapped.spec.kv_heads, C, wrapped.spec.head_dim)
+    none, some = torch.zeros(shape)[:, :0], torch.randn(shape)
+    for key, value in expand(wrapped.layout, wrapped.maps, none, none).values():
+        assert key.shape == value.shape == (0, *shape[2:])
+    text = torch.cat([ids(9, 7), ids(9, 8)])
+    both = wrapped.forward(text, wrapped.stack_memory([(none, none, []), (some, some, [C, C])])).logits
+    torch.testing.assert_close(both[0], wrapped.forward(text[:1]).logits[0], atol=3e-5, rtol=3e-5)
+    alone = wrapped.forward(text[1:], wrapped.memory(some, some, [C, C])).logits
+    torch.testing.assert_close(both[1], alone[0], atol=3e-5, rtol=3e-5)
 
 
 def test_gradients_reach_the_maps(model: LlamaForCausalLM) -> None:
