@@ -205,9 +205,9 @@ def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions
     found = everything = kept = None
     if asked.evidence and options.answer_from != "nothing":
         retrieved = [item.span for item in answer.retrieved]
-        found = _overlap(retrieved, asked.evidence)
-        everything = all(_overlap(retrieved, [span]) for span in asked.evidence)
-        kept = _overlap([record.span for record in session.bank.records()], asked.evidence)
+        found = overlap(retrieved, asked.evidence)
+        everything = all(overlap(retrieved, [span]) for span in asked.evidence)
+        kept = overlap([record.span for record in session.bank.records()], asked.evidence)
     middle = sum(asked.evidence[0]) / 2 / len(document.text) if asked.evidence else None
     return Scored(
         document=title,
@@ -232,5 +232,6 @@ def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions
     )
 
 
-def _overlap(spans: Iterable[tuple[int, int]], others: Sequence[tuple[int, int]]) -> bool:
+def overlap(spans: Iterable[tuple[int, int]], others: Sequence[tuple[int, int]]) -> bool:
+    """Return whether any of the spans shares a character with any of the others."""
     return any(span[0] < end and span[1] > start for span in spans for start, end in others)

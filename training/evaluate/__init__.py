@@ -1,4 +1,4 @@
-"""``python -m training evaluate {perplexity,icl,qa,needle,kv} MODEL``: scores as a table or JSON.
+"""``python -m training evaluate {perplexity,icl,qa,retrieval,needle,kv} MODEL``: scores as a table or JSON.
 
 A measure is one file of this folder with ``add_arguments`` and ``run``, and a line in ``MEASURES``.
 """
@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from training.evaluate import grids, icl, perplexity, qa
+from training.evaluate import grids, icl, perplexity, qa, retrieval
 
 Add = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
@@ -22,6 +22,11 @@ MEASURES: dict[str, tuple[str, Add, Run]] = {
     ),
     "icl": ("classify by examples, in the window and in memory", icl.add_arguments, icl.run),
     "qa": ("questions on long documents, answered in four ways", qa.add_arguments, qa.run),
+    "retrieval": (
+        "how often the evidence is among the chunks found, without reading",
+        retrieval.add_arguments,
+        retrieval.run,
+    ),
     "needle": ("one sentence hidden in a long text", grids.add_needle_arguments, grids.run_needle),
     "kv": ("the value of one key among very many", grids.add_kv_arguments, grids.run_kv),
 }

@@ -24,6 +24,19 @@ Asked = tuple[str, str, list[Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     common.add_model_arguments(parser)
+    add_question_arguments(parser)
+    parser.add_argument("--by", choices=BY, help="split the rows by length of document, depth of evidence, or capacity")
+    parser.add_argument(
+        "--capacity-tokens", type=common.numbers, help="size of the bank, one or several (default: the model's)"
+    )
+    parser.add_argument("--policy", help="eviction policy (default: the model's)")
+    parser.add_argument("--ways", default=",".join(ANSWER_FROM), help="comma-separated")
+    parser.add_argument("--answer-tokens", type=int, default=32, help="of an answer at most")
+    parser.add_argument("--rows", type=Path, help="write every answer into this JSONL file")
+
+
+def add_question_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which documents are read and what is asked of them."""
     parser.add_argument(
         "--source",
         required=True,
@@ -51,14 +64,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "A chronicle has a row for every type anyway, unless its rows are split by something else",
     )
     parser.add_argument("--by-type", dest="type", action="store_const", const=ALL, help="the same as --type")
-    parser.add_argument("--by", choices=BY, help="split the rows by length of document, depth of evidence, or capacity")
-    parser.add_argument(
-        "--capacity-tokens", type=common.numbers, help="size of the bank, one or several (default: the model's)"
-    )
-    parser.add_argument("--policy", help="eviction policy (default: the model's)")
-    parser.add_argument("--ways", default=",".join(ANSWER_FROM), help="comma-separated")
-    parser.add_argument("--answer-tokens", type=int, default=32, help="of an answer at most")
-    parser.add_argument("--rows", type=Path, help="write every answer into this JSONL file")
 
 
 def run(chosen: argparse.Namespace) -> int:

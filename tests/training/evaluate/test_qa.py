@@ -133,3 +133,13 @@ def test_lists_of_numbers():
     for wrong in ("", "1,,2", "-4", "many"):
         with pytest.raises(argparse.ArgumentTypeError):
             common.numbers(wrong)
+
+
+def test_what_retrieval_finds_is_tabled_without_reading(files, tiny, capsys):
+    sizes = ["--memory", "chunk_tokens=8", "window_tokens=8", "--retriever", "hashing", "--device", "cpu"]
+    command = ["evaluate", "retrieval", "tiny", *files, *sizes, "--at", "1,50"]
+    assert cli.main([*command, "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table["all"]["questions"] == 1 and table["all"]["at 50"] == 1
+    assert cli.main(command) == 0
+    assert "at 50" in capsys.readouterr().out

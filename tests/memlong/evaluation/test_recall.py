@@ -1,0 +1,66 @@
+"""Evidence recall counts places by hand-made vectors, and leaves out what nobody can know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from memlong.chunking import chunk_text
+from memlong.evaluation.qa import AskedQuestion
+from memlong.evaluation.recall import evidence_recall
+
+
+class ByLetter:
+    """A text's vector counts the letters a to d."""
+
+    def embed_documents(self, texts):
+        return np.array([[text.count(letter) for letter in "abcd"] for text in texts], dtype=np.float32)
+
+    def embed_query(self, text):
+        return self.embed_documents([text])[0]
+
+
+@pytest.fixture
+def text(tiny_tokenizer) -> tuple[str, list[tuple[int, int]]]:
+    text = "a a a b. " * 6 + "b b c. " * 6 + "d d d. " * 6
+    spans = [chunk.span for chunk in chunk_text(tiny_tokenizer, text, 8)]
+    assert len(spans) > 4
+    return text, spans
+
+
+def test_places_are_those_of_the_order(tiny_tokenizer, text):
+    text, spans = text
+    vectors = ByLetter().embed_documents([text[start:end] for start, end in spans])
+    order = sorted(range(len(spans)), key=lambda chunk: (-vectors[chunk, 0], chunk))
+    third = spans[order[2]]
+    asked = [
+        AskedQuestion("a", ("x",), "one", (third,)),
+        AskedQuestion("a", ("x",), "two", (third, spans[order[0]])),
+        AskedQuestion("a", ("x",), "one"),
+        AskedQuestion("a", (), "none"),
+    ]
+    found = evidence_recall([("t", text, asked)], tiny_tokenizer, ByLetter(), 8)
+    assert found.places == {"one": [(3, 3)], "two": [(1, 3)]} and found.chunks == len(spans)
+    table = found.table([1, 2, 3])
+    assert table["one"] == {
+        "questions": 1,
+        "at 1": 0,
+        "all at 1": 0,
+        "at 2": 0,
+        "all at 2": 0,
+        "at 3": 1,
+        "all at 3": 1,
+    }
+    assert [table["two"][name] for name in ("at 1", "all at 1", "all at 3")] == [1, 0, 1]
+
+
+def test_it_stops_between_documents(tiny_tokenizer, text):
+    asked = [AskedQuestion("a", ("x",), "one", ((0, 3),))]
+    told = []
+
+    def progress(words: str) -> bool:
+        told.append(words)
+        return len(told) == 2
+
+    found = evidence_recall([("t", text[0], asked)] * 3, tiny_tokenizer, ByLetter(), 8, progress)
+    assert len(found.places["one"]) == 1 and len(told) == 2
