@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,16 +112,35 @@ def _piece(tokenizer: Any, text: str, start: int, end: int) -> list[Token]:
 
 
 def _encode(tokenizer: Any, text: str, start: int, end: int) -> list[Token]:
-    encoded = tokenizer(
-        without_surrogates(text[start:end]),
+    piece = without_surrogates(text[start:end])
+    special = special_texts(tokenizer)
+    plain = any(name in piece for name in special)
+    # What looks like a special token in a text is text: it must neither end a turn nor pass for a speaker.
+    encoded = (_without_special(tokenizer) if plain else tokenizer)(
+        piece,
         add_special_tokens=False,
         return_offsets_mapping=True,
         return_attention_mask=False,
         truncation=False,
         verbose=False,
+        **({"split_special_tokens": True} if plain else {}),
     )
     pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
     return [(token_id, start + first, start + last) for token_id, (first, last) in pairs]
+
+
+def special_texts(tokenizer: Any) -> tuple[str, ...]:
+    """Return the texts that a tokenizer takes for special tokens (ends of turns, names of speakers)."""
+    added = getattr(tokenizer, "added_tokens_decoder", None) or {}
+    return tuple(token.content for token in added.values() if token.special and len(token.content) > 1)
+
+
+def _without_special(tokenizer: Any) -> Any:
+    """Return a copy of a tokenizer for texts alone: the setting is kept in it, and other threads share the original."""
+    copy = tokenizer.__dict__.get("_memlong_plain")
+    if copy is None:
+        copy = tokenizer.__dict__["_memlong_plain"] = deepcopy(tokenizer)
+    return copy
 
 
 def without_surrogates(text: str) -> str:

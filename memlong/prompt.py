@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from memlong.chunking import without_surrogates
+from memlong.chunking import special_texts, without_surrogates
 
 # Said once, so that the untrained model, the trained one and every comparison see the same words.
 _PASSAGES = "Passages from the text:\n\n{passages}\n\nQuestion: {question}"
@@ -20,16 +20,26 @@ def prompt_text(
         tokenizer: the model's. question: as asked. passages: texts put before the question ("answer from passages").
         history: earlier (question, answer) pairs of the conversation, oldest first.
     """
+    question = _defused(tokenizer, question)
+    passages = [_defused(tokenizer, passage) for passage in passages]
     asked = _PASSAGES.format(passages="\n\n".join(passages), question=question) if passages else question
     if getattr(tokenizer, "chat_template", None):
         turns: list[dict[str, str]] = []
         for earlier, answer in history:
-            turns += [{"role": "user", "content": earlier}, {"role": "assistant", "content": answer}]
+            told = _defused(tokenizer, earlier), _defused(tokenizer, answer)
+            turns += [{"role": "user", "content": told[0]}, {"role": "assistant", "content": told[1]}]
         turns.append({"role": "user", "content": asked})
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     lines = [f"Question: {earlier}\nAnswer: {answer}\n" for earlier, answer in history]
     # No blank after the colon: a tokenizer's word pieces start with their blank.
     return "\n".join([*lines, f"{asked if passages else f'Question: {asked}'}\nAnswer:"])
+
+
+def _defused(tokenizer: Any, text: str) -> str:
+    """Put a blank into what looks like a special token, so that no text can end its own turn."""
+    for name in special_texts(tokenizer):
+        text = text.replace(name, f"{name[0]} {name[1:]}")
+    return text
 
 
 def encode_prompt(
