@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from memlong.errors import ModelError
+from memlong.quiet import quiet
 
 TOY = "toy"
 _TOY_SIZE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4}
@@ -49,7 +50,8 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
-    model = AutoModelForCausalLM.from_pretrained(_where(name), **options)
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(_where(name), **options)
     if cuda and quantization == "none":
         import os
 

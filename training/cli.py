@@ -84,15 +84,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(config: AnyConfig, folder: Path) -> int:
     """Train (or resume) and export into ``folder / "export"``; an interrupt stops after the step at hand."""
-    from memlong.retriever import make_retriever
-    from training.base import load_base
-    from training.loop import Trainer
-    from training.metrics import forget_after
-    from training.run import build, export
-    from training.settled import settled
-    from training.stages.build import build as build_stage
-    from training.stages.trainer import StageTrainer
-    from training.watch import watcher
+    from memlong.quiet import quiet
+
+    with quiet():  # libraries talk while they are imported
+        from memlong.retriever import make_retriever
+        from training.base import load_base
+        from training.loop import Trainer
+        from training.metrics import forget_after
+        from training.run import build, export
+        from training.settled import settled
+        from training.stages.build import build as build_stage
+        from training.stages.trainer import StageTrainer
+        from training.watch import watcher
 
     half = config.arithmetic == "bfloat16"
     if isinstance(config, StageConfig):

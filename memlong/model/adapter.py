@@ -33,9 +33,9 @@ def attach(model: nn.Module, folder: Path, device: torch.device) -> Any:
             "An adapter saved as safetensors (pickle files can run code when they are read)",
             "Save it again with PEFT's save_pretrained",
         )
-    from peft import PeftModel
-
     with quiet(), refusals(str(folder)):
+        from peft import PeftModel  # whose relatives talk while they are imported
+
         return PeftModel.from_pretrained(model, str(folder), is_trainable=False, torch_device=str(device))
 
 
