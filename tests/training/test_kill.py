@@ -76,7 +76,7 @@ def settings(tmp_path, tiny_llama, tiny_tokenizer) -> dict[str, list[str]]:
         (books / f"{number}.txt").write_text(
             f"The harbour master kept ledger {number}, and the bridge. " * (40 + number)
         )
-    prepare(PrepareOptions((str(books),), held_out=0.2), tiny_tokenizer, tmp_path / "text")
+    prepare(PrepareOptions((str(books),), held_out=0.2, near_copies=0), tiny_tokenizer, tmp_path / "text")
     questions_about_keepers(tmp_path)
     common = [f"model={tmp_path / 'model'}", "retriever=hashing", f"steps={STEPS}", "eval_every=1000", "save_every=4"]
     common += ["threads=1", "memory.chunk_tokens=32"]

@@ -17,11 +17,12 @@ import numpy as np
 from memlong.chunking import iter_tokens
 from memlong.errors import ConfigError
 from training.data.jsonl import read_jsonl, write_jsonl
+from training.data.near import SIGNATURE, SIGNATURE_BYTES, NearCopies
 from training.data.packed import DOCUMENTS, MANIFEST, TOKENS
 from training.data.readers import RawText, read_source
 from training.data.upsample import LengthUpsampler
 
-STATE = "state.json"
+STATE, SIGNATURES = "state.json", "signatures.bin"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ufeff\u200b\ud800-\udfff]")
 _SPACES, _LINES = re.compile(r"[ \t\u00a0]+"), re.compile(r"\n{3,}")
 
@@ -32,7 +33,9 @@ class PrepareOptions:
 
     Attributes:
         sources: files, folders or hub data sets, in order. tokenizer: name of the model that it belongs to.
-        min_tokens: shorter documents are left out. held_out: share of documents kept for evaluation.
+        min_tokens: shorter documents are left out.
+        near_copies: share of runs of words in common with an earlier document from which one is left out; 0: none is.
+        held_out: share of documents kept for evaluation.
         limit_tokens: stop after so many; 0 takes everything.
         long_tokens: documents from this length on are "long"; 0 switches length-upsampling off.
         long_share: share of tokens that long documents make up in every part of a source.
@@ -42,6 +45,7 @@ class PrepareOptions:
     sources: tuple[str, ...]
     tokenizer: str = "bundled-base"
     min_tokens: int = 64
+    near_copies: float = 0.8
     held_out: float = 0.02
     limit_tokens: int = 0
     long_tokens: int = 0
@@ -49,10 +53,12 @@ class PrepareOptions:
     licence: str = "not given"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.held_out < 1 or not 0 < self.long_share <= 1 or self.min_tokens < 2:
+        shares = 0 <= self.held_out < 1 and 0 < self.long_share <= 1 and 0 <= self.near_copies <= 1
+        if not shares or self.min_tokens < 2:
             raise ConfigError(
-                f"held_out={self.held_out}, long_share={self.long_share}, min_tokens={self.min_tokens}",
-                "held_out in [0, 1), long_share in (0, 1], min_tokens from 2",
+                f"held_out={self.held_out}, long_share={self.long_share}, near_copies={self.near_copies}, "
+                f"min_tokens={self.min_tokens}",
+                "held_out in [0, 1), long_share in (0, 1], near_copies in [0, 1], min_tokens from 2",
                 "Choose values in these ranges",
             )
 
@@ -123,6 +129,11 @@ class _Packer:
         self._tokens = _opened(folder / TOKENS, self.state["tokens"] * 4)
         self._documents = _opened(folder / DOCUMENTS, self.state["bytes"])
         self._seen = {row["digest"] for row in read_jsonl(folder / DOCUMENTS)}
+        self._near = NearCopies(options.near_copies)
+        # One a document; only while the folder is being prepared.
+        self._signatures = _opened(folder / SIGNATURES, self.state["documents"] * SIGNATURE_BYTES)
+        for signature in np.fromfile(folder / SIGNATURES, dtype=np.uint32).reshape(-1, SIGNATURE):
+            self._near.add(signature)
         self._upsampler = LengthUpsampler(options.long_tokens, options.long_share)
         self._upsampler.counts = self.state.get("upsampling", {})
 
@@ -136,9 +147,14 @@ class _Packer:
         ids = np.fromiter((token for token, _, _ in iter_tokens(tokenizer, text)), dtype=np.uint32)
         if len(ids) < self.options.min_tokens:
             return self._drop("short")
+        signature = self._near.signature(text)
+        if self._near.holds(signature):
+            return self._drop("near copy")
         if not self._upsampler.takes(f"{source}|{raw.domain}", len(ids)):
             return self._drop("length-upsampling")
         self._seen.add(mark)
+        self._near.add(signature)
+        self._signatures.write(signature.tobytes())
         # By content, so that the same text is on the same side in every preparation.
         split = "eval" if int(mark[:8], 16) / 2**32 < self.options.held_out else "train"
         row = {"start": self.state["tokens"], "tokens": len(ids), "split": split, "digest": mark}
@@ -157,7 +173,7 @@ class _Packer:
 
     def save(self) -> None:
         """Make everything so far count."""
-        for file in (self._tokens, self._documents):
+        for file in (self._tokens, self._documents, self._signatures):
             file.flush()
             os.fsync(file.fileno())
         self.state["upsampling"] = self._upsampler.counts
@@ -170,11 +186,13 @@ class _Packer:
         self.save()
         self._tokens.close()
         self._documents.close()
+        self._signatures.close()
         self._hold_one_out()
         names = ("documents", "tokens", "dropped", "sources", "options")
         manifest = {name: self.state[name] for name in names} | {"read": self.state["read"]}
         manifest["sha256"] = {name: _checksum(self.folder / name) for name in (TOKENS, DOCUMENTS)}
         (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+        (self.folder / SIGNATURES).unlink(missing_ok=True)
         return manifest
 
     def _hold_one_out(self) -> None:
@@ -202,10 +220,10 @@ def _checksum(path: Path) -> str:
 
 def _refuse_others(known: dict[str, Any], options: PrepareOptions, folder: Path) -> None:
     given = json.loads(json.dumps(asdict(options)))
-    other = sorted(name for name in given if given[name] != known[name])
+    other = sorted(name for name in given if given[name] != known.get(name))
     if other:
         raise ConfigError(
-            f"{folder} was prepared with another {other[0]} ({known[other[0]]!r})",
+            f"{folder} was prepared with another {other[0]} ({known.get(other[0])!r})",
             "The same options go on with it",
             "Choose another folder",
         )

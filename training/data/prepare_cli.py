@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--tokenizer", default="bundled-base", help="name or folder of the model that it belongs to")
     parser.add_argument("--min-tokens", type=int, default=64, help="shorter documents are left out")
+    near = "leave out what shares so much of its runs of words with an earlier document (0: keep all)"
+    parser.add_argument("--near-copies", type=float, default=0.8, help=near)
     parser.add_argument("--held-out", type=float, default=0.02, help="share of documents kept for evaluation")
     parser.add_argument("--limit-tokens", type=int, default=0, help="stop after so many (0: take everything)")
     parser.add_argument("--long-tokens", type=int, default=0, help="length-upsampling: what is long (0: off)")
@@ -32,7 +34,7 @@ def run(chosen: argparse.Namespace) -> int:
     from training.base import load_tokenizer
     from training.data.prepare import PrepareOptions, prepare
 
-    names = ("tokenizer", "min_tokens", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
+    names = ("tokenizer", "min_tokens", "near_copies", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
     options = PrepareOptions(tuple(chosen.sources), **{name: getattr(chosen, name) for name in names})
     manifest = prepare(options, load_tokenizer(chosen.tokenizer), chosen.out, lambda words: print(words, flush=True))
     print(json.dumps(manifest, indent=1))

@@ -28,7 +28,7 @@ def write_books(folder: Path, count: int = 9) -> Path:
 
 
 def options(folder: Path, **changes) -> PrepareOptions:
-    return PrepareOptions((str(folder),), **({"held_out": 0.2, "min_tokens": 8} | changes))
+    return PrepareOptions((str(folder),), **({"held_out": 0.2, "min_tokens": 8, "near_copies": 0} | changes))
 
 
 def test_documents_come_back_token_for_token(tmp_path, tiny_tokenizer):

@@ -29,7 +29,7 @@ def text(tmp_path_factory, tiny_tokenizer) -> Path:
     for number in range(8):
         words = f"The harbour master kept ledger {number}. Who kept the ledger? The bridge was rebuilt in stone. "
         (folder / f"{number}.txt").write_text(words * (6 + 2 * number))
-    prepare(PrepareOptions((str(folder),), held_out=0.2), tiny_tokenizer, folder / "out")
+    prepare(PrepareOptions((str(folder),), held_out=0.2, near_copies=0), tiny_tokenizer, folder / "out")
     return folder / "out"
 
 
