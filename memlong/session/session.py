@@ -68,7 +68,7 @@ class Session:
         self.model = model if self.config == model.config else model.with_config(self.config)
         self.tokenizer, self.retriever = model.tokenizer, retriever
         self.recorder = recorder or Recorder()
-        self.bank = bank or make_bank(self.model, retriever.dim, self.config)
+        self.bank = make_bank(self.model, retriever.dim, self.config) if bank is None else bank  # an empty one is falsy
         self.documents: dict[int, DocumentState] = {}
         self.turns: list[tuple[str, str]] = []
         self.seconds: dict[str, float] = {}
