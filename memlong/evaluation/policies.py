@@ -10,7 +10,7 @@ Shapes: n chunks, Q queries, E embedding size. No torch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,9 @@ from memlong.errors import ConfigError
 from memlong.trace.events import ChunkWritten, Event, QuestionAsked
 
 Vectors = NDArray[np.float32]
+Wanted = Sequence[NDArray[np.int64]]  # for each query, reading first, the places of the chunks that it would fetch
+ENOUGH = 10  # chunks wanted by questions; fewer say little about a policy, and reading is judged by instead
+_AT_ONCE = 512  # queries whose scores lie in memory together where only the best count
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,22 @@ class Recording:
         """Tokens of all chunks."""
         return sum(chunk.n_tokens for chunk in self.chunks)
 
+    @property
+    def windows(self) -> list[tuple[int, int]]:
+        """Places of the first chunk and behind the last one of each window: all of it is asked for, then written."""
+        starts = [
+            at
+            for at, chunk in enumerate(self.chunks)
+            if not at or (chunk.doc_id, chunk.window) != (self.chunks[at - 1].doc_id, self.chunks[at - 1].window)
+        ]
+        return list(zip(starts, [*starts[1:], len(self.chunks)], strict=True))
+
+    @property
+    def ends(self) -> list[int]:
+        """For every query, reading first, how many chunks had been written before it."""
+        reading = [start for start, end in self.windows for _ in range(start, end)]
+        return [*reading, *(written for written, _ in self.questions)]
+
 
 @dataclass(frozen=True)
 class Replayed:
@@ -52,7 +71,8 @@ class Replayed:
     Attributes:
         policy: its name. capacity_tokens: of the bank. evicted: chunks that left.
         recall_reading, recall_questions: share of what an unbounded bank would have fetched that was still held, over
-            chunks as queries and over questions; None without such queries. Regret is 1 minus it.
+            chunks as queries and over questions; None without such queries.
+        wanted_by_questions: chunks that questions would have fetched, each time counted.
         curve: (chunks written, recall until then) at up to 40 moments.
         missed: chunk id -> queries that would have fetched it after it had left. kept: ids held at the end.
     """
@@ -62,9 +82,21 @@ class Replayed:
     evicted: int
     recall_reading: float | None
     recall_questions: float | None
+    wanted_by_questions: int
     curve: tuple[tuple[int, float], ...]
     missed: Mapping[int, int]
     kept: tuple[int, ...]
+
+    @property
+    def by_questions(self) -> bool:
+        """Whether questions are enough to judge by."""
+        return self.wanted_by_questions >= ENOUGH or self.recall_reading is None
+
+    @property
+    def recall(self) -> float:
+        """The recall to judge by: over questions when there were enough, else over reading. Regret is 1 minus it."""
+        recall = self.recall_questions if self.by_questions else self.recall_reading
+        return 1.0 if recall is None else recall
 
 
 def record(events: Iterable[Event], chunk_tokens: int, top_k: int) -> Recording:
@@ -102,17 +134,61 @@ def replay(
     Raises:
         BankError: for an unknown policy, or a capacity below one chunk.
     """
-    queries = np.concatenate([chunks_nE, questions_QE]) if len(questions_QE) else chunks_nE
-    scores_qn = np.asarray(queries @ chunks_nE.T, dtype=np.float32)
-    wanted = _unbounded(recording, scores_qn)
     found: list[Replayed] = []
     total = len(policies) * len(capacities)
+    for row in replays(recording, chunks_nE, questions_QE, policies, capacities):
+        found.append(row)
+        if progress(len(found), total):
+            break
+    return found
+
+
+def replays(
+    recording: Recording,
+    chunks_nE: Vectors,
+    questions_QE: Vectors,
+    policies: Sequence[str],
+    capacities: Sequence[int],
+) -> Iterator[Replayed]:
+    """Yield what :func:`replay` returns, one replay after the other, all policies at one capacity first."""
+    queries = np.concatenate([chunks_nE, questions_QE]) if len(questions_QE) else chunks_nE
+    scores_qn = np.asarray(queries @ chunks_nE.T, dtype=np.float32)
+    wanted = [_best(row[:end], recording.top_k) for row, end in zip(scores_qn, recording.ends, strict=True)]
     for capacity in capacities:
         for policy in policies:
-            found.append(_Life(recording, scores_qn, wanted, policy, capacity).run())
-            if progress(len(found), total):
-                return found
+            yield _Life(recording, scores_qn, wanted, policy, capacity).run()
+
+
+def wanted_by(queries_QE: Vectors, ends: Sequence[int], chunks_nE: Vectors, top_k: int) -> Wanted:
+    """Return what each query would have fetched had nothing ever left.
+
+    Args:
+        ends: for each query, how many chunks had been written before it.
+    """
+    found: list[NDArray[np.int64]] = []
+    for start in range(0, len(ends), _AT_ONCE):
+        part = ends[start : start + _AT_ONCE]
+        scores_qn = queries_QE[start : start + _AT_ONCE] @ chunks_nE[: max(part)].T
+        found += [_best(row[:end], top_k) for row, end in zip(scores_qn, part, strict=True)]
     return found
+
+
+def wanted_later(recording: Recording, wanted: Wanted, chunk_id: int, written: int) -> tuple[list[int], list[str]]:
+    """Return who would have fetched a chunk after it had left: ids of chunks read since, and questions asked since.
+
+    Args:
+        wanted: of :func:`wanted_by`, for all chunks and then all questions.
+        written: chunks that had been written when it left.
+    """
+    ids = [chunk.chunk_id for chunk in recording.chunks]
+    place, n = ids.index(chunk_id), len(ids)
+    chunks = [ids[query] for query in range(written, n) if place in wanted[query]]
+    questions = [
+        text
+        for (at, text), found in zip(recording.questions, wanted[n:], strict=True)
+        if at >= written and place in found
+    ]
+    return chunks, questions
 
 
 def conclusion(rows: Sequence[Replayed], used: str) -> str:
@@ -125,36 +201,36 @@ def conclusion(rows: Sequence[Replayed], used: str) -> str:
     if not tight:
         return "Nothing had to leave at these capacities, so every policy keeps all there is."
     smallest = min(row.capacity_tokens for row in tight)
-    here = sorted((row for row in tight if row.capacity_tokens == smallest), key=lambda row: -(_overall(row) or 0.0))
+    here = sorted((row for row in tight if row.capacity_tokens == smallest), key=lambda row: -row.recall)
     best, worst = here[0], here[-1]
+    by = "questions" if best.by_questions else "the text itself while it was read"
     words = (
-        f"With {smallest:,} tokens, {best.policy} still held {_overall(best):.0%} of the chunks that a bank without "
-        f"limits would have fetched, {worst.policy} {_overall(worst):.0%}."
+        f"With room for {smallest:,} tokens, {best.policy} still held {best.recall:.0%} of the chunks that {by} would "
+        f"have fetched from a bank without limits, {worst.policy} {worst.recall:.0%}."
     )
+    if best.recall - worst.recall < 0.02:
+        words = (
+            f"With room for {smallest:,} tokens, all policies are alike within two points: they still held "
+            f"{best.recall:.0%} of the chunks that {by} would have fetched from a bank without limits."
+        )
     mine = next((row for row in here if row.policy == used), None)
-    if mine is None or mine is best:
-        return words + (f" {used}, which this session uses, kept the most." if mine else "")
-    gap = (_overall(best) or 0.0) - (_overall(mine) or 0.0)
-    if gap < 0.02:
+    if mine is None or best.recall - worst.recall < 0.02:
+        return words
+    if mine is best:
+        return words + f" {used}, which this session uses, kept the most."
+    if best.recall - mine.recall < 0.02:
         return words + f" {used}, which this session uses, is as good within two points."
-    return words + f" {used}, which this session uses, held {_overall(mine):.0%}: {best.policy} would have kept more."
-
-
-def _overall(row: Replayed) -> float | None:
-    return row.recall_questions if row.recall_questions is not None else row.recall_reading
-
-
-def _unbounded(recording: Recording, scores_qn: Vectors) -> list[NDArray[np.int64]]:
-    """Return for every query what it fetches when nothing ever left."""
-    n = len(recording.chunks)
-    ends = [*range(n), *(written for written, _ in recording.questions)]
-    return [_best(scores_qn[query, :end], recording.top_k) for query, end in enumerate(ends)]
+    return words + f" {used}, which this session uses, held {mine.recall:.0%}: {best.policy} would have kept more."
 
 
 def _best(scores: Vectors, top_k: int) -> NDArray[np.int64]:
     """Return the places of the largest scores, equal ones by place; minus infinity is never among them."""
-    order = np.argsort(-scores, kind="stable")[:top_k]
-    return np.asarray(order[np.isfinite(scores[order])], dtype=np.int64)
+    places = np.arange(len(scores))
+    if len(scores) > 4 * top_k:  # ordering all of them would take most of a replay's time
+        places = np.flatnonzero(scores >= np.partition(scores, len(scores) - top_k)[len(scores) - top_k])
+    places = places[np.isfinite(scores[places])]
+    order = np.argsort(-scores[places], kind="stable")[:top_k]
+    return np.asarray(places[order], dtype=np.int64)
 
 
 @dataclass
@@ -163,7 +239,7 @@ class _Life:
 
     recording: Recording
     scores_qn: Vectors
-    wanted: Sequence[NDArray[np.int64]]
+    wanted: Wanted
     policy: str
     capacity_tokens: int
     ledger: Ledger = field(default_factory=Ledger)
@@ -174,22 +250,23 @@ class _Life:
         recording, policy = self.recording, make_policy(self.policy)
         capacity = Capacity.of(self.capacity_tokens, recording.chunk_tokens)
         n = len(recording.chunks)
+        every = max(1, n // 40)
         self.held = np.zeros(n, dtype=bool)
         reading, asked = [0, 0], [0, 0]
         curve: list[tuple[int, float]] = []
         waiting = list(enumerate(recording.questions, start=n))
-        for at, chunk in enumerate(recording.chunks):
-            while waiting and waiting[0][1][0] <= at:
+        for start, end in recording.windows:
+            while waiting and waiting[0][1][0] <= start:
                 self._query(waiting.pop(0)[0], asked)
-            self._query(at, reading)
-            self.ledger.write(ChunkPlace(chunk.doc_id, chunk.index_in_doc, chunk.span, chunk.n_tokens), at, at)
-            self.held[at] = True
+            for at in range(start, end):
+                self._query(at, reading)
+            self._write(start, end)
             for victim in policy.choose(self.ledger, capacity):
                 self.ledger.remove(victim.chunk_id)
                 self.held[victim.chunk_id] = False
                 self.evicted += 1
-            if (at + 1) % max(1, n // 40) == 0 and reading[1]:
-                curve.append((at + 1, reading[0] / reading[1]))
+            if end // every > start // every and reading[1]:
+                curve.append((end, reading[0] / reading[1]))
         for query, _ in waiting:
             self._query(query, asked)
         ids = [chunk.chunk_id for chunk in recording.chunks]
@@ -197,8 +274,13 @@ class _Life:
         shares = [tally[0] / tally[1] if tally[1] else None for tally in (reading, asked)]
         kept = tuple(ids[place] for place in np.flatnonzero(self.held))
         return Replayed(
-            self.policy, self.capacity_tokens, self.evicted, shares[0], shares[1], tuple(curve), missed, kept
+            self.policy, self.capacity_tokens, self.evicted, shares[0], shares[1], asked[1], tuple(curve), missed, kept
         )
+
+    def _write(self, start: int, end: int) -> None:
+        for at, chunk in enumerate(self.recording.chunks[start:end], start=start):
+            self.ledger.write(ChunkPlace(chunk.doc_id, chunk.index_in_doc, chunk.span, chunk.n_tokens), at, at)
+        self.held[start:end] = True
 
     def _query(self, query: int, tally: list[int]) -> None:
         """Trigger what this query finds, and count how much of what it should have found was there."""
@@ -207,5 +289,6 @@ class _Life:
         tally[0] += int(there.sum())
         tally[1] += len(wanted)
         self.missed.update(int(place) for place in wanted[~there])
-        found = _best(np.where(self.held, self.scores_qn[query], -np.inf), self.recording.top_k)
+        places = np.flatnonzero(self.held)
+        found = places[_best(self.scores_qn[query, places], self.recording.top_k)]
         self.ledger.trigger(int(place) for place in found)

@@ -7,7 +7,16 @@ import pytest
 
 from memlong.bank.eviction import POLICIES
 from memlong.errors import BankError, ConfigError
-from memlong.evaluation.policies import Recording, conclusion, record, replay
+from memlong.evaluation.policies import (
+    ENOUGH,
+    Recording,
+    _best,
+    conclusion,
+    record,
+    replay,
+    wanted_by,
+    wanted_later,
+)
 from memlong.trace.events import ChunkWritten, QuestionAsked
 
 
@@ -55,12 +64,45 @@ def test_an_early_favourite_survives_by_its_triggers_and_not_by_its_age():
     # Chunk 0 is what every later chunk asks for; the others are alike to nobody.
     chunks = np.eye(30, dtype=np.float32)
     chunks[:, 0] += 1.0
-    rows = {row.policy: row for row in replay(recording(30, 1, 1), chunks, chunks[:1], list(POLICIES), [100])}
+    asked = chunks[:1].repeat(ENOUGH, axis=0)
+    rows = {row.policy: row for row in replay(recording(30, ENOUGH, 1), chunks, asked, list(POLICIES), [100])}
     assert rows["trigger_count"].recall_questions == 1.0 and 0 not in rows["trigger_count"].missed
     assert rows["fifo"].recall_questions == 0.0 and rows["fifo"].missed[0] > 10
     said = conclusion(list(rows.values()), "fifo")
     assert "fifo, which this session uses, held 0%" in said and "would have kept more" in said
+    assert "that questions would have fetched" in said
     assert "kept the most" in conclusion([rows["trigger_count"], rows["fifo"]], "trigger_count")
+    assert "alike within two points" in conclusion([rows["fifo"], rows["fifo"]], "fifo")
+
+
+def test_a_few_questions_are_no_reason_to_judge_a_policy_by_them():
+    (row,) = replay(recording(40, 3, 2), vectors(40), vectors(3, 1), ["fifo"], [100])
+    assert row.wanted_by_questions == 6 < ENOUGH and row.recall == row.recall_reading
+    assert "the text itself while it was read" in conclusion([row], "fifo")
+    (row,) = replay(recording(40, 5, 2), vectors(40), vectors(5, 1), ["fifo"], [100])
+    assert row.wanted_by_questions == 10 and row.recall == row.recall_questions
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_are_those_of_a_full_sort_with_equal_ones_by_place(seed):
+    drawn = np.random.default_rng(seed)
+    scores = drawn.integers(0, 4, size=drawn.integers(1, 60)).astype(np.float32)
+    scores[drawn.random(len(scores)) < 0.3] = -np.inf
+    expected = [at for at in np.argsort(-scores, kind="stable")[:3] if np.isfinite(scores[at])]
+    assert list(_best(scores, 3)) == expected
+
+
+def test_who_would_have_wanted_a_chunk_after_it_left():
+    # Chunks 3 and 5 look like chunk 0, and so does the second question; the first was asked before all of them.
+    chunks = np.eye(6, dtype=np.float32)
+    chunks[[3, 5], 0] = 2.0
+    made = record([written(0), asked("early"), *(written(i) for i in range(1, 6)), asked("late")], 10, 1)
+    questions = chunks[[0, 0]]
+    assert made.ends == [*range(6), 1, 6]
+    wanted = wanted_by(np.concatenate([chunks, questions]), made.ends, chunks, 1)
+    assert wanted_later(made, wanted, 0, 1) == ([1, 2, 3, 4], ["early"]), "ties go to the first chunk"
+    assert wanted_later(made, wanted, 0, 4) == ([4], [])
+    assert wanted_later(made, wanted, 3, 4) == ([5], ["late"])
 
 
 def test_one_replay_equals_the_bank_it_stands_for(tiny_session_replay):
@@ -69,13 +111,15 @@ def test_one_replay_equals_the_bank_it_stands_for(tiny_session_replay):
     assert list(row.kept) == [record.chunk_id for record in session.bank.records()]
 
 
-@pytest.fixture
-def tiny_session_replay(tiny_llama, tiny_tokenizer):
+@pytest.fixture(params=[16, 64])
+def tiny_session_replay(request, tiny_llama, tiny_tokenizer):
     """A real session that overflows, and its replay with the session's own policy and capacity."""
     from memlong import MemoryConfig, MemoryModel, Session
     from memlong.retriever.hashing import HashingRetriever
 
-    config = MemoryConfig(chunk_tokens=16, window_tokens=16, top_k=2, capacity_tokens=96, store_dtype="float32")
+    config = MemoryConfig(
+        chunk_tokens=16, window_tokens=request.param, top_k=2, capacity_tokens=96, store_dtype="float32"
+    )
     session = Session(MemoryModel(tiny_llama(), tiny_tokenizer, config), HashingRetriever(64))
     report = session.read(" ".join(f"On day {i} ship {i * 7 % 11} met wind {i * 5 % 13}." for i in range(60)))
     made = record(session.recorder.events, 16, 2)
