@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app import asking, lab, reading
+from app import asking, lab, reading, replaying
 from app.context import App
 from app.sessions import Visit
 from memlong.config import AskOptions
@@ -89,16 +89,16 @@ def compare(visit: Visit, question: str, top_k: int = 0, max_tokens: int = 64) -
         MemLongError: when nothing was read, or for values that are not allowed.
     """
     *_, found = lab.four_ways(visit, question, AskOptions(top_k=top_k or None, max_tokens=max_tokens))
-    return {way: answer.to_dict() for way, answer in found.items() if not isinstance(answer, str)}
+    return {way: answer.to_dict() for way, answer in found.answers.items() if not isinstance(answer, str)}
 
 
-def policies(visit: Visit, shares: Sequence[float] = lab.SHARES) -> dict[str, Any]:
+def policies(visit: Visit, shares: Sequence[float] = replaying.SHARES) -> dict[str, Any]:
     """Replay the session under every eviction policy, at capacities that are ``shares`` of what was read.
 
     Raises:
         MemLongError: when nothing was read, or for shares that are not allowed.
     """
-    *_, result = lab.policies(visit, shares)
+    *_, result = replaying.policies(visit, shares)
     if result.share < 1:
         raise ConfigError("The replay was stopped before its end", "One experiment at a time", "Start it again")
     return {

@@ -34,9 +34,13 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
     with visit.lock:
         if visit.answering:
             raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
+        if visit.comparing:
+            raise ConfigError(
+                "The Lab is asking", "One question at a time", "Wait for it, or press Stop on the tab Lab"
+            )
         visit.answering = True
         visit.stop_answering.clear()
-    exchange = Exchange(question.strip())
+    exchange = Exchange(question.strip(), options=options)
     visit.exchanges.append(exchange)
     visit.shown = None
     try:
@@ -78,7 +82,7 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
             "Open the tab Read and take a sample, or set 'Answer from' to nothing",
         )
     # A document removed since its box was ticked is no reason to refuse the question.
-    options = _known_documents(options, session.documents)
+    options = with_known_documents(options, session.documents)
     steps = visit.engine.steps(session.stream(exchange.question, options, visit.stop_answering.is_set), "question")
     shown, n_evidence = 0.0, -1
     try:
@@ -95,7 +99,8 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
         steps.close()
 
 
-def _known_documents(options: AskOptions, documents: Mapping[int, object]) -> AskOptions:
+def with_known_documents(options: AskOptions, documents: Mapping[int, object]) -> AskOptions:
+    """Return options that ask no document which was removed since; all are asked when none is left."""
     if options.documents is None:
         return options
     known = tuple(doc_id for doc_id in options.documents if doc_id in documents)

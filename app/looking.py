@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app import asking
+from app.replaying import needed_later
 from app.rows.chunks import ChunkRow, Documents, Filter, chunk_rows, page_of, select
 from app.rows.life import Life, life_of
 from app.rows.log import LogFilter, log_events
@@ -52,7 +53,10 @@ def life(visit: Visit | None, look: Look) -> Life | None:
     """Return the life of the chosen chunk, or None."""
     if look.chunk_id is None:
         return None
-    return life_of(timeline(visit), look.chunk_id, documents(visit), look.step)
+    found = life_of(timeline(visit), look.chunk_id, documents(visit), look.step)
+    if found is None or found.here:
+        return found
+    return replace(found, later=needed_later(visit, look.chunk_id, look.step))
 
 
 def rows(visit: Visit | None, look: Look) -> tuple[list[ChunkRow], str, int]:

@@ -15,6 +15,8 @@ from app.engine import Engine
 from app.library import Library
 from app.settings import Settings
 from app.text import plural
+from app.vectors import Vectors
+from memlong.config import AskOptions
 from memlong.errors import MemLongError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Exchange:
 
     Attributes:
         text: the answer so far. answer: the finished one; None while it is being written.
+        options: how it was asked; None when that is not known.
         error: why there is none. liked: the visitor's thumb, up or down, or None.
     """
 
@@ -37,6 +40,7 @@ class Exchange:
     found: tuple[Evidence, ...] = ()
     error: MemLongError | None = None
     liked: bool | None = None
+    options: AskOptions | None = None
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -52,20 +56,23 @@ class Visit:
         session: the memory; made when it is first needed. exchanges: the conversation.
         shown: index of the exchange whose evidence is shown; None for the newest.
         retries: questions asked again, which is the seed of the next one.
-        reading, answering, experimenting: whether that work is going on now. stop_reading, stop_answering, stop_lab:
-            asked once a step.
+        reading, answering, experimenting: whether that work is going on now; comparing: whether the experiment answers
+            questions. stop_reading, stop_answering, stop_lab: asked once a step.
+        vectors: what the session's chunks were embedded to; made with it.
     """
 
     key: str
     engine: Engine
     library: Library = field(default_factory=Library)
     session: Session | None = None
+    vectors: Vectors | None = None
     exchanges: list[Exchange] = field(default_factory=list)
     shown: int | None = None
     retries: int = 0
     reading: bool = False
     answering: bool = False
     experimenting: bool = False
+    comparing: bool = False
     stop_reading: threading.Event = field(default_factory=threading.Event)
     stop_answering: threading.Event = field(default_factory=threading.Event)
     stop_lab: threading.Event = field(default_factory=threading.Event)
@@ -82,6 +89,7 @@ class Visit:
         with self.lock:
             if self.session is None:
                 self.session = self.engine.new_session()
+                self.vectors = Vectors(self.session)
             return self.session
 
     @property
@@ -95,7 +103,7 @@ class Visit:
         self.stop_answering.set()
         self.stop_lab.set()
         with self.lock:
-            self.session, self.exchanges, self.shown, self.retries = None, [], None, 0
+            self.session, self.vectors, self.exchanges, self.shown, self.retries = None, None, [], None, 0
             for item in self.library:
                 item.start_over()
 
@@ -106,7 +114,7 @@ class Visit:
         self.stop_answering.set()
         self.stop_lab.set()
         with self.lock:
-            self.session, self.library, self.exchanges = None, Library(), []
+            self.session, self.vectors, self.library, self.exchanges = None, None, Library(), []
 
 
 class Visits:

@@ -37,7 +37,7 @@ class Life:
 
     Attributes:
         row: the chunk at the step looked at. title, place, text: of its document. stations: in order.
-        left_out: stations in the middle that are not listed.
+        left_out: stations in the middle that are not listed. later: whether it would have been needed after it left.
     """
 
     row: ChunkRow
@@ -46,6 +46,7 @@ class Life:
     text: str
     stations: tuple[Station, ...]
     left_out: int = 0
+    later: str = ""
 
     @property
     def here(self) -> bool:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import exp
 from typing import Any
 
 import numpy as np
 
-from app.lab import PolicyResult, places_of
+from app.lab import Ways, places_of
 from app.plots import lab as plots
+from app.replaying import PolicyResult
+from app.rows.chunks import RULES
 from app.rows.words import mass_words
 from app.sessions import Visit
 from app.tabs.pieces import bar
 from app.text import escape, escape_lines, number_words, one_line, plural
+from app.what_if import Changed
 
 WAYS = {
     "memory": ("From memory", "K-V of the retrieved chunks"),
@@ -20,12 +24,22 @@ WAYS = {
     "both": ("From both", "K-V and text"),
     "nothing": ("From nothing", "the model alone"),
 }
+ABOUT = (
+    "Experiments on what was read. One runs at a time, and your memory, its counts and the conversation stay as they "
+    "are."
+)
+CHANGE = (
+    "Ask the same question again with other chunks: leave some out, put others in, or bring back some that had left. "
+    "This answer alone is given them; 'Pin these in memory' changes your memory itself."
+)
 EMPTY = {
-    "ways": "Ask a question, and see whether memory helped at all.",
-    "policies": "Read a document first; then see what every policy would have kept of it.",
-    "needle": "Hide a sentence in the text that was read first, and see whether it is found.",
-    "owed": "Choose an answer of the tab Ask, and see which chunk it needed.",
+    "ways": "Type a question about what was read, and see whether memory helped at all.",
+    "policies": "Read a document, ask some questions about it, and replay: no model runs, so it takes a moment.",
+    "needle": "Hide a sentence in a text you read, and see whether it is kept, found and told.",
+    "owed": "Ask a question on the tab Ask, choose it here, and see which chunk its answer needed.",
 }
+STOPPED = "Stopped. What was found until then stays."
+MOVED = 0.5  # nats; less than that is no more than a turn of phrase
 
 
 def empty(what: str) -> str:
@@ -33,20 +47,57 @@ def empty(what: str) -> str:
     return f'<div class="ml-empty">{escape(EMPTY[what])}</div>'
 
 
-def four(found: Mapping[str, Any]) -> str:
-    """Return the answers side by side; ``found``: way -> finished answer, or its text so far."""
+def note(words: str) -> str:
+    """Return one line about what came of something."""
+    return f'<p class="ml-line lab-said" role="status">{escape(words)}</p>'
+
+
+def conclude(words: str) -> str:
+    """Return what an experiment found, in words that stand out."""
+    return f'<p class="ml-line lab-said lab-found" role="status">{escape(words)}</p>'
+
+
+def four(found: Ways, stopped: bool = False) -> str:
+    """Return what was found, and the answers side by side."""
     cards = []
     for way, (title, how) in WAYS.items():
-        item = found.get(way)
+        item = found.answers.get(way)
         text = item if isinstance(item, str) else item.text if item is not None else ""
-        waiting = "waiting ..." if item is None else "..."
-        facts = _facts(item) if item is not None and not isinstance(item, str) else "<span>being answered</span>"
+        waiting = "stopped" if stopped else "waiting" if item is None else "being answered"
+        facts = f"<span>{waiting}</span>" if item is None or isinstance(item, str) else _facts(item)
+        said = escape_lines(text.strip()) or "&hellip;"
         cards.append(
             f'<article class="lab-card"><h4>{escape(title)}</h4><p class="ml-note-plain">{escape(how)}</p>'
-            f'<p class="mm-said">{escape_lines(text.strip() or waiting)}</p>'
-            f'<p class="ml-facts">{facts if item is not None else ""}</p>{_evidence(item)}</article>'
+            f'<p class="mm-said">{said}</p><p class="ml-facts">{facts}</p>{_evidence(item)}</article>'
         )
-    return f'<div class="lab-four">{"".join(cards)}</div>'
+    said = note(STOPPED) if stopped else helped(found)
+    return f'{said}<div class="lab-four">{"".join(cards)}</div>'
+
+
+def helped(found: Ways) -> str:
+    """Return in plain words whether memory helped, or that it is being found out."""
+    if found.with_memory is None or found.without is None:
+        return note("Asking: from memory, from passages, from both, from nothing.")
+    moved, told = found.with_memory - found.without, found.answers
+    same = _words(told["memory"]) == _words(told["nothing"])
+    numbers = f"(log-probability {found.with_memory:.1f} with its chunks, {found.without:.1f} without any)"
+    alone = "Without memory the model says the same" if same else "Without memory the model says something else"
+    if moved > MOVED:
+        return conclude(f"Memory helped: it makes its answer {_times(moved)} more likely {numbers}. {alone}.")
+    if moved < -MOVED:
+        return conclude(f"Memory spoke against this answer: it is {_times(-moved)} less likely with it {numbers}.")
+    return conclude(f"Memory made no difference: its answer is as likely without it {numbers}. {alone}.")
+
+
+def _words(answer: Any) -> str:
+    return " ".join(answer.text.casefold().split()).rstrip(".")
+
+
+def _times(nats: float) -> str:
+    if nats > 13.8:
+        return "over a million times"
+    times = exp(nats)
+    return f"{times:.1f} times" if times < 10 else f"{float(f'{times:.2g}'):,.0f} times"
 
 
 def _evidence(item: Any) -> str:
@@ -78,63 +129,74 @@ def _facts(answer: Any) -> str:
 
 def progress(share: float, words: str) -> str:
     """Return how far an experiment is."""
-    return f'<div class="ml-line" role="status">{escape(words)} ({share:.0%}){bar(share, words)}</div>'
+    return f'<div class="ml-line lab-said" role="status">{escape(words)} ({share:.0%}){bar(share, words)}</div>'
 
 
-def policies(result: PolicyResult) -> tuple[str, Any, Any]:
-    """Return what replaying found: a sentence and a table, recall by capacity, and its course at the smallest one."""
+def policies(result: PolicyResult) -> list[Any]:
+    """Return what replaying found: a sentence, recall by capacity, its course at the smallest one, and a table."""
+    said = conclude(result.words) if result.share >= 1 else note(STOPPED)
     if not result.rows:
-        return progress(result.share, result.words), plots.recall_by_capacity([]), plots.recall_over_time([])
-    done = result.share >= 1
-    points = [(row.policy, 100 * row.capacity_tokens / result.tokens, 100 * overall(row)) for row in result.rows]
+        return [said, plots.recall_by_capacity([]), plots.recall_over_time([]), ""]
+    points = [(row.policy, 100 * row.capacity_tokens / result.tokens, 100 * row.recall) for row in result.rows]
     smallest = min(row.capacity_tokens for row in result.rows)
     here = [row for row in result.rows if row.capacity_tokens == smallest]
     curves = [(row.policy, [(at, 100 * share) for at, share in row.curve]) for row in here]
-    said = f'<p class="ml-line" role="status"><strong>{escape(result.words)}</strong></p>' if done else ""
-    said = said or progress(result.share, result.words)
-    return (
-        said + _table(result),
+    return [
+        said + _judged(result),
         plots.recall_by_capacity(points),
         plots.recall_over_time(curves, f", with {smallest:,} tokens"),
+        _table(result),
+    ]
+
+
+def _judged(result: PolicyResult) -> str:
+    """Return what the conclusion stands on."""
+    asked = plural(result.questions, "question") if result.questions else "no question"
+    words = f"Replayed: {plural(result.tokens, 'token')} read and {asked} asked. "
+    if result.rows[0].by_questions:
+        return note(words + "Policies are judged by what the questions would have fetched.")
+    return note(
+        words + "Too few questions to judge by, so policies are judged by what each chunk of the text would have "
+        "fetched while it was read; ask some more, and replay again."
     )
-
-
-def overall(row: Any) -> float:
-    """Return a replay's recall over questions, or over reading where nothing was asked."""
-    shares = (row.recall_questions, row.recall_reading)
-    return next((share for share in shares if share is not None), 1.0)
 
 
 def _table(result: PolicyResult) -> str:
-    head = "".join(
-        f"<th>{name}</th>" for name in ("Policy", "Capacity", "Evicted", "Reading", "Questions", "Missed most")
-    )
+    names = ("Policy", "Capacity (tokens)", "Evicted", "Held, reading", "Held, questions", "Regret", "Missed most")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
-    for row in sorted(result.rows, key=lambda row: (row.capacity_tokens, -overall(row))):
+    for row in sorted(result.rows, key=lambda row: (row.capacity_tokens, -row.recall)):
         mark = " (yours)" if row.policy == result.used else ""
         missed = ", ".join(f"{chunk_id} ({times}x)" for chunk_id, times in list(row.missed.items())[:3]) or "none"
         cells = (
-            f"{row.policy}{mark}", f"{number_words(row.capacity_tokens)} tokens", number_words(row.evicted),
-            _percent(row.recall_reading), _percent(row.recall_questions), f"{missed}",
+            f"{row.policy}{mark}", number_words(row.capacity_tokens), number_words(row.evicted),
+            _percent(row.recall_reading), _percent(row.recall_questions), _percent(1 - row.recall), missed,
         )  # fmt: skip
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    note = (
-        "Reading and Questions: of the chunks that a bank without limits would have fetched, the share that was still "
-        "held. Missed most: chunks asked for after they had left."
+    words = (
+        "Held: of the chunks that a bank without limits would have fetched, the share that was still there. Regret: "
+        "the share that was not. Missed most: chunks asked for after they had left, and how often."
     )
+    rules = "".join(f"<li><b>{escape(name)}</b> {escape(RULES.get(name, ''))}</li>" for name in _policies_of(result))
     return (
         f'<div class="lab-scroll" tabindex="0" role="region" aria-label="All replays"><table class="lab-table">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="mm-how-plot">{escape(note)}</p>'
+        f'<p class="mm-how-plot">{escape(words)}</p>'
+        f'<details class="lab-evidence"><summary>What the policies do</summary><ul class="lab-list">{rules}</ul>'
+        "</details>"
     )
 
 
+def _policies_of(result: PolicyResult) -> list[str]:
+    return list(dict.fromkeys(row.policy for row in result.rows))
+
+
 def _percent(share: float | None) -> str:
-    return "not asked" if share is None else f"{share:.0%}"
+    return "none asked" if share is None else f"{share:.0%}"
 
 
-def needle(step: Any) -> tuple[str, Any]:
-    """Return how far the needle test is with the answers given, and its grid."""
+def needle(step: Any, stopped: bool = False) -> tuple[str, Any, str]:
+    """Return what became of the needle, its grid, and the answers given."""
     from memlong.evaluation.needle import OUTCOMES
 
     depths, capacities = places_of(step.tries)
@@ -147,14 +209,35 @@ def needle(step: Any) -> tuple[str, Any]:
         f"“{escape(one_line(each.answer, 160))}”</li>"
         for each in step.tries
     )
-    said = progress(step.share, step.words) if step.share < 1 else ""
-    return f'{said}<ul class="lab-list">{items}</ul>', plots.needle_grid([100 * d for d in depths], capacities, grid)
+    said = note(STOPPED) if stopped else progress(step.share, step.words)
+    if step.share >= 1 and not stopped:
+        said = conclude(_fate([each.outcome for each in step.tries]))
+    tries = f'<ul class="lab-list">{items}</ul>' if items else ""
+    return said, plots.needle_grid([100 * depth for depth in depths], capacities, grid), tries
 
 
-def owed(rows: Sequence[Any]) -> tuple[str, Any]:
+def _fate(outcomes: Sequence[str]) -> str:
+    """Return in plain words where needles were lost."""
+    answered, silent, overlooked, evicted = (outcomes.count(each) for each in _outcomes())
+    words = f"{answered} of {plural(len(outcomes), 'place')} answered rightly."
+    lost = [
+        (evicted, "evicted before the question came: a larger bank or another policy would help"),
+        (overlooked, "held but not found: the retriever overlooked it"),
+        (silent, "found but not said: the model did not use it"),
+    ]
+    return " ".join([words, *(f"{count} {what}." for count, what in lost if count)])
+
+
+def _outcomes() -> tuple[str, ...]:
+    from memlong.evaluation.needle import OUTCOMES
+
+    return OUTCOMES
+
+
+def owed(rows: Sequence[Any], stopped: bool = False) -> tuple[str, Any]:
     """Return what an answer owes to each chunk, in words and as a picture."""
     if not rows:
-        return empty("owed"), plots.owed_to_chunks([])
+        return note(STOPPED) if stopped else empty("owed"), plots.owed_to_chunks([])
     whole = rows[0].logprob
     moves = [
         (f"chunk {row.left_out}" if row.left_out is not None else "all of memory", row.logprob - whole)
@@ -162,12 +245,26 @@ def owed(rows: Sequence[Any]) -> tuple[str, Any]:
     ]
     moves.sort(key=lambda move: move[1])
     words = f"With all its chunks the answer has a log-probability of {whole:.2f}."
-    if moves:
-        name, move = moves[0]
-        words += f" Without {name} it moves by {move:+.2f}: " + (
-            "that is what it needed most." if move < -0.5 else "none of them was needed."
-        )
-    return f'<p class="ml-line" role="status">{escape(words)}</p>', plots.owed_to_chunks(moves)
+    chunks = [move for move in moves if move[0] != "all of memory"]
+    if chunks and chunks[0][1] < -MOVED:
+        words += f" It needed {chunks[0][0]} most: without it the answer is {_times(-chunks[0][1])} less likely."
+    elif moves and moves[0][1] < -MOVED:
+        words += " No single chunk was needed, but memory as a whole was."
+    elif moves:
+        words += " None of its chunks was needed: the model gives this answer without them too."
+    said = note(STOPPED) if stopped else ""
+    return said + conclude(words), plots.owed_to_chunks(moves)
+
+
+def moved(step: Changed) -> str:
+    """Return how likely the earlier answer is with other chunks."""
+    if step.before is None or step.after is None:
+        return note("Asking again.")
+    move = step.after - step.before
+    words = f"The answer before had a log-probability of {step.before:.2f}; with these chunks it has {step.after:.2f}"
+    if abs(move) <= MOVED:
+        return conclude(words + ": nearly the same.")
+    return conclude(words + f": {_times(abs(move))} {'more' if move > 0 else 'less'} likely.")
 
 
 def answers(visit: Visit) -> list[tuple[str, int]]:

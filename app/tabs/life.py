@@ -69,9 +69,13 @@ def life_html(life: Life | None) -> str:
         f'<span class="mm-state mm-{row.state}">{_STATES[row.state]}</span></header>'
         f'<p class="mm-where">{escape(life.title)} · {escape(life.place)} · {facts}</p>'
         f'<p class="mm-sum">{escape(summary(life))}</p>'
-        f'<div class="mm-does">{_actions(life)}</div>'
+        f'{_later(life)}<div class="mm-does">{_actions(life)}</div>'
         f"{_stations(life)}{_text(life)}</section>"
     )
+
+
+def _later(life: Life) -> str:
+    return f'<p class="mm-sum mm-later">{escape(life.later)}</p>' if life.later else ""
 
 
 def _actions(life: Life) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
-from app import api, asking, lab, reading
+from app import api, asking, lab, looking, reading, replaying, what_if
+from app.looking import Look
 from app.sessions import Visit
-from app.tabs import lab as tab
 from app.tabs import lab_pieces as pieces
+from app.tabs import lab_runs as runs
+from app.tabs import life
 from memlong.bank.eviction import POLICIES
 from memlong.config import ANSWER_FROM, AskOptions
 from memlong.errors import BankError, ConfigError
@@ -29,57 +34,175 @@ def read(visit: Visit, long_text: str) -> Visit:
     return visit
 
 
+def marks(visit: Visit) -> tuple[Any, ...]:
+    """Return everything of a visitor's memory that a look at it must not change."""
+    session = visit.session
+    assert session is not None
+    counts = [(record.chunk_id, record.trigger_count, record.pinned) for record in session.bank.records()]
+    texts = [(document.title, document.text, document.chunks_read) for document in session.documents.values()]
+    return counts, session.recorder.step, list(session.turns), texts, session.asked, sorted(session.gone)
+
+
+@pytest.fixture
+def crowded(make_app: Callable[..., Any], long_text: str) -> Visit:
+    """A visitor whose bank was too small for what they read; then they asked one question."""
+    visit: Visit = make_app(capacity=32 * 12).visits.get("somebody")
+    reading.add_text(visit, long_text, "Log book", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
+        pass
+    return visit
+
+
 def test_nothing_can_be_tried_before_something_was_read(visit: Visit) -> None:
-    for run in (lab.four_ways(visit, QUESTION, AskOptions()), lab.policies(visit)):
+    for run in (lab.four_ways(visit, QUESTION, AskOptions()), replaying.policies(visit)):
         with pytest.raises(ConfigError, match="Nothing has been read"):
             next(run)
     with pytest.raises(ConfigError, match="No answer from memory"):
-        next(lab.owed(visit, 0))
+        next(what_if.owed(visit, 0))
+    assert what_if.choices(visit, 0) == ([], [], [])
     assert not visit.experimenting
 
 
-def test_four_ways_answer_one_question_and_leave_the_conversation_alone(read: Visit) -> None:
-    assert read.session is not None
-    turns = list(read.session.turns)
+def test_four_ways_answer_one_question_and_leave_no_mark(read: Visit) -> None:
+    before = marks(read)
     *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=3))
-    assert list(last) == list(ANSWER_FROM)
-    assert len(last["nothing"].retrieved) == 0 < len(last["passages"].retrieved)  # type: ignore[union-attr]
-    assert len(read.exchanges) == 1 and read.session.turns == turns and not read.experimenting
+    assert list(last.answers) == list(ANSWER_FROM)
+    assert len(last.answers["nothing"].retrieved) == 0 < len(last.answers["passages"].retrieved)  # type: ignore[union-attr]
+    assert marks(read) == before and len(read.exchanges) == 1 and not read.experimenting and not read.comparing
     html = pieces.four(last)
-    assert html.count("lab-card") == 4 and html.count("log-probability") == 4
+    assert html.count("lab-card") == 4 and html.count("a token)") == 4
+    assert last.with_memory is not None and last.without is not None and "Memory" in pieces.helped(last)
+
+
+def test_memory_s_own_answer_is_the_same_from_aside(read: Visit) -> None:
+    *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=3))
+    told = read.exchanges[0].answer
+    assert told is not None and told.text == last.answers["memory"].text  # type: ignore[union-attr]
+    assert told.logprob == pytest.approx(last.answers["memory"].logprob)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("move", "words"), [(20.0, "over a million"), (1.0, "2.7 times more"), (0.1, "no difference")])
+def test_whether_memory_helped_is_said_in_words(read: Visit, move: float, words: str) -> None:
+    *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=2))
+    assert words in pieces.helped(lab.Ways(last.answers, -1.0, -1.0 - move))
+    assert "less likely with it" in pieces.helped(lab.Ways(last.answers, -3.0, -1.0))
 
 
 def test_answers_that_grow_and_evil_ones_are_shown(read: Visit) -> None:
-    html = pieces.four({"memory": "<script>alert(1)</script>"})
-    assert "<script>" not in html and "&lt;script&gt;" in html and "being answered" in html
+    html = pieces.four(lab.Ways({"memory": "<script>alert(1)</script>"}))
+    assert "<script>" not in html and "&lt;script&gt;" in html and "being answered" in html and "waiting" in html
+    stopped = pieces.four(lab.Ways({"memory": "so far"}), stopped=True)
+    assert "Stopped" in stopped and "being answered" not in stopped and "waiting" not in stopped
 
 
-def test_stop_ends_an_experiment_and_frees_its_place(read: Visit) -> None:
+def test_stop_ends_an_experiment_frees_its_place_and_leaves_no_progress(read: Visit) -> None:
     steps = lab.four_ways(read, QUESTION, AskOptions(max_tokens=50))
-    next(steps)
+    next(steps), next(steps)
     with pytest.raises(ConfigError, match="An experiment is running"):
-        next(lab.policies(read))
+        next(replaying.policies(read))
     lab.stop(read)
     rest = list(steps)
-    assert set(rest[-1] if rest else {"memory": ""}) == {"memory"} and not read.experimenting
+    assert set(rest[-1].answers if rest else {"memory": ""}) == {"memory"} and not read.experimenting
+
+
+@pytest.mark.parametrize("name", ["ways", "policies", "owed", "changed", "needle"])
+def test_stop_leaves_no_progress_on_any_panel(read: Visit, name: str) -> None:
+    given: dict[str, tuple[Any, ...]] = {
+        "ways": (QUESTION, 32), "policies": ([0.5],), "owed": (0,), "changed": (0, [], [], []),
+        "needle": ("The code is Iris.", "What is the code?", "Iris", None, 0, 512, 2, [0.5]),
+    }  # fmt: skip
+    shown = runs.HANDLERS[name](read, *given[name])
+    next(shown)
+    lab.stop(read)
+    *_, last = shown
+    assert "Stopped" in last[0] and "ml-bar" not in last[0] and "Asking" not in last[0]
+    assert not read.experimenting and not read.comparing
+
+
+def test_the_visitor_s_own_question_and_the_lab_s_take_turns(read: Visit) -> None:
+    mine = asking.ask(read, QUESTION, AskOptions(max_tokens=3))
+    next(mine)
+    for run in (
+        lab.four_ways(read, QUESTION, AskOptions()), what_if.owed(read, 0), what_if.ask_again(read, 0, [], []),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match="An answer is being written on the tab Ask"):
+            next(run)
+    *_, replayed = replaying.policies(read, [0.5])
+    assert replayed.share == 1.0, "replaying asks nothing"
+    for _ in mine:
+        pass
+    steps = lab.four_ways(read, QUESTION, AskOptions(max_tokens=3))
+    next(steps)
+    with pytest.raises(ConfigError, match="The Lab is asking"):
+        next(asking.ask(read, QUESTION, AskOptions()))
+    steps.close()
+    assert not read.comparing and len(read.exchanges) == 2
+    for _ in asking.ask(read, QUESTION, AskOptions(max_tokens=2)):
+        pass
+    assert len(read.exchanges) == 3
 
 
 def test_policies_are_replayed_on_what_was_really_asked(read: Visit) -> None:
-    *_, last = lab.policies(read, [0.25, 0.5])
+    *_, last = replaying.policies(read, [0.25, 0.5])
     assert {(row.policy, row.capacity_tokens) for row in last.rows} == {
         (policy, capacity) for policy in POLICIES for capacity in {row.capacity_tokens for row in last.rows}
     }
     assert len({row.capacity_tokens for row in last.rows}) == 2
     assert all(row.recall_questions is not None and row.evicted for row in last.rows)
-    said, recall, course = pieces.policies(last)
+    assert last.questions == 1 and last.rows[0].wanted_by_questions == 3, "one question, three chunks"
+    said, recall, course, table = pieces.policies(last)
     assert len(recall.data) == len(course.data) == len(POLICIES)
-    assert "trigger_count (yours)" in said and last.words.startswith("With ")
+    assert "trigger_count (yours)" in table and last.words.startswith("With room for ")
+    assert "Too few questions" in said and "1 question asked" in said
+
+
+def test_nothing_that_was_read_is_embedded_again(crowded: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, asked = crowded.session, []
+    assert session is not None
+    real = session.retriever.embed_documents
+
+    def embed(texts: list[str]) -> np.ndarray:
+        asked.extend(texts)
+        return np.asarray(real(texts))
+
+    monkeypatch.setattr(session.retriever, "embed_documents", embed)
+    for shares in ([0.25], [0.5, 0.75]):
+        *_, last = replaying.policies(crowded, shares)
+        assert last.share == 1.0
+    assert asked == [QUESTION], "a question once, however often it is replayed"
+    here = session.config.capacity_tokens / sum(chunk.n_tokens for chunk in replaying._recording(session).chunks)
+    *_, last = replaying.policies(crowded, [here])
+    mine = next(row for row in last.rows if row.policy == session.config.policy)
+    assert list(mine.kept) == [record.chunk_id for record in session.bank.records()], "the replay is the real life"
+
+
+def test_a_chunk_that_left_says_whether_it_was_needed_later(crowded: Visit) -> None:
+    session = crowded.session
+    assert session is not None
+    gone, held = sorted(session.gone), [record.chunk_id for record in session.bank.records()]
+    words = {chunk_id: replaying.needed_later(crowded, chunk_id) for chunk_id in gone}
+    assert all("needed later" in each for each in words.values()) and len(set(words.values())) > 1
+    assert replaying.needed_later(crowded, held[0]) == ""
+    # The best match of the question, were nothing ever gone, is wanted by it; so a chunk that left for it says so.
+    assert crowded.vectors is not None
+    everything = [chunk.chunk_id for chunk in replaying._recording(session).chunks]
+    scores = crowded.vectors.chunks(everything) @ session.retriever.embed_query(QUESTION)
+    best = [everything[at] for at in np.argsort(-scores, kind="stable")[: session.config.top_k]]
+    for chunk_id in gone:
+        assert ("question would have fetched it" in words[chunk_id]) == (chunk_id in best)
+    found = looking.life(crowded, Look(chunk_id=gone[0]))
+    assert found is not None and words[gone[0]].split(",")[0] in life.life_html(found)
+    before = next(e.step for e in session.recorder.filter("Evicted", chunk_id=gone[0])) - 1
+    assert replaying.needed_later(crowded, gone[0], before) == "", "it was still here"
 
 
 def test_what_an_answer_owes_is_weighed_and_drawn(read: Visit) -> None:
-    *_, rows = lab.owed(read, 0)
+    before = marks(read)
+    *_, rows = what_if.owed(read, 0)
     answer = read.exchanges[0].answer
-    assert answer is not None
+    assert answer is not None and marks(read) == before
     assert {row.left_out for row in rows[1:-1]} == {item.chunk_id for item in answer.retrieved}
     said, figure = pieces.owed(rows)
     assert "log-probability" in said and len(figure.data[0].x) == len(rows) - 1
@@ -87,39 +210,98 @@ def test_what_an_answer_owes_is_weighed_and_drawn(read: Visit) -> None:
 
 
 def test_other_chunks_are_put_in_and_compared(read: Visit) -> None:
-    answer, without, instead = tab.menus(read, None)
-    assert answer.value == 0 and without.choices and instead.choices
+    before = marks(read)
+    answer, without, instead, back = runs.menus(read, None)
+    assert answer.value == 0 and without.choices and instead.choices and not back.choices
+    assert "score" in without.choices[0][0] and "On day" in instead.choices[0][0]
     first, other = without.choices[0][1], instead.choices[0][1]
-    *_, html = tab.changed(read, 0, [first], [other])
-    assert "Before" in html and "Now" in html
-    *_, after = lab.changed(read, 0, [first], [other])
-    ids = [item.chunk_id for item in after.retrieved]  # type: ignore[union-attr]
+    *_, (html,) = runs.changed(read, 0, [first], [str(other)], [])
+    assert "Before" in html and "Now" in html and "The answer before had a log-probability of" in html
+    *_, after = what_if.ask_again(read, 0, [first], [other])
+    assert after.answer is not None
+    ids = [item.chunk_id for item in after.answer.retrieved]
     assert other in ids and first not in ids
     with pytest.raises(BankError):
-        list(lab.changed(read, 0, [], [99_999]))
-    assert not read.experimenting
+        list(what_if.ask_again(read, 0, [], [99_999]))
+    assert marks(read) == before and not read.experimenting
+
+
+def test_asked_again_with_nothing_changed_it_is_the_same_answer(read: Visit) -> None:
+    *_, after = what_if.ask_again(read, 0, [], [])
+    told = read.exchanges[0].answer
+    assert told is not None and after.answer is not None
+    assert (after.text, after.answer.logprob) == (told.text, pytest.approx(told.logprob))
+    assert after.before == pytest.approx(after.after)
+
+
+def test_a_chunk_that_left_is_brought_back_for_one_answer(crowded: Visit) -> None:
+    before = marks(crowded)
+    _, _, _, back = runs.menus(crowded, 0)
+    gone = back.choices[0][1]
+    assert crowded.session is not None and gone in crowded.session.gone
+    *_, after = what_if.ask_again(crowded, 0, [], [gone])
+    assert after.answer is not None and gone in [item.chunk_id for item in after.answer.retrieved]
+    assert after.before != after.after
+    assert marks(crowded) == before, "it is gone from the visitor's memory as before"
+    assert "pinned" in what_if.keep(crowded, [gone])
+    assert crowded.session.bank.get(gone).pinned, "now it was asked for"
+    with pytest.raises(ConfigError, match="No chunk is chosen"):
+        what_if.keep(crowded, [])
+
+
+@pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), [" "]])
+def test_what_is_no_number_of_a_chunk_is_refused(given: list[Any]) -> None:
+    with pytest.raises(ConfigError):
+        what_if.numbers(given)
+    assert what_if.numbers(["12 · Chapter 1", 12, 3]) == [12, 3]
 
 
 def test_a_needle_is_hidden_in_a_session_of_its_own(read: Visit) -> None:
-    assert read.session is not None
-    before = read.session.recorder.step
+    before = marks(read)
     needle = Needle("The password is Marigold.", "What is the password?", "Marigold")
-    *_, last = lab.needle(read, needle, 512, 2, [0.25, 1.0])
-    assert len(last.tries) == 4 and last.share == 1.0
-    assert read.session.recorder.step == before
-    said, grid = pieces.needle(last)
-    assert said.count("<li>") == 4 and grid.data[0].z.shape == (2, 2)
+    *_, last = lab.needle(read, needle, lab.Hay(tokens=512), 2, [0.25, 1.0])
+    assert len(last.tries) == 4 and last.share == 1.0 and marks(read) == before
+    said, grid, tries = pieces.needle(last)
+    assert tries.count("<li>") == 4 and grid.data[0].z.shape == (2, 2) and "of 4 places answered rightly" in said
     with pytest.raises(ConfigError, match="Choose fewer"):
-        next(lab.needle(read, needle, 512, 9, [0.25, 1.0]))
+        next(lab.needle(read, needle, lab.Hay(tokens=512), 9, [0.25, 1.0]))
+
+
+def test_the_text_for_a_needle_is_any_part_of_any_document(read: Visit) -> None:
+    reading.add_text(
+        read,
+        " ".join(f"In {year} it rained." for year in range(300)),
+        "Second",
+        reading.limits_of(read.engine.settings),
+    )
+    for _ in reading.read_all(read):
+        pass
+    session = read.session
+    assert session is not None
+    first, second = lab.documents(session)
+    assert lab.Hay(tokens=256).of(session) == first.text[:998]
+    late = lab.Hay(second.doc_id, 256, 0.5).of(session)
+    assert late in second.text and second.text.index(late) > len(second.text) // 3
+    end = lab.Hay(second.doc_id, 256, 0.95).of(session)
+    assert second.text.endswith(end) and len(end) > 900, "a late start still gives as much text"
+    assert [name for name, _ in runs.documents(read, second.doc_id).choices] == ["Log <b>book</b>", "Second"]
+    assert runs.documents(read, 99).value == first.doc_id
+    for hay in (lab.Hay(7), lab.Hay(tokens=10), lab.Hay(start=1.0)):
+        with pytest.raises(ConfigError):
+            hay.of(session)
+
+
+def test_what_to_ask_is_suggested_until_something_is_typed(read: Visit) -> None:
+    assert runs.question(read, " ") == QUESTION
+    assert runs.question(read, "Mine")["__type__"] == "update", "what was typed stays"
 
 
 def test_handlers_give_as_many_values_as_their_panel_shows(read: Visit) -> None:
-    assert all(len(row) == 3 for row in tab.policies(read, []))
-    assert all(len(row) == 2 for row in tab.owed(read, 0))
-    assert all(isinstance(row, str) for row in tab.ways(read, QUESTION, 2))
-    assert all(
-        len(row) == 2 for row in tab.needle(read, "The code is Iris.", "What is the code?", "Iris", 256, 1, [1.0])
-    )
+    assert all(len(row) == 4 for row in runs.policies(read, []))
+    assert all(len(row) == 2 for row in runs.owed(read, 0))
+    assert all(len(row) == 1 for row in runs.ways(read, QUESTION, 2))
+    hidden = runs.needle(read, "The code is Iris.", "What is the code?", "Iris", None, 10, 256, 1, [1.0])
+    assert all(len(row) == 3 for row in hidden)
 
 
 def test_programs_compare_and_replay_with_plain_values(read: Visit) -> None:

@@ -1,0 +1,76 @@
+"""Embeddings of everything that a visitor's memory read and was asked, kept when chunks leave. No torch.
+
+Without them every replay would have to embed a whole book again. They take 4 E bytes a chunk, less than a thousandth
+of its K-V. Shapes: E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlong.trace.events import ChunkWritten, Event
+
+if TYPE_CHECKING:
+    from memlong.evaluation.policies import Recording, Wanted
+    from memlong.session.session import Session
+
+Vector = NDArray[np.float32]  # [E]
+
+
+class Vectors:
+    """What a session's chunks and questions were embedded to.
+
+    Args:
+        session: a new one; every chunk that it writes from now on is remembered.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._chunks: dict[int, Vector] = {}
+        self._questions: dict[str, Vector] = {}
+        self._top_k = 0
+        self._by_chunks: list[NDArray[np.int64]] = []  # what each chunk as a query would have fetched
+        self._by_questions: list[NDArray[np.int64]] = []
+        session.recorder.subscribe(self._note)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, ChunkWritten):
+            self._chunks[event.chunk_id] = self._session.bank.embedding(event.chunk_id)
+
+    def chunks(self, chunk_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Return the vectors [n, E] of chunks, also of those that left."""
+        return np.stack([self._chunks[chunk_id] for chunk_id in chunk_ids])
+
+    def questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the vectors [Q, E] of questions that :meth:`embed` was given."""
+        size = self._session.retriever.dim
+        return np.stack([self._questions[text] for text in texts]) if texts else np.zeros((0, size), np.float32)
+
+    def embed(self, texts: Sequence[str]) -> Iterator[int]:
+        """Embed the questions that are not known yet; yields how many are left after each."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._questions]
+        for left, text in zip(range(len(new) - 1, -1, -1), new, strict=True):
+            self._questions[text] = np.asarray(self._session.retriever.embed_query(text))
+            yield left
+
+    def wanted(self, recording: Recording) -> Wanted:
+        """Return what every query would have fetched had nothing ever left; only new queries are worked out.
+
+        All questions of the recording must have been embedded.
+        """
+        from memlong.evaluation.policies import wanted_by
+
+        if self._top_k != recording.top_k:
+            self._top_k, self._by_chunks, self._by_questions = recording.top_k, [], []
+        chunks_nE = self.chunks([chunk.chunk_id for chunk in recording.chunks])
+        known = len(self._by_chunks)
+        ends = recording.ends[known : len(chunks_nE)]
+        self._by_chunks += wanted_by(chunks_nE[known:], ends, chunks_nE, recording.top_k)
+        new = recording.questions[len(self._by_questions) :]
+        vectors_QE = self.questions([text for _, text in new])
+        self._by_questions += wanted_by(vectors_QE, [at for at, _ in new], chunks_nE, recording.top_k)
+        return [*self._by_chunks, *self._by_questions]
