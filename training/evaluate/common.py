@@ -157,7 +157,8 @@ def publish(
     print(json.dumps(result, indent=1) if chosen.json else "\n".join(lines))
     if chosen.save:
         chosen.save.parent.mkdir(parents=True, exist_ok=True)
-        chosen.save.write_text(json.dumps(_record(chosen, reader, result, stopped), indent=1) + "\n", "utf-8")
+        record = _record(chosen, reader, result, stopped) | {"table": list(lines)}
+        chosen.save.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return STOPPED if stopped else 0
 
 
