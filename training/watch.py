@@ -55,6 +55,6 @@ def _board(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        print("TensorBoard is not installed: metrics go to metrics.jsonl alone.", flush=True)
+        print("TensorBoard is not installed (pip install tensorboard): metrics go to metrics.jsonl alone.", flush=True)
         return None
     return SummaryWriter(str(folder / "tensorboard"))
