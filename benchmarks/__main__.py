@@ -10,6 +10,7 @@ NAMES = {
     "reading": "reading and scoring against the published method and full attention, growth, peak memory",
     "decoding": "time per generated token with memory against the plain model",
     "search": "vector index and ledger at 1k, 32k and 1M chunks",
+    "policies": "every eviction policy replayed on a book of 100,000 tokens",
     "bundled": "the bundled model: reading against the machine's limit, first token, decoding",
     "training": "a training step with memory against one without",
 }
