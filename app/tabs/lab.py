@@ -54,10 +54,8 @@ def build(app: App) -> Parts:
 
 def _ways() -> Panel:
     with gr.Row(elem_classes="ml-actions"):
-        question = gr.Textbox(label="Question", elem_id="lab-question", scale=4, min_width=240, max_lines=3)
-        tokens = gr.Slider(
-            8, 128, value=32, step=8, label="Longest answer (tokens)", elem_id="lab-length", min_width=240
-        )
+        question = gr.Textbox(label="Question", elem_id="lab-question", scale=3, min_width=240, max_lines=3)
+        tokens = gr.Slider(8, 128, value=32, step=8, label="Length (tokens)", elem_id="lab-length", min_width=240)
         ask = gr.Button("Ask four ways", variant="primary", elem_id="lab-ask", scale=0, min_width=150)
     return [question, tokens], ask, [gr.HTML(pieces.empty("ways"), elem_id="lab-four")]
 

@@ -25,6 +25,7 @@ from memlong.trace.events import ChunkWritten, Event, QuestionAsked
 Vectors = NDArray[np.float32]
 Wanted = Sequence[NDArray[np.int64]]  # for each query, reading first, the places of the chunks that it would fetch
 ENOUGH = 10  # chunks wanted by questions; fewer say little about a policy, and reading is judged by instead
+ALIKE = 0.02  # of recall; policies nearer to each other are called alike
 _AT_ONCE = 512  # queries whose scores lie in memory together where only the best count
 
 
@@ -203,24 +204,21 @@ def conclusion(rows: Sequence[Replayed], used: str) -> str:
     smallest = min(row.capacity_tokens for row in tight)
     here = sorted((row for row in tight if row.capacity_tokens == smallest), key=lambda row: -row.recall)
     best, worst = here[0], here[-1]
-    by = "questions" if best.by_questions else "the text itself while it was read"
+    by = "questions" if best.by_questions else "the text, while it was read,"
     words = (
-        f"With room for {smallest:,} tokens, {best.policy} still held {best.recall:.0%} of the chunks that {by} would "
-        f"have fetched from a bank without limits, {worst.policy} {worst.recall:.0%}."
+        f"With room for {smallest:,} tokens, and of the chunks that {by} would have fetched from an unlimited bank, "
     )
-    if best.recall - worst.recall < 0.02:
-        words = (
-            f"With room for {smallest:,} tokens, all policies are alike within two points: they still held "
-            f"{best.recall:.0%} of the chunks that {by} would have fetched from a bank without limits."
-        )
+    if best.recall - worst.recall < ALIKE:
+        return words + f"every policy still held {best.recall:.0%}, within two points."
+    words += f"{best.policy} still held {best.recall:.0%} and {worst.policy} {worst.recall:.0%}."
     mine = next((row for row in here if row.policy == used), None)
-    if mine is None or best.recall - worst.recall < 0.02:
+    if mine is None:
         return words
-    if mine is best:
-        return words + f" {used}, which this session uses, kept the most."
-    if best.recall - mine.recall < 0.02:
-        return words + f" {used}, which this session uses, is as good within two points."
-    return words + f" {used}, which this session uses, held {mine.recall:.0%}: {best.policy} would have kept more."
+    if best.recall - mine.recall >= ALIKE:
+        return words + f" {used}, which this session uses, held {mine.recall:.0%}: {best.policy} would have kept more."
+    others = max(row.recall for row in here if row is not mine)
+    alone = "kept the most" if mine.recall - others >= ALIKE else "is as good as any, within two points"
+    return words + f" {used}, which this session uses, {alone}."
 
 
 def _best(scores: Vectors, top_k: int) -> NDArray[np.int64]:
