@@ -5,6 +5,7 @@ Source: Hu et al., LoRA (arXiv 2106.09685): W' = W + (alpha / r) B A.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,12 +64,18 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def export_adapter(model: Any, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors`` (half precision: a quarter of the size)."""
+def export_adapter(
+    model: Any, folder: Path, weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype = torch.bfloat16
+) -> None:
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors`` (half precision: a quarter of the size).
+
+    Args:
+        weights: trained weights by the model's names, where the model itself holds parts of them only.
+    """
     from peft import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    state: dict[str, Tensor] = get_peft_model_state_dict(model)
+    state: dict[str, Tensor] = get_peft_model_state_dict(model, state_dict=dict(weights) if weights else None)
     save_file(
         {name: tensor.detach().to(dtype).contiguous() for name, tensor in state.items()},
         folder / "adapter_model.safetensors",

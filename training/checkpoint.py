@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,33 @@ def save(
     optimizer: torch.optim.Optimizer,
     extra: dict[str, Any],
 ) -> None:
-    """Write a checkpoint beside the old one, then replace it: a kill leaves the old or the new one, whole.
+    """Write a checkpoint as :func:`write` does.
 
     Args:
         folder: of the checkpoint. step: steps done. parameters: by name, in the optimiser's order. extra: JSON values.
     """
+    write(folder, step, parameters, flat_states(parameters, optimizer), extra)
+
+
+def flat_states(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state as "name|key" -> tensor; ``parameters`` are in its order."""
+    names, state = list(parameters), optimizer.state_dict()["state"]
+    return {f"{names[index]}|{key}": value for index, values in state.items() for key, value in values.items()}
+
+
+def write(
+    folder: Path, step: int, weights: Mapping[str, Tensor], states: Mapping[str, Tensor], extra: dict[str, Any]
+) -> None:
+    """Write a checkpoint beside the old one, then replace it: a kill leaves the old or the new one, whole.
+
+    Args:
+        weights: by name. states: of the optimiser, by "name|key".
+    """
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    save_file({name: p.detach().contiguous() for name, p in parameters.items()}, fresh / "weights.safetensors")
-    state = optimizer.state_dict()["state"]
-    names = list(parameters)
-    tensors: dict[str, Tensor] = {
-        f"{names[index]}|{key}": value.contiguous() for index, values in state.items() for key, value in values.items()
-    }
-    save_file(tensors, fresh / "optimizer.safetensors")
+    for name, tensors in (("weights", weights), ("optimizer", states)):
+        save_file({key: value.detach().contiguous() for key, value in tensors.items()}, fresh / f"{name}.safetensors")
     (fresh / "state.json").write_text(json.dumps({"step": step, **extra}))
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -60,25 +73,45 @@ def load(folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.opt
     Raises:
         PersistError: when the checkpoint holds other parameters.
     """
+    weights, states, extra = read(folder, parameters)
+    restore(weights, states, parameters, optimizer)
+    return extra
+
+
+def read(folder: Path, names: Collection[str]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
+    """Return weights, optimiser state by "name|key", and the JSON values of a checkpoint.
+
+    Raises:
+        PersistError: when it holds other parameters than ``names``.
+    """
     weights = load_file(folder / "weights.safetensors")
-    if set(weights) != set(parameters):
+    if set(weights) != set(names):
         raise PersistError(
-            f"The checkpoint in {folder.name} has {len(weights)} tensors, the run {len(parameters)}, under other names",
+            f"The checkpoint in {folder.name} has {len(weights)} tensors, the run {len(names)}, under other names",
             "A checkpoint of the same recipe and settings",
             "Start in another folder, or use the settings that the checkpoint was made with",
         )
+    return weights, load_file(folder / "optimizer.safetensors"), json.loads((folder / "state.json").read_text())
+
+
+def restore(
+    weights: Mapping[str, Tensor],
+    states: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Put weights and optimiser state in place."""
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
     index = {name: position for position, name in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / "optimizer.safetensors").items():
+    for name, tensor in states.items():
         parameter_name, key = name.rsplit("|", 1)
         state.setdefault(index[parameter_name], {})[key] = tensor
     whole = optimizer.state_dict()
     whole["state"] = state
     optimizer.load_state_dict(whole)
-    return dict(json.loads((folder / "state.json").read_text()))
 
 
 def start_from(run: Path, parameters: dict[str, nn.Parameter]) -> None:

@@ -1,4 +1,4 @@
-"""``python -m training list | show | estimate | run RECIPE [key=value ...] | prepare SOURCE | evaluate | push``."""
+"""``python -m training list | show | estimate | run RECIPE [key=value ...] | prepare | evaluate | export | push``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
             return prepare_cli.run(chosen)
         if chosen.command == "push":
             return push(chosen.folder, chosen.repository)
+        if chosen.command == "export":
+            from training.merging import merge
+
+            merge(chosen.run, chosen.merged)
+            print(f"merged into {chosen.merged}")
+            return 0
         config = recipe(chosen.recipe).override(_pairs(chosen.settings))
         if chosen.command == "show":
             print(json.dumps(config.to_dict(), indent=1))
@@ -76,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="for programs (it always is JSON)")
     prepare_cli.add_arguments(commands.add_parser("prepare", help="clean, tokenise and pack text"))
     evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
+    exporting = commands.add_parser("export", help="merge a run's adapter into its model, where that is possible")
+    exporting.add_argument("run", type=Path, help="folder of a run, or its export/")
+    exporting.add_argument("--merged", type=Path, required=True, metavar="FOLDER", help="new folder of the whole model")
     pushing = commands.add_parser("push", help="upload an exported folder to the hub")
     pushing.add_argument("folder", type=Path)
     pushing.add_argument("repository", help="NAME or OWNER/NAME")
@@ -117,8 +126,8 @@ def run(config: AnyConfig, folder: Path) -> int:
         forget_after(folder, trainer.step)
         print(f"resumed at step {trainer.step}" if resumed else "started", flush=True)
     trainer.run(watcher(folder) if first else None, stopped=lambda: bool(stop))
+    export(trainer, folder / "export")
     if first:
-        export(trainer, folder / "export")
         print(f"{'stopped' if stop else 'done'} at step {trainer.step}; exported to {folder / 'export'}")
     return 0
 

@@ -23,7 +23,7 @@ class TrainConfig(Settings):
         model: "bundled-base" (the bundled model's pretrained weights), a folder or a hub id.
         memory: layers, chunk size and store of the memory.
         sources: names of question sources (see ``data/sources.py``), in the order they are unlocked.
-        data: folder that holds the sources.
+        held_out: source that the run is judged by. data: folder that holds the sources.
         retriever: by name; ranks the chunks that a question finds beside the right one.
         answer_from: "memory", or "passages" for the usual way to compare with: the text of the same chunks stands in
             the prompt, nothing is stored, and every layer is trained.
@@ -51,6 +51,7 @@ class TrainConfig(Settings):
     model: str = "bundled-base"
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     sources: tuple[str, ...] = ("squad", "qamr")
+    held_out: str = "squad-eval"
     data: str = "../shared/data"
     retriever: str = "hybrid"
     answer_from: str = "memory"

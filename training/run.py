@@ -40,7 +40,7 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     held_out = [
         cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens)
         for doc_id, text, questions in islice(
-            _short_first(open_source("squad-eval", Path(config.data))), HELD_OUT_DOCUMENTS
+            _short_first(open_source(config.held_out, Path(config.data))), HELD_OUT_DOCUMENTS
         )
     ]
     sampler = QuestionSampler(config, documents, *embed(documents, retriever, folder / "embeddings-train.npz"))
@@ -101,10 +101,18 @@ def _fits(kept: Mapping[str, np.ndarray], document: Passages, size: int) -> bool
 
 
 def export(trainer: Trainer | StageTrainer, folder: Path, card: str = "") -> None:
-    """Write adapter, memory settings and model card into ``folder``; the folder is replaced as a whole."""
+    """Write adapter, memory settings and model card into ``folder``; the folder is replaced as a whole.
+
+    All processes must call it, since each may hold a part of the weights; the first one writes.
+    """
+    weights = None
+    if isinstance(trainer, StageTrainer):
+        weights = trainer.shared.weights()
+        if not trainer.accelerator.is_main_process:
+            return
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    export_adapter(trainer.model.model, fresh / "adapter")
+    export_adapter(trainer.model.model, fresh / "adapter", weights)
     write_part(fresh, trainer.config.memory, trainer.config.model, trainer.model.maps, trainer.model.bias)
     (fresh / "README.md").write_text(card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n")
     shutil.rmtree(folder, ignore_errors=True)

@@ -62,17 +62,18 @@ class BatchMemory:
 
     Args:
         model: its original weights write. retriever: embeds chunks. rows: of this process.
+        to_end: whether reading runs all layers.
     """
 
-    def __init__(self, model: MemoryModel, retriever: Any, rows: int) -> None:
-        self.model, self.retriever = model, retriever
+    def __init__(self, model: MemoryModel, retriever: Any, rows: int, to_end: bool = False) -> None:
+        self.model, self.retriever, self._to_end = model, retriever, to_end
         self.rows = [RowMemory(model, retriever.dim) for _ in range(rows)]
 
     def read(self, rows: Sequence[int], windows: Sequence[np.ndarray]) -> None:
         """Store one window in each of ``rows``."""
         ids, mask = padded(windows)
         device = self.model.device
-        kv = self.model.read(ids.to(device), None if bool(mask.all()) else mask.to(device))
+        kv = self.model.read(ids.to(device), None if bool(mask.all()) else mask.to(device), self._to_end)
         size = self.model.config.chunk_tokens
         pieces = [[window[at : at + size] for at in range(0, len(window), size)] for window in windows]
         texts = [self.model.tokenizer.decode(piece.tolist()) for window in pieces for piece in window]

@@ -1,8 +1,8 @@
 """The loop of a language-model stage, on one process or several.
 
-Every process has all weights and its own rows, and gradients are averaged over them. Which windows a row sees is a
-function of the step, and what its bank holds a function of these windows: so a run resumes exactly, by reading the
-begun documents once more.
+Every process has its own rows; ``processes.py`` says how they share weights. Which windows a row sees is a function of
+the step, and what its bank holds a function of these windows: so a run resumes exactly, by reading the begun documents
+once more.
 
 Shapes: B rows of this process, T tokens of a window, V vocabulary.
 """
@@ -32,6 +32,7 @@ from training.questions import IGNORED
 from training.rate import learning_rate
 from training.stages.config import StageConfig
 from training.stages.memory import BatchMemory, padded
+from training.stages.processes import shared
 from training.stages.rows import RowPlan
 
 
@@ -55,15 +56,14 @@ class StageTrainer:
 
     def __init__(self, config: StageConfig, parts: Parts, folder: Path) -> None:
         self.config, self.parts, self.folder = config, parts, folder
-        self.model, self.parameters = parts.model, parts.parameters
+        self.model = parts.model
         self.accelerator = Accelerator(cpu=parts.model.device.type == "cpu")
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.shared = shared(self.accelerator, config)
+        self.parameters = self.shared.adopt(parts.model, parts.parameters)
         self.plan = RowPlan(parts.text.windows(), config.batch_size * processes, config.seed)
         self.first_row, self.processes = rank * config.batch_size, processes
-        self.memory = BatchMemory(self.model, parts.retriever, config.batch_size)
+        self.memory = self._memory(config.batch_size)
         self.step, self.best = 0, math.inf
         self._bfloat16 = self._all(in_bfloat16(config.arithmetic, self.model.device))
         self.config = replace(config, arithmetic="bfloat16" if self._bfloat16 else "float32")
@@ -77,7 +77,8 @@ class StageTrainer:
         found = checkpoint.find(self.folder / "checkpoint")
         if found is None:
             return False
-        state = checkpoint.load(found, self.parameters, self.optimizer)
+        weights, states, state = checkpoint.read(found, self.parameters)
+        self.shared.restore(weights, states)
         self.step, self.best = int(state["step"]), float(state.get("best") or math.inf)
         self._read_again()
         return True
@@ -114,9 +115,10 @@ class StageTrainer:
 
     def save(self, name: str = "checkpoint") -> None:
         """Write a checkpoint that :meth:`resume` continues exactly."""
+        weights, states = self.shared.snapshot()
         if self.accelerator.is_main_process:
-            state = {"config": self.config.to_dict(), "best": self.best if math.isfinite(self.best) else None}
-            checkpoint.save(self.folder / name, self.step, self.parameters, self.optimizer, state)
+            extra = {"config": self.config.to_dict(), "best": self.best if math.isfinite(self.best) else None}
+            checkpoint.write(self.folder / name, self.step, weights, states, extra)
         self.accelerator.wait_for_everyone()
 
     def train_step(self) -> tuple[float, int]:
@@ -125,32 +127,28 @@ class StageTrainer:
         Raises:
             MemLongError: when the loss is not finite; the windows are saved for inspection and nothing is updated.
         """
-        for group in self.optimizer.param_groups:
+        for group in self.shared.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step + 1)
-        self.optimizer.zero_grad(set_to_none=True)
         self.model.model.train()
-        total, tokens = torch.zeros((), device=self.model.device), 0
-        for part in range(self.config.accumulate):
-            windows = self._next(self.step * self.config.accumulate + part)
+        first, parts = self.step * self.config.accumulate, self.config.accumulate
+        total = torch.zeros((), device=self.model.device)
+        tokens = self._sum(sum(self._predicted(first + part) for part in range(parts)))
+        for part in range(parts):
+            windows = self._next(first + part)
             # Memory must be there for the backward pass too, where activations are computed again.
             with self.model.attending():
-                loss, count = self._loss(windows, self.memory)
+                loss, _ = self._loss(windows, self.memory)
                 self._refuse_infinite(loss, windows)
-                loss.backward()
+                self.shared.backward(loss * (self.processes / tokens), last=part == parts - 1)
             self.memory.read(range(len(windows)), windows)
-            total, tokens = total + loss.detach(), tokens + count
-        sums = self.accelerator.reduce(torch.stack([total, total.new_tensor(float(tokens))]))
-        for parameter in self.parameters.values():
-            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = self.accelerator.reduce(gradient) / sums[1]
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
-        self.optimizer.step()
-        return float(sums[0] / sums[1]), int(sums[1])
+            total += loss.detach()
+        self.shared.update()
+        return self._sum(float(total)) / tokens, int(tokens)
 
     def evaluate(self) -> dict[str, float]:
         """Return the loss per token over the first windows of held-out documents, with memory and without."""
         self.model.model.eval()
-        memory, text = BatchMemory(self.model, self.parts.retriever, 1), self.parts.held_out
+        memory, text = self._memory(1), self.parts.held_out
         sums, left = np.zeros(3), self.config.eval_windows
         with torch.no_grad():
             for document, windows in enumerate(text.windows()):
@@ -183,15 +181,30 @@ class StageTrainer:
             windows.append(self.parts.text.window(place.document, place.window))
         return windows
 
+    def _predicted(self, step: int) -> int:
+        """Return the tokens that this process's rows predict: a window's first one is not scored."""
+        places = (self.plan.at(self.first_row + row, step) for row in range(self.config.batch_size))
+        return sum(len(self.parts.text.window(place.document, place.window)) - 1 for place in places)
+
     def _read_again(self) -> None:
-        """Bring every row's bank to where it was: its document so far, retrievals (which count) included."""
-        step = self.step * self.config.accumulate
+        """Bring every row's bank to where it was: its document so far, retrievals (which count) included.
+
+        Where all processes must read together, all read as often as the one that has most to read.
+        """
+        step, done = self.step * self.config.accumulate, 0
         for row, memory in enumerate(self.memory.rows):
             place = self.plan.at(self.first_row + row, step)
             memory.clear()
             for window in range(place.window):
                 memory.retrieve()
                 self.memory.read([row], [self.parts.text.window(place.document, window)])
+            done += place.window
+        if self.shared.reads_to_end:
+            for _ in range(self._most(done) - done):
+                self.model.read(torch.zeros(1, 1, dtype=torch.long, device=self.model.device), to_end=True)
+
+    def _memory(self, rows: int) -> BatchMemory:
+        return BatchMemory(self.model, self.parts.retriever, rows, self.shared.reads_to_end)
 
     def _loss(self, windows: list[np.ndarray], memory: BatchMemory | None) -> tuple[Tensor, int]:
         """Return the summed loss of next tokens and their number; a window's first token is not scored."""
@@ -227,5 +240,12 @@ class StageTrainer:
 
     def _any(self, stop: bool) -> bool:
         """Whether any process says so; asked to stop, all do at the same step."""
-        flag = torch.tensor(float(stop), device=self.model.device)
-        return bool(self.accelerator.reduce(flag) > 0)
+        return self._sum(float(stop)) > 0
+
+    def _sum(self, number: float) -> float:
+        """Return the sum over all processes."""
+        return float(self.accelerator.reduce(torch.tensor(float(number), device=self.model.device)))
+
+    def _most(self, number: int) -> int:
+        """Return the largest number of all processes."""
+        return int(self.accelerator.gather(torch.tensor([number], device=self.model.device)).max())

@@ -1,0 +1,71 @@
+"""One checkpoint out of a model and its adapter, for programs that know nothing of adapters.
+
+Memory is written by the original weights. So merging is possible only where nothing that was trained takes part in
+writing: every trained layer lies above the highest stored one (presets ``paper`` and ``projected``). Elsewhere the
+original upper layers would be lost, and with them the K-V that training read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from memlong.errors import ConfigError, PersistError
+from memlong.model.architecture import inspect
+from memlong.model.layout import MemoryLayout, resolve_layout
+from memlong.model.part import ADAPTER, MemoryPart, adapter_in, read_maps, read_part, write_part
+from training.base import load_base, open_base_config
+
+
+def merge(run: Path, out: Path) -> None:
+    """Write the merged model of a run (or of its ``export/``), tokenizer and memory settings into ``out``.
+
+    Raises:
+        PersistError: when there is no export, or ``out`` is taken. ConfigError: when trained layers write memory.
+    """
+    part = next((found for folder in (run / "export", run) if (found := read_part(folder))), None)
+    adapter = adapter_in(part.folder) if part else None
+    if part is None or adapter is None:
+        raise PersistError(
+            f"{run} holds no {ADAPTER} with a memory.json beside it",
+            "The folder of a run, or its export/",
+            "Run a recipe first, to the end or to a stop by Ctrl-C",
+        )
+    if out.exists() and any(out.iterdir()):
+        raise PersistError(f"The folder {out} is not empty", "A new folder", "Choose another one, or remove it")
+    base = open_base_config(part.base)
+    layout = resolve_layout(part.config, base.get_text_config(decoder=True).num_hidden_layers)
+    refuse_writers(layout, adapter)
+    _write(part, adapter, layout, out)
+
+
+def refuse_writers(layout: MemoryLayout, adapter: Path) -> None:
+    """Raise ConfigError when an adapter changes a layer that takes part in writing memory."""
+    trained = json.loads((adapter / "adapter_config.json").read_text("utf-8")).get("layers_to_transform") or [0]
+    if min(trained) <= layout.stored_layers[-1]:
+        raise ConfigError(
+            f"Layers from {min(trained)} up are trained, and layer {layout.stored_layers[-1]} is stored",
+            "Merging where all trained layers lie above the stored ones (presets paper and projected)",
+            "Use the export/ as it is: memory is written by the original weights, which merging would replace",
+        )
+
+
+def _write(part: MemoryPart, adapter: Path, layout: MemoryLayout, out: Path) -> None:
+    from peft import PeftModel
+
+    plain, tokenizer = load_base(part.base)
+    maps, bias = read_maps(part.folder, layout, inspect(plain))
+    merged = PeftModel.from_pretrained(plain, str(adapter)).merge_and_unload(safe_merge=True)
+    kept = getattr(open_base_config(part.base), "dtype", None)
+    fresh = out.with_name(out.name + ".new")
+    (merged.to(kept) if kept is not None else merged).save_pretrained(fresh)
+    tokenizer.save_pretrained(fresh)
+    write_part(fresh, part.config, "", maps, bias)
+    card = part.folder / "README.md"
+    if card.is_file():
+        (fresh / "README.md").write_text(
+            card.read_text("utf-8") + "\nThe adapter is merged into the weights.\n", "utf-8"
+        )
+    if out.exists():
+        out.rmdir()
+    fresh.rename(out)
