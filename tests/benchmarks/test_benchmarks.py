@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as listing
-from benchmarks import bundled, common, decoding, reading, search, table, training
+from benchmarks import bundled, common, decoding, policies, reading, search, table, training
 from benchmarks.baseline import PublishedMemory
 from benchmarks.setups import TINY, Setup, make_setup
 from memlong.config import MemoryConfig
@@ -69,6 +69,16 @@ def test_search() -> None:
     found = {str(chunks): search.measure(chunks, 16, 3) for chunks in (100, 300)}
     report = check("search", found, {})
     assert set(report["numbers"]["300"]) == {"search", "search_batch", "trigger", "add", "evict"}
+
+
+def test_policies() -> None:
+    from memlong.retriever.hashing import HashingRetriever
+
+    found = policies.measure(HashingRetriever(64), Namespace(tokens=3_000, seed=1, repeats=1, device="cpu"))
+    report = check("policies", found, policies.TARGETS)
+    assert report["numbers"]["chunks"] == 12 and report["numbers"]["replays"] == 15
+    made, texts = policies.book(3_000, 1)
+    assert len(texts) == 12 and len(made.questions) == report["numbers"]["questions"] > 0
 
 
 @pytest.mark.parametrize("preset", ["own", "paper"])
