@@ -170,18 +170,21 @@ class MemoryModel:
                 **kwargs,
             )
 
-    def read(self, ids_BT: Tensor, attention_mask: Tensor | None = None, to_end: bool = False) -> StoredKV:
+    def read(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> StoredKV:
         """Return the stored layers' un-rotated K-V of every window, by the original weights.
 
         Runs no layer above the highest stored one. Windows are rows: each depends on its own tokens alone.
 
         Args:
             ids_BT: windows, right-padded. attention_mask: [B, T]; None when nothing is padded.
-            to_end: run the layers above too, for weights sharded over processes, which are given back at a pass's end.
         """
-        capture = ReadCapture(self.layout.stored_layers)
-        if to_end:
-            capture.memory = lambda: None
+        return self._read(ids_BT, attention_mask, ReadCapture(self.layout.stored_layers))
+
+    def read_to_end(self, ids_BT: Tensor, attention_mask: Tensor | None = None) -> StoredKV:
+        """As :meth:`read`, through all layers: weights sharded over processes are given back at the end of a pass."""
+        return self._read(ids_BT, attention_mask, ReadCapture(self.layout.stored_layers, memory=lambda: None))
+
+    def _read(self, ids_BT: Tensor, attention_mask: Tensor | None, capture: ReadCapture) -> StoredKV:
         with torch.no_grad(), evaluating(self.model), self.original_weights(), switched(self.base):
             with capturing(self.spec, capture):
                 self.model(

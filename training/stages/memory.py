@@ -66,14 +66,15 @@ class BatchMemory:
     """
 
     def __init__(self, model: MemoryModel, retriever: Any, rows: int, to_end: bool = False) -> None:
-        self.model, self.retriever, self._to_end = model, retriever, to_end
+        self.model, self.retriever = model, retriever
+        self._read = model.read_to_end if to_end else model.read
         self.rows = [RowMemory(model, retriever.dim) for _ in range(rows)]
 
     def read(self, rows: Sequence[int], windows: Sequence[np.ndarray]) -> None:
         """Store one window in each of ``rows``."""
         ids, mask = padded(windows)
         device = self.model.device
-        kv = self.model.read(ids.to(device), None if bool(mask.all()) else mask.to(device), self._to_end)
+        kv = self._read(ids.to(device), None if bool(mask.all()) else mask.to(device))
         size = self.model.config.chunk_tokens
         pieces = [[window[at : at + size] for at in range(0, len(window), size)] for window in windows]
         texts = [self.model.tokenizer.decode(piece.tolist()) for window in pieces for piece in window]

@@ -201,7 +201,7 @@ class StageTrainer:
             done += place.window
         if self.shared.reads_to_end:
             for _ in range(self._most(done) - done):
-                self.model.read(torch.zeros(1, 1, dtype=torch.long, device=self.model.device), to_end=True)
+                self.model.read_to_end(torch.zeros(1, 1, dtype=torch.long, device=self.model.device))
 
     def _memory(self, rows: int) -> BatchMemory:
         return BatchMemory(self.model, self.parts.retriever, rows, self.shared.reads_to_end)

@@ -107,6 +107,18 @@ def test_reading_runs_no_layer_above_the_highest_stored(model: LlamaForCausalLM)
     assert kv.keys_SBGTD.shape == kv.values_SBGTD.shape == (2, 3, 2, C, 8)
 
 
+@pytest.mark.usefixtures("nothing_left")
+def test_reading_to_the_end_runs_all_layers_and_reads_the_same(model: LlamaForCausalLM) -> None:
+    wrapped = wrap(model, settings={"stored_layers": (0, 2)})
+    ended: list[str] = []
+    handle = model.register_forward_hook(lambda *_: ended.append("model"))
+    kv, whole = wrapped.read(ids(3)), wrapped.read_to_end(ids(3))
+    handle.remove()
+    assert ended == ["model"], "reading alone leaves the pass in the middle"
+    torch.testing.assert_close(whole.keys_SBGTD, kv.keys_SBGTD)
+    torch.testing.assert_close(whole.values_SBGTD, kv.values_SBGTD)
+
+
 def test_reading_in_training_mode_is_without_dropout(tiny_llama: Build) -> None:
     model = tiny_llama(layers=4, hidden=32, vocab=64, attention_dropout=0.5)
     wrapped = wrap(model)
