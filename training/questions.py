@@ -119,7 +119,7 @@ def collate(
     max_answer_tokens: int,
     passages: Sequence[Sequence[str]] | None = None,
 ) -> Batch:
-    """Return token ids and labels: the preferred answer is scored, the prompt is not.
+    """Return token ids and labels: the preferred answer is scored, the prompt with what was said before is not.
 
     Args:
         passages: texts put before each question; None puts none.
@@ -130,7 +130,8 @@ def collate(
         answer = answer_ids(tokenizer, question.answers[0] if question.answerable else NOT_IN_TEXT)
         if len(answer) > max_answer_tokens:
             answer = answer[:max_answer_tokens]
-        pairs.append((encode_prompt(tokenizer, question.question, passages[row] if passages else ()), answer))
+        texts = passages[row] if passages else ()
+        pairs.append((encode_prompt(tokenizer, question.question, texts, question.history), answer))
     width = max(len(prompt) + len(answer) for prompt, answer in pairs)
     scored = max(len(answer) for _, answer in pairs)
     ids = torch.zeros(len(pairs), width, dtype=torch.long)

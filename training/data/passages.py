@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memlong.chunking import Chunk, chunk_text
-from training.data.questions import Question
+from training.data.questions import FREE_FORM, Question
 
-
-JOINED = ("two_hop", "counting", "comparing")
+JOINED = ("two_hop", "counting", "comparing", FREE_FORM)
 """Types of questions whose answer follows from all of their evidence together."""
 
 
@@ -40,14 +39,14 @@ def cut(tokenizer: Any, doc_id: str, text: str, questions: Iterable[Question], c
     """Cut ``text`` into chunks and find each question's chunks.
 
     A question whose answer does not stand word for word in its evidence is left out (its gold chunk is unknown); one
-    that the text does not answer has no gold chunk.
+    that the text does not answer has no gold chunk, and neither has a free-form one of unknown evidence.
     """
     chunks = tuple(chunk_text(tokenizer, text, chunk_tokens))
     texts = tuple(text[chunk.span[0] : chunk.span[1]] for chunk in chunks)
     asked = []
     for question in questions:
         gold = _gold(text, chunks, question)
-        if gold or not question.answerable:
+        if gold or not question.answerable or question.type == FREE_FORM:
             asked.append(AskedChunk(question, gold))
     return Passages(doc_id, chunks, texts, tuple(asked))
 
@@ -93,9 +92,7 @@ def group(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
 
 
 def _with_evidence(question: Question, span: tuple[int, int]) -> Question:
-    return Question(
-        question.id, question.doc_id, question.question, question.answers, None, True, question.type, (span,)
-    )
+    return replace(question, context=None, evidence=(span,))
 
 
 def _gold(text: str, chunks: Sequence[Chunk], question: Question) -> tuple[int, ...]:

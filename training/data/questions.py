@@ -8,13 +8,16 @@ Two forms: questions that carry their passage (``context``), and questions on wh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from memlong.errors import DocumentError
+from memlong.evaluation.answers import NOT_IN_TEXT
 from training.data.jsonl import read_jsonl
+
+FREE_FORM = "free_form"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,8 @@ class Question:
     ``answers``: the preferred one first, empty when ``answerable`` is false. ``context``: the passage, or
     None when the question is about a whole document. ``evidence``: spans ``(start, end)``, characters of the
     document's text.
-    ``type``: such as "extractive" or "changed_fact".
+    ``type``: such as "extractive", "changed_fact", or "free_form", whose answer need not stand in the text word for word.
+    ``history``: earlier (question, answer) pairs of its conversation, oldest first.
     """
 
     id: str
@@ -35,10 +39,14 @@ class Question:
     answerable: bool = True
     type: str = "extractive"
     evidence: tuple[tuple[int, int], ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the question as a JSON object; ``context`` is left out when there is none."""
+        """Return the question as a JSON object; ``context`` and ``history`` are left out when there is none."""
         row = asdict(self)
+        row["history"] = [list(pair) for pair in self.history]
+        if not self.history:
+            del row["history"]
         row["answers"] = list(self.answers)
         row["evidence"] = [list(span) for span in self.evidence]
         if self.context is None:
@@ -69,6 +77,7 @@ class Question:
                 answerable=answerable,
                 type=str(row.get("type", "extractive")),
                 evidence=tuple((int(start), int(end)) for start, end in row.get("evidence") or ()),
+                history=tuple((str(asked), str(answer)) for asked, answer in row.get("history") or ()),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DocumentError(
@@ -89,13 +98,47 @@ class SourceText:
 
 
 def read_questions(path: str | Path, limit: int | None = None) -> Iterator[Question]:
-    """Yield the questions of a JSON lines file, the first ``limit`` of them if given.
+    """Yield the questions of a JSON lines file, of its first ``limit`` rows if given.
+
+    A row with ``turns`` or ``messages`` is a conversation: every turn becomes a question that knows those before it.
 
     Raises:
         DocumentError: see :func:`read_jsonl` and :meth:`Question.from_dict`.
     """
     for row in islice(read_jsonl(path), limit):
-        yield Question.from_dict(row)
+        if "turns" in row or "messages" in row:
+            yield from conversation(row)
+        else:
+            yield Question.from_dict(row)
+
+
+def conversation(row: Mapping[str, Any]) -> Iterator[Question]:
+    """Yield one question per turn of a conversation, with the turns before it as ``history``.
+
+    So every answer is learned once, from its own question's memory, and what people said is never scored.
+
+    Raises:
+        DocumentError: for a turn that is no question with an answer.
+    """
+    history: list[tuple[str, str]] = []
+    shared = {"type": FREE_FORM} | {key: row[key] for key in ("doc_id", "context", "evidence", "type") if key in row}
+    for number, turn in enumerate(row["turns"] if "turns" in row else _pairs(row)):
+        question = Question.from_dict(shared | dict(turn) | {"id": f"{row.get('id', row.get('doc_id'))}/{number}"})
+        yield replace(question, history=tuple(history))
+        history.append((question.question, question.answers[0] if question.answers else NOT_IN_TEXT))
+
+
+def _pairs(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return chat messages as turns; what a system message says is the prompt's to say."""
+    said = [message for message in row["messages"] if message.get("role") != "system"]
+    roles = [message.get("role") for message in said]
+    if not said or roles != ["user", "assistant"] * (len(said) // 2):
+        raise DocumentError(
+            f"The messages of {row.get('id', row.get('doc_id'))!r} come from {', '.join(map(str, roles)) or 'nobody'}",
+            "user and assistant in turn, and system anywhere",
+            "Mend that line of the file",
+        )
+    return [{"question": q["content"], "answers": [a["content"]]} for q, a in zip(said[::2], said[1::2])]
 
 
 def load_questions(path: str | Path, limit: int | None = None) -> list[Question]:
@@ -170,16 +213,7 @@ def with_evidence_context(question: Question, document: SourceText, margin: int 
     while end < len(text) and not text[end].isspace():
         end += 1
     moved = tuple((a - start, b - start) for a, b in question.evidence)
-    return Question(
-        question.id,
-        question.doc_id,
-        question.question,
-        question.answers,
-        text[start:end],
-        question.answerable,
-        question.type,
-        moved,
-    )
+    return replace(question, context=text[start:end], evidence=moved)
 
 
 def _strings(value: Any) -> tuple[str, ...]:
