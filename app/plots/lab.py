@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from app.plots.style import DOCUMENTS, EVICTED, LOCAL, MEMORY, figure, say
 
+_TALL = 380
 _LOOKS = {
     "trigger_count": (MEMORY, "circle", "solid"),
     "trigger_bands": (DOCUMENTS[2], "square", "dash"),
@@ -27,17 +28,17 @@ def recall_by_capacity(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
     fig = figure(
         "What each policy still held",
         "capacity (% of what was read)",
-        "% of wanted chunks still held",
+        "wanted chunks still held (%)",
         "Each line is one policy: of all chunks that a bank without limits would have fetched, how many were still "
         "there. Higher is better; 100 less it is the regret.",
+        height=_TALL,
     )
     if not rows:
         return say(fig, "Replay the policies, and they are compared here.")
     for policy in dict.fromkeys(row[0] for row in rows):
         points = sorted((share, recall) for name, share, recall in rows if name == policy)
         _line(fig, policy, [share for share, _ in points], [recall for _, recall in points])
-    fig.update_yaxes(range=[0, 104])
-    return fig
+    return _compared(fig)
 
 
 def recall_over_time(curves: Sequence[tuple[str, Sequence[tuple[int, float]]]], words: str = "") -> go.Figure:
@@ -49,15 +50,15 @@ def recall_over_time(curves: Sequence[tuple[str, Sequence[tuple[int, float]]]], 
     fig = figure(
         f"While reading{words}",
         "chunks read",
-        "% of wanted chunks still held, so far",
+        "held until then (%)",
         "Where a line begins to fall, its policy has let go of chunks that later text would have fetched.",
+        height=_TALL,
     )
     if not curves:
         return say(fig, "Replay the policies, and their course is drawn here.")
     for policy, points in curves:
         _line(fig, policy, [at for at, _ in points], [recall for _, recall in points], markers=False)
-    fig.update_yaxes(range=[0, 104])
-    return fig
+    return _compared(fig)
 
 
 def needle_grid(depths: Sequence[float], capacities: Sequence[int], outcome: np.ndarray) -> go.Figure:
@@ -130,6 +131,13 @@ def owed_to_chunks(rows: Sequence[tuple[str, float]]) -> go.Figure:
         )
     )
     fig.update_yaxes(type="category")
+    return fig
+
+
+def _compared(fig: go.Figure) -> go.Figure:
+    """Put the policies' names below the picture: above it, a phone's five lines of them cover the title."""
+    fig.update_yaxes(range=[0, 104])
+    fig.update_layout(legend={"y": 0, "yref": "container", "yanchor": "bottom"}, margin={"t": 48})
     return fig
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ from app.tabs import lab_pieces as pieces
 from app.tabs import life
 from app.text import one_line
 from memlong.config import AskOptions
+
+SHOW_EVERY = 0.2  # seconds between two pictures of answers that grow
 
 
 def question(visit: Visit, given: str) -> Any:
@@ -40,9 +43,12 @@ def menus(visit: Visit, chosen: int | None) -> list[Any]:
 
 def ways(visit: Visit, asked: str, tokens: int) -> Iterator[list[Any]]:
     """Yield the four answers while they grow."""
-    found = lab.Ways({})
+    found, shown = lab.Ways({}), 0.0
     for found in lab.four_ways(visit, asked, AskOptions(max_tokens=int(tokens))):
-        yield [pieces.four(found)]
+        # Every picture of four cards costs the page more time than a small model takes for a token.
+        if time.monotonic() - shown >= SHOW_EVERY or found.without is not None:
+            shown = time.monotonic()
+            yield [pieces.four(found)]
     if visit.stop_lab.is_set():
         yield [pieces.four(found, stopped=True)]
 
@@ -71,8 +77,11 @@ def changed(visit: Visit, number: int | None, without: list, held: list, gone: l
     """Yield the answer beside what it becomes with other chunks."""
     out, put = what_if.numbers(without or []), what_if.numbers([*(held or []), *(gone or [])])
     before = what_if.exchange_of(visit, number)
-    step = what_if.Changed("")
+    step, shown = what_if.Changed(""), 0.0
     for step in what_if.ask_again(visit, number, out, put):
+        if time.monotonic() - shown < SHOW_EVERY and step.answer is None:
+            continue
+        shown = time.monotonic()
         after = Exchange(before.question, step.text or "...", step.answer)
         yield [pieces.moved(step) + life.comparison(before, after, next(iter([*put, *out]), None))]
     if visit.stop_lab.is_set():

@@ -1,0 +1,160 @@
+"""The Lab in a real browser: every panel from its empty state to its picture, and Stop, with the bundled model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.test_accessibility import open_tab
+from tests.app.test_browser import FACT, Seen, ask, browser, log_book, number, open_page, seen, serve, upload
+
+__all__ = ["browser", "seen"]
+pytestmark = pytest.mark.browser
+
+QUESTION = "Where did the brass lantern of Ottoline Varga stand?"
+PANELS = ("lab-policies", "lab-what-if", "lab-needle")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    from memlong.files import is_whole
+    from memlong.model.bundled import NAME, packaged_gguf
+    from memlong.paths import data_dir
+
+    if not is_whole(data_dir() / "models" / NAME) and packaged_gguf() is None:
+        pytest.skip("needs the bundled model's package (make setup), and it is not installed")
+    yield from serve(["--capacity", "1024"], tmp_path_factory.mktemp("server"))  # four chunks
+
+
+def unfold(page: Any) -> None:
+    for panel in PANELS:
+        page.locator(f"#{panel} .label-wrap").first.press("Enter")
+        page.wait_for_selector(f"#{panel} .label-wrap.open")
+
+
+def drawn(page: Any, plot: str, at_least: int) -> None:
+    """Wait until a picture has so many traces, or bars of its only one."""
+    page.wait_for_function(
+        "([id, n]) => { const d = document.querySelector(`#${id} .js-plotly-plot`)?.data; "
+        "return d && (d.length >= n || d[0]?.x?.length >= n); }",
+        arg=[plot, at_least],
+    )
+
+
+def choose(page: Any, menu: str) -> str:
+    """Take the first entry of a menu, and return its words."""
+    page.click(f"#{menu} input")
+    first = page.locator(f"#{menu} [role=option]").first
+    words = str(first.inner_text())
+    first.click()
+    page.keyboard.press("Escape")
+    return words
+
+
+def found(page: Any, place: str) -> str:
+    """Return what an experiment found, once it is over."""
+    page.wait_for_selector(f"#{place} .lab-found")
+    page.wait_for_selector("#lab-stop:disabled")
+    return str(page.inner_text(f"#{place} .lab-found"))
+
+
+def no_wider(page: Any) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def triggers(page: Any) -> str:
+    """Return what the Memory tab says of the bank, and how many events it has seen."""
+    open_tab(page, "Memory")
+    page.wait_for_selector("#tab-memory .mm-moment")
+    return str(page.inner_text("#tab-memory .mm-moment"))
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (390, "dark")])
+def test_every_experiment_goes_from_its_empty_state_to_its_finding(
+    browser: Any, address: str, seen: Seen, tmp_path: Path, width: int, theme: str
+) -> None:
+    page = open_page(browser, address, seen, width, f"?__theme={theme}")
+    open_tab(page, "Lab")
+    unfold(page)
+    assert no_wider(page) and page.is_disabled("#lab-stop")
+    page.fill("#lab-question textarea", QUESTION)
+    page.click("#lab-ask")
+    page.wait_for_selector("#lab-four .ml-error")
+    assert "Nothing has been read yet" in page.inner_text("#lab-four")
+    open_tab(page, "Read")
+    upload(page, tmp_path, "log-book.txt", log_book(110))
+    page.wait_for_selector(".ml-is-waiting")
+    page.click("#read")
+    page.wait_for_selector(".ml-is-done")
+    assert number(page.inner_text("#shelf"), r"([\d,]+) evicted") > 0
+    open_tab(page, "Ask")
+    page.fill("#question textarea", QUESTION)
+    page.press("#question textarea", "Enter")
+    page.wait_for_selector("#evidence .ml-facts")
+    before = triggers(page)
+
+    open_tab(page, "Lab")
+    page.click("#lab-ask")
+    assert "emory" in found(page, "lab-four")
+    assert page.locator("#lab-four .lab-card").count() == 4
+    assert page.inner_text("#lab-four").count("a token)") == 4
+
+    page.click("#lab-replay")
+    assert found(page, "lab-policies-said").startswith("With room for ")
+    drawn(page, "lab-recall", 5)
+    drawn(page, "lab-course", 5)
+    assert page.locator("#lab-policies-table tbody tr").count() >= 5
+
+    page.click("#lab-weigh")
+    assert "log-probability" in found(page, "lab-owed-said")
+    drawn(page, "lab-owed", 2)
+    out = choose(page, "lab-without")
+    back = choose(page, "lab-back")
+    assert "score" in out and "harbour master" in back, "a chunk is named by where it is and how it begins"
+    page.click("#lab-again")
+    assert "The answer before had a log-probability of" in found(page, "lab-changed")
+    number_back = back.split(" ")[0]
+    assert f"chunk {number_back} among them" in page.inner_text("#lab-changed")
+    assert triggers(page) == before, "no experiment left an event"
+
+    open_tab(page, "Lab")
+    choose(page, "lab-back")
+    page.click("#lab-keep")
+    page.wait_for_selector("#lab-kept .lab-said")
+    assert f"Chunk {number_back} is back in memory, and pinned" in page.inner_text("#lab-kept")
+    assert triggers(page) != before, "this one was asked for"
+    assert no_wider(page)
+    page.close()
+    assert seen == Seen()
+
+
+def test_stop_leaves_what_was_found_and_no_progress(browser: Any, address: str, seen: Seen, tmp_path: Path) -> None:
+    page = open_page(browser, address, seen)
+    upload(page, tmp_path, "log-book.txt", log_book(110))
+    page.wait_for_selector(".ml-is-waiting")
+    page.click("#read")
+    page.wait_for_selector(".ml-is-done")
+    open_tab(page, "Lab")
+    unfold(page)
+    page.fill("#needle-sentence textarea, #needle-sentence input", FACT)
+    page.fill("#needle-question textarea, #needle-question input", QUESTION)
+    page.fill("#needle-expected textarea, #needle-expected input", "cellar")
+    assert page.input_value("#needle-document input") == "log-book"
+    page.click("#needle-run")
+    page.wait_for_selector("#needle-said .ml-bar")
+    page.wait_for_selector("#needle-tries li")
+    page.click("#lab-stop")
+    page.wait_for_function("document.querySelector('#needle-said').innerText.includes('Stopped')")
+    page.wait_for_selector("#lab-stop:disabled")
+    assert page.locator("#needle-said .ml-bar").count() == 0
+    assert page.locator("#needle-tries li").count() >= 1
+    drawn(page, "needle-grid", 1)
+    # The place is free again, and so is the visitor's own question.
+    page.click("#lab-replay")
+    found(page, "lab-policies-said")
+    ask(page, QUESTION)
+    page.close()
+    assert seen == Seen()
