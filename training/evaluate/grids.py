@@ -7,13 +7,16 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memlong.bank.eviction import POLICIES
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
 from training.data.chronicle import make_chronicle
 from training.evaluate import common
+
+if TYPE_CHECKING:
+    from memlong.evaluation.grids import Axes
 
 WAYS = ("memory", "passages", "both")
 
@@ -89,6 +92,7 @@ def _run(chosen: argparse.Namespace, texts: Callable[[Any], Any]) -> int:
     axes = Axes(tuple(chosen.lengths), tuple(chosen.capacities), tuple(policies), chosen.tries)
     options = AskOptions(answer_from=chosen.way, max_tokens=chosen.answer_tokens, record_attention=False)
     model, retriever = common.load(chosen)
+    _refuse_small(axes, model.config.chunk_tokens)
     with common.Watch() as watch:
         found = run_grid(model, retriever, texts(model.tokenizer), axes, options, watch)
     if chosen.rows:
@@ -96,6 +100,18 @@ def _run(chosen: argparse.Namespace, texts: Callable[[Any], Any]) -> int:
         chosen.rows.write_text("".join(lines), "utf-8")
     cells = found.table()
     return common.publish(chosen, (model, retriever), cells, _lines(cells), watch.stopped)
+
+
+def _refuse_small(axes: Axes, chunk_tokens: int) -> None:
+    """Say before anything is read that a bank of the grid would hold no chunk."""
+    for capacity in axes.capacities:
+        tokens = capacity * min(axes.lengths) if capacity <= 1 else capacity
+        if tokens < chunk_tokens:
+            raise ConfigError(
+                f"--capacities {capacity:g} with --lengths {min(axes.lengths)}: a bank of {tokens:g} tokens",
+                f"At least one chunk, {chunk_tokens} tokens",
+                "Raise the capacity, or leave the short text out",
+            )
 
 
 def _lines(cells: list[dict[str, Any]]) -> list[str]:

@@ -134,6 +134,9 @@ def test_a_needle_of_ones_own_in_a_text_of_ones_own(tiny, capsys, tmp_path):
     assert len(cells) == 4
     assert cli.main(["evaluate", "needle", "tiny", *GRID, *own[:2]]) == 2
     assert "Give all three" in capsys.readouterr().err
+    assert cli.main(["evaluate", "needle", "tiny", *GRID, "--capacities", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "At least one chunk" in said and "read" not in said, "refused before anything is read"
     assert cli.main(["evaluate", "needle", "tiny", *GRID, "--policies", "fifoo"]) == 2
     assert "fifoo" in capsys.readouterr().err
 
