@@ -14,6 +14,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from memlong.quiet import quiet
+
 
 class AdapterSettings(Protocol):
     """What a recipe says about its adapter."""
@@ -52,7 +54,8 @@ def add_adapter(
         modules_to_save=copied or None,
         task_type="CAUSAL_LM",
     )
-    adapted = get_peft_model(model, lora)  # type: ignore[arg-type]
+    with quiet():
+        adapted = get_peft_model(model, lora)  # type: ignore[arg-type]
     for parameter in trainable(adapted).values():
         # Small steps vanish in half precision.
         parameter.data = parameter.data.float()

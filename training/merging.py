@@ -14,6 +14,7 @@ from memlong.errors import ConfigError, PersistError
 from memlong.model.architecture import inspect
 from memlong.model.layout import MemoryLayout, resolve_layout
 from memlong.model.part import ADAPTER, MemoryPart, adapter_in, read_maps, read_part, write_part
+from memlong.quiet import quiet
 from training.base import load_base, open_base_config
 
 
@@ -55,10 +56,11 @@ def _write(part: MemoryPart, adapter: Path, layout: MemoryLayout, out: Path) -> 
 
     plain, tokenizer = load_base(part.base)
     maps, bias = read_maps(part.folder, layout, inspect(plain))
-    merged = PeftModel.from_pretrained(plain, str(adapter)).merge_and_unload(safe_merge=True)
     kept = getattr(open_base_config(part.base), "dtype", None)
     fresh = out.with_name(out.name + ".new")
-    (merged.to(kept) if kept is not None else merged).save_pretrained(fresh)
+    with quiet():
+        merged = PeftModel.from_pretrained(plain, str(adapter)).merge_and_unload(safe_merge=True)
+        (merged.to(kept) if kept is not None else merged).save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
     write_part(fresh, part.config, "", maps, bias)
     card = part.folder / "README.md"
