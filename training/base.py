@@ -52,6 +52,11 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
         )
     with quiet():
         model = AutoModelForCausalLM.from_pretrained(_where(name), **options)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes packs weights when a layer first runs outside training, as it does to write memory; no
+            # gradient passes through packed ones, and nothing says so.
+            module.support_avx512bf16_for_cpu = False
     if cuda and quantization == "none":
         import os
 

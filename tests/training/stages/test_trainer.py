@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 
 from memlong.config import MemoryConfig
 from memlong.errors import MemLongError
 from memlong.retriever.hashing import HashingRetriever
+from training.base import load_base
 from training.data.prepare import PrepareOptions, prepare
 from training.recipes import RECIPES, recipe
 from training.stages.build import build
@@ -155,6 +157,27 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_windows(make):
     with pytest.raises(MemLongError, match="finite"):
         trainer.run()
     assert json.loads((trainer.folder / "non-finite-0-0.json").read_text())[0]
+
+
+def test_a_base_of_four_bits_learns_and_stays(config, tiny_llama, tiny_tokenizer, tmp_path):
+    """QLoRA: frozen weights are quantised, the adapter is not, and gradients pass through them after reading too."""
+    tiny_llama().save_pretrained(tmp_path / "model"), tiny_tokenizer.save_pretrained(tmp_path / "model")
+    changed = replace(config, model=str(tmp_path / "model"), quantization="4bit")
+    model, tokenizer = load_base(changed.model, changed.quantization)
+    trainer = build(changed, tmp_path / "run", model, tokenizer, HashingRetriever(64))
+    frozen = {n: p.detach().clone() for n, p in trainer.model.model.named_parameters() if not p.requires_grad}
+    assert any(type(p).__name__ == "Params4bit" for p in trainer.model.model.parameters())
+    assert all(p.dtype == torch.float32 for p in trainer.parameters.values())
+    first = {name: p.detach().clone() for name, p in trainer.parameters.items()}
+    assert len(losses(trainer)) == config.steps
+    assert not [name for name, p in trainer.parameters.items() if torch.equal(p, first[name])]
+    now = dict(trainer.model.model.named_parameters())
+    assert not [name for name, before in frozen.items() if not torch.equal(now[name], before)]
+    layer = next(m for m in trainer.model.model.modules() if isinstance(m, Linear4bit))
+    layer.eval()(torch.zeros(1, layer.in_features))
+    given = torch.ones(1, layer.in_features, requires_grad=True)
+    layer(given).sum().backward()
+    assert given.grad is not None and bool(given.grad.any())
 
 
 @pytest.mark.parametrize("name", [n for n in RECIPES if isinstance(recipe(n), StageConfig)])
