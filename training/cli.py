@@ -11,6 +11,7 @@ from pathlib import Path
 from memlong.errors import ConfigError, MemLongError
 from training import evaluate
 from training.data import prepare_cli
+from training.evaluate.common import STOPPED
 from training.recipes import RECIPES, AnyConfig, recipe
 from training.stages.config import StageConfig
 
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MemLongError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept: the same command goes on with prepare and run.", file=sys.stderr)
+        return STOPPED
 
 
 def _parsed(arguments: list[str] | None) -> argparse.Namespace:

@@ -76,7 +76,7 @@ class Trainer:
             betas=(0.9, 0.95),
         )
         self.step = 0
-        self._tokens = 0  # of the last step, prompts and answers
+        self._tokens, self._scored = 0, 0  # of the last batch: prompts and answers; answers
         self._bfloat16 = in_bfloat16(config.arithmetic, model.device)
         if self._bfloat16:
             _halve_frozen(model.model)
@@ -155,18 +155,20 @@ class Trainer:
         return float(loss.item())
 
     def evaluate(self, batch: int = 16) -> dict[str, float]:
-        """Return the loss per answer token on held-out questions with real retrieval, and how often it hit."""
+        """Return the loss per answer token on held-out questions with real retrieval, and how often it hit.
+
+        Hits are counted where a right chunk is known.
+        """
         self.model.model.eval()
         questions = self.held_out.questions
         total, count = 0.0, 0
         with torch.no_grad():
             for start in range(0, len(questions), batch):
                 part = questions[start : start + batch]
-                tokens = sum(len(self.model.tokenizer(d.asked.question.answers[0])["input_ids"]) + 1 for d in part)
-                total += float(self._loss(part, self.held_out.memory)) * tokens
-                count += tokens
-        hit = sum(bool(set(d.asked.gold) & set(d.chunks)) for d in questions)
-        return {"loss": total / max(count, 1), "recall": hit / max(len(questions), 1)}
+                total += float(self._loss(part, self.held_out.memory)) * self._scored
+                count += self._scored
+        hits = [bool(set(d.asked.gold) & set(d.chunks)) for d in questions if d.asked.gold]
+        return {"loss": total / max(count, 1), "recall": sum(hits) / max(len(hits), 1)}
 
     def _loss(self, drawn: Sequence[Drawn], memory: DocumentMemory) -> torch.Tensor:
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bfloat16):
@@ -181,7 +183,7 @@ class Trainer:
                 memory.read(item.doc_id)
             context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
         batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens, passages)
-        self._tokens = int(batch.mask_BT.sum())
+        self._tokens, self._scored = int(batch.mask_BT.sum()), int((batch.labels_BA != IGNORED).sum())
         device, answers = self.model.device, batch.labels_BA.shape[1]
         out: Any = self.model.forward(
             batch.ids_BT.to(device),

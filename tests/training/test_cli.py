@@ -71,3 +71,12 @@ def test_arithmetic_is_chosen_once_a_run(tmp_path, monkeypatch):
     assert asked == ["auto", "float32"]
     given = replace(config, arithmetic="bfloat16")
     assert settling.settled(given, tmp_path, cpu) is given
+
+
+def test_an_interrupt_is_said_in_words(monkeypatch, capsys):
+    def interrupted(chosen):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.prepare_cli, "run", interrupted)
+    assert cli.main(["prepare", "a", "--out", "b"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

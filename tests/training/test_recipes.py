@@ -34,7 +34,7 @@ def test_every_recipe_of_questions_takes_steps_at_toy_width(name, monkeypatch, t
     wanted = recipe(name)
     for source in wanted.sources:
         monkeypatch.setitem(sources.SOURCES, source, lambda data: asked())
-    monkeypatch.setitem(sources.SOURCES, "squad-eval", lambda data: documents(1))
+    monkeypatch.setitem(sources.SOURCES, wanted.held_out, lambda data: asked(1))
     base = tmp_path / "base"
     tiny_llama().save_pretrained(base), tiny_tokenizer.save_pretrained(base)
     changed = replace(
