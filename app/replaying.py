@@ -105,7 +105,8 @@ def _later_words(chunks: Sequence[int], questions: Sequence[str], since: int, as
     parts = [plural(len(chunks), "chunk")] if chunks else []
     parts += [plural(len(questions), "question")] if questions else []
     words = f"It would have been needed later: of {among}, {' and '.join(parts)} would have fetched it"
-    return words + (f", “{one_line(questions[-1], 80)}” among them." if questions else ".")
+    latest = f": “{one_line(questions[-1], 80)}”" if questions else ""
+    return words + (latest if len(questions) < 2 else f"{latest} and others") + "."
 
 
 def _recording(session: Session) -> Recording:

@@ -5,7 +5,7 @@ All of it happens aside (:mod:`memlong.evaluation.aside`); only :func:`keep` cha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from app import asking, looking
 from app.lab import experiment
-from app.rows.chunks import ChunkRow, chunk_rows, place_of, text_of, title_of
+from app.rows.chunks import ChunkRow, Documents, chunk_rows, text_of, title_of
 from app.sessions import Exchange, Visit
 from app.text import one_line
 from memlong.config import AskOptions
@@ -98,9 +98,8 @@ def _evidence_words(item: Evidence) -> str:
     return f"{item.chunk_id} · {place} · score {item.score:.2f} · {one_line(item.text, 70)}"
 
 
-def _row_words(row: ChunkRow, score: float, documents: Mapping) -> str:
-    place = f"{title_of(row.doc_id, documents)}, {place_of(row, documents)}" if len(documents) > 1 else ""
-    place = one_line(place or place_of(row, documents), 60)
+def _row_words(row: ChunkRow, score: float, documents: Documents) -> str:
+    place = one_line(documents[row.doc_id].place(row.span) or title_of(row.doc_id, documents), 40)
     return f"{row.chunk_id} · {place} · score {score:.2f} · {one_line(text_of(row, documents), 70)}"
 
 

@@ -69,7 +69,7 @@ def _of_chunk(event: e.Event, documents: Documents) -> str:
     if isinstance(event, e.ChunkWritten):
         title = title_of(event.doc_id, documents)
         where = f"{title}, chunk {event.index_in_doc + 1}"
-        return f"Chunk {event.chunk_id} written: {where}, {event.n_tokens} tokens"
+        return f"Chunk {event.chunk_id} written: {where}, {plural(event.n_tokens, 'token')}"
     if isinstance(event, e.Evicted):
         return (
             f"Chunk {event.chunk_id} evicted by {event.policy}: {event.rule}; "
@@ -103,5 +103,7 @@ def _of_answer(event: e.Event) -> str:
     if isinstance(event, e.AnswerFinished):
         mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
         low = "; little evidence" if event.low_evidence else ""
-        return f"Answer {event.answer_id + 1} finished ({event.stop_reason}), {event.n_tokens} tokens{mass}{low}"
+        return (
+            f"Answer {event.answer_id + 1} finished ({event.stop_reason}), {plural(event.n_tokens, 'token')}{mass}{low}"
+        )
     return ""

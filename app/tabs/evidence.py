@@ -57,6 +57,11 @@ def notices(exchange: Exchange) -> str:
             "<strong>The text may not contain the answer.</strong> No chunk matched the question well, or memory "
             "got little attention."
         )
+        if (gone := answer.chunks_read - answer.chunks_kept) > 0:
+            said[-1] += (
+                f" Or it has left: {plural(gone, 'chunk')} of {number_words(answer.chunks_read)} did. On the tab Lab, "
+                "<em>What if</em> brings the likeliest of them back for this question."
+            )
     if answer.reading:
         said.append(f"<strong>Asked before reading was done.</strong> {escape(answer.reading)}.")
     if answer.stop_reason == "length":

@@ -39,6 +39,7 @@ EMPTY = {
     "owed": "Ask a question on the tab Ask, choose it here, and see which chunk its answer needed.",
 }
 STOPPED = "Stopped. What was found until then stays."
+UNSURE = "But no chunk matched the question well, so what memory says may be wrong: look at the evidence."
 MOVED = 0.5  # nats; less than that is no more than a turn of phrase
 
 
@@ -83,7 +84,9 @@ def helped(found: Ways) -> str:
     numbers = f"(log-probability {found.with_memory:.1f} with its chunks, {found.without:.1f} without any)"
     alone = "Without memory the model says the same" if same else "Without memory the model says something else"
     if moved > MOVED:
-        return conclude(f"Memory helped: it makes its answer {_times(moved)} more likely {numbers}. {alone}.")
+        words = f"Memory decided: its answer is {_times(moved)} more likely with it {numbers}. {alone}."
+        unsure = getattr(told["memory"], "low_evidence", False)
+        return conclude(words) + (note(UNSURE) if unsure else "")
     if moved < -MOVED:
         return conclude(f"Memory spoke against this answer: it is {_times(-moved)} less likely with it {numbers}.")
     return conclude(f"Memory made no difference: its answer is as likely without it {numbers}. {alone}.")

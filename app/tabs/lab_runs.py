@@ -37,7 +37,10 @@ def menus(visit: Visit, chosen: int | None) -> list[Any]:
     named = pieces.answers(visit)
     chosen = chosen if any(chosen == number for _, number in named) else (named[0][1] if named else None)
     groups = what_if.choices(visit, chosen)
-    chunks = [gr.Dropdown(choices=[(each.words, each.chunk_id) for each in group], value=[]) for group in groups]
+    chunks = [
+        gr.Dropdown(choices=[(each.words, each.chunk_id) for each in group], value=[], multiselect=True)
+        for group in groups
+    ]
     return [gr.Dropdown(choices=named, value=chosen), *chunks]
 
 

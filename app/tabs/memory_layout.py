@@ -18,7 +18,7 @@ from app.text import escape
 TITLE = "Memory"
 ANY = -1  # the choice "any document" of a dropdown
 _TABLE_TYPES = ["number", "str", "number", "number", "number", "number", "str", "str", "str", "str"]
-_TABLE_WIDTHS = [66, 78, 88, 128, 136, 80, 150, 150, 150, 214]
+_TABLE_WIDTHS = [64, 76, 82, 108, 120, 74, 130, 170, 196, 236]
 
 
 @dataclass

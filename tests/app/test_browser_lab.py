@@ -72,6 +72,43 @@ def triggers(page: Any) -> str:
     return str(page.inner_text("#tab-memory .mm-moment"))
 
 
+def read_log_book(page: Any, folder: Path) -> None:
+    open_tab(page, "Read")
+    upload(page, folder, "log-book.txt", log_book(110))
+    page.wait_for_selector(".ml-is-waiting")
+    page.click("#read")
+    page.wait_for_selector(".ml-is-done")
+    assert number(page.inner_text("#shelf"), r"([\d,]+) evicted") > 0
+
+
+def compare_four_ways(page: Any) -> None:
+    page.click("#lab-ask")
+    assert "Memory" in found(page, "lab-four")
+    assert page.locator("#lab-four .lab-card").count() == 4
+    assert page.inner_text("#lab-four").count("a token)") == 4
+
+
+def replay(page: Any) -> None:
+    page.click("#lab-replay")
+    assert found(page, "lab-policies-said").startswith("With room for ")
+    drawn(page, "lab-recall", 5)
+    drawn(page, "lab-course", 5)
+    assert page.locator("#lab-policies-table tbody tr").count() >= 5
+
+
+def bring_one_back(page: Any) -> str:
+    """Weigh the chunks of the newest answer, ask again with one that had left, and return its number."""
+    page.click("#lab-weigh")
+    assert "log-probability" in found(page, "lab-owed-said")
+    drawn(page, "lab-owed", 2)
+    out, back = choose(page, "lab-without"), choose(page, "lab-back")
+    assert "score" in out and "harbour master" in back, "a chunk is named by where it is and how it begins"
+    page.click("#lab-again")
+    assert "The answer before had a log-probability of" in found(page, "lab-changed")
+    assert f"chunk {back.split(' ')[0]} among them" in page.inner_text("#lab-changed")
+    return back.split(" ")[0]
+
+
 @pytest.mark.parametrize(("width", "theme"), [(1440, "light"), (390, "dark")])
 def test_every_experiment_goes_from_its_empty_state_to_its_finding(
     browser: Any, address: str, seen: Seen, tmp_path: Path, width: int, theme: str
@@ -84,47 +121,22 @@ def test_every_experiment_goes_from_its_empty_state_to_its_finding(
     page.click("#lab-ask")
     page.wait_for_selector("#lab-four .ml-error")
     assert "Nothing has been read yet" in page.inner_text("#lab-four")
-    open_tab(page, "Read")
-    upload(page, tmp_path, "log-book.txt", log_book(110))
-    page.wait_for_selector(".ml-is-waiting")
-    page.click("#read")
-    page.wait_for_selector(".ml-is-done")
-    assert number(page.inner_text("#shelf"), r"([\d,]+) evicted") > 0
+    read_log_book(page, tmp_path)
     open_tab(page, "Ask")
     page.fill("#question textarea", QUESTION)
     page.press("#question textarea", "Enter")
     page.wait_for_selector("#evidence .ml-facts")
     before = triggers(page)
-
     open_tab(page, "Lab")
-    page.click("#lab-ask")
-    assert "emory" in found(page, "lab-four")
-    assert page.locator("#lab-four .lab-card").count() == 4
-    assert page.inner_text("#lab-four").count("a token)") == 4
-
-    page.click("#lab-replay")
-    assert found(page, "lab-policies-said").startswith("With room for ")
-    drawn(page, "lab-recall", 5)
-    drawn(page, "lab-course", 5)
-    assert page.locator("#lab-policies-table tbody tr").count() >= 5
-
-    page.click("#lab-weigh")
-    assert "log-probability" in found(page, "lab-owed-said")
-    drawn(page, "lab-owed", 2)
-    out = choose(page, "lab-without")
-    back = choose(page, "lab-back")
-    assert "score" in out and "harbour master" in back, "a chunk is named by where it is and how it begins"
-    page.click("#lab-again")
-    assert "The answer before had a log-probability of" in found(page, "lab-changed")
-    number_back = back.split(" ")[0]
-    assert f"chunk {number_back} among them" in page.inner_text("#lab-changed")
+    compare_four_ways(page)
+    replay(page)
+    chunk_id = bring_one_back(page)
     assert triggers(page) == before, "no experiment left an event"
-
     open_tab(page, "Lab")
     choose(page, "lab-back")
     page.click("#lab-keep")
     page.wait_for_selector("#lab-kept .lab-said")
-    assert f"Chunk {number_back} is back in memory, and pinned" in page.inner_text("#lab-kept")
+    assert f"Chunk {chunk_id} is back in memory, and pinned" in page.inner_text("#lab-kept")
     assert triggers(page) != before, "this one was asked for"
     assert no_wider(page)
     page.close()
@@ -133,10 +145,7 @@ def test_every_experiment_goes_from_its_empty_state_to_its_finding(
 
 def test_stop_leaves_what_was_found_and_no_progress(browser: Any, address: str, seen: Seen, tmp_path: Path) -> None:
     page = open_page(browser, address, seen)
-    upload(page, tmp_path, "log-book.txt", log_book(110))
-    page.wait_for_selector(".ml-is-waiting")
-    page.click("#read")
-    page.wait_for_selector(".ml-is-done")
+    read_log_book(page, tmp_path)
     open_tab(page, "Lab")
     unfold(page)
     page.fill("#needle-sentence textarea, #needle-sentence input", FACT)

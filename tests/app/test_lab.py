@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from app.sessions import Visit
 from app.tabs import lab_pieces as pieces
 from app.tabs import lab_runs as runs
 from app.tabs import life
+from app.tabs.evidence import notices
 from memlong.bank.eviction import POLICIES
 from memlong.config import ANSWER_FROM, AskOptions
 from memlong.errors import BankError, ConfigError
@@ -88,6 +90,20 @@ def test_whether_memory_helped_is_said_in_words(read: Visit, move: float, words:
     *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=2))
     assert words in pieces.helped(lab.Ways(last.answers, -1.0, -1.0 - move))
     assert "less likely with it" in pieces.helped(lab.Ways(last.answers, -3.0, -1.0))
+    answer = last.answers["memory"]
+    assert not isinstance(answer, str)
+    for low in (True, False):
+        told = {**last.answers, "memory": replace(answer, low_evidence=low)}
+        assert ("may be wrong" in pieces.helped(lab.Ways(told, -1.0, -9.0))) == low
+
+
+def test_an_answer_without_evidence_points_to_what_has_left(crowded: Visit, read: Visit) -> None:
+    for visit, gone in ((crowded, True), (read, False)):
+        exchange = visit.exchanges[0]
+        assert exchange.answer is not None
+        low = replace(exchange, answer=replace(exchange.answer, low_evidence=True))
+        assert ("Or it has left" in notices(low)) == gone
+        assert "Or it has left" not in notices(replace(low, answer=replace(exchange.answer, low_evidence=False)))
 
 
 def test_answers_that_grow_and_evil_ones_are_shown(read: Visit) -> None:
