@@ -28,16 +28,11 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
 
     Raises:
         ConfigError: for a question that is empty or too long, more chunks or tokens than allowed, or while another
-            answer is being written.
+            answer is being written or the Lab is asking.
     """
     refuse(question, options)
     with visit.lock:
-        if visit.answering:
-            raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
-        if visit.comparing:
-            raise ConfigError(
-                "The Lab is asking", "One question at a time", "Wait for it, or press Stop on the tab Lab"
-            )
+        _refuse_two(visit)
         visit.answering = True
         visit.stop_answering.clear()
     exchange = Exchange(question.strip(), options=options)
@@ -55,6 +50,13 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
     finally:
         visit.answering = False
     yield exchange
+
+
+def _refuse_two(visit: Visit) -> None:
+    if visit.answering:
+        raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
+    if visit.comparing:
+        raise ConfigError("The Lab is asking", "One question at a time", "Wait for it, or press Stop on the tab Lab")
 
 
 def refuse(question: str, options: AskOptions) -> None:
@@ -117,10 +119,9 @@ def take_back(visit: Visit, index: int) -> str:
     """Remove an exchange and all later ones from the conversation, and return its question.
 
     Raises:
-        ConfigError: while an answer is being written, or when there is no such exchange.
+        ConfigError: while an answer is being written or the Lab is asking, or when there is no such exchange.
     """
-    if visit.answering:
-        raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
+    _refuse_two(visit)
     if not 0 <= index < len(visit.exchanges):
         raise ConfigError(f"Question {index + 1}", f"1 to {len(visit.exchanges)}", "Ask it anew")
     question = visit.exchanges[index].question

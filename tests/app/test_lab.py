@@ -153,6 +153,8 @@ def test_the_visitor_s_own_question_and_the_lab_s_take_turns(read: Visit) -> Non
     next(steps)
     with pytest.raises(ConfigError, match="The Lab is asking"):
         next(asking.ask(read, QUESTION, AskOptions()))
+    with pytest.raises(ConfigError, match="The Lab is asking"):
+        asking.take_back(read, 0)
     steps.close()
     assert not read.comparing and len(read.exchanges) == 2
     for _ in asking.ask(read, QUESTION, AskOptions(max_tokens=2)):
