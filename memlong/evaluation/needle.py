@@ -30,9 +30,11 @@ class Needle:
     expected: str
 
     def __post_init__(self) -> None:
-        for name in ("sentence", "question", "expected"):
-            if not getattr(self, name).strip():
-                raise ConfigError(f"An empty {name}", "A sentence, a question about it, and its answer", "Fill it in")
+        for words, given in (
+            ("sentence", self.sentence), ("question", self.question), ("right answer", self.expected),
+        ):  # fmt: skip
+            if not given.strip():
+                raise ConfigError(f"An empty {words}", "A sentence, a question about it, and its answer", "Fill it in")
 
 
 @dataclass(frozen=True)

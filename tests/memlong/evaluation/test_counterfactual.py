@@ -91,5 +91,7 @@ def test_a_needle_is_judged_for_every_place(parts):
 def test_a_needle_can_be_stopped_and_must_be_whole(parts):
     with pytest.raises(ConfigError, match="empty question"):
         Needle(FACT, " ", "x")
+    with pytest.raises(ConfigError, match="empty right answer"):
+        Needle(FACT, "Where?", "")
     needle = Needle(FACT, "Where?", "x")
     assert len(list(run(*parts, TEXT, needle, [(0.5, 4096)], cancel=lambda: True))) == 1
