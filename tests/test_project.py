@@ -129,7 +129,8 @@ def test_foreign_imports_are_found() -> None:
 def test_everything_imported_is_required() -> None:
     sources = [path.read_text("utf-8") for part in PRODUCT for path in sorted((ROOT / part).rglob("*.py"))]
     sources += [path.read_text("utf-8") for path in (ROOT / "benchmarks").rglob("*.py")]
-    declared = set(requirements(read(CPU)))
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    declared = {*requirements(read(CPU)), *requirements("\n".join(extras["machines"]))}
     for name in sorted(foreign_imports(sources) - BROUGHT_BY_THE_HOST):
         distribution = canonicalize_name(DISTRIBUTIONS.get(name, name))
         assert distribution in declared, f"{name} is imported, but {CPU} does not ask for {distribution}"
