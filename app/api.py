@@ -10,6 +10,7 @@ from typing import Any
 from app import asking, lab, reading, replaying
 from app.context import App
 from app.sessions import Visit
+from app.text import shorten
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError
 
@@ -23,7 +24,7 @@ def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dic
     Raises:
         MemLongError: for everything that can be wrong with the file, or while the model is loading.
     """
-    path = Path(str(file.get("path", ""))).resolve()
+    path = Path(str(file.get("path", "") if isinstance(file, Mapping) else "")).resolve()
     if not path.is_relative_to(folder):
         raise DocumentError("A path that is no upload", "Files sent with the request", "Use gradio_client.handle_file")
     visit.engine.wait()
@@ -78,7 +79,9 @@ def memory_state(visit: Visit) -> dict[str, Any]:
 
 
 def trace(visit: Visit, since: int = 0) -> list[dict[str, Any]]:
-    """Return the events of the session from a step on."""
+    """Return the events of the session from a step on. Raises ConfigError for what is no step."""
+    if type(since) is not int:
+        raise ConfigError(f"since={shorten(repr(since), 60)}", "A whole number from 0", "Send the step to begin with")
     return [event.to_dict() for event in visit.session.recorder.since(since)] if visit.session else []
 
 
@@ -103,5 +106,6 @@ def policies(visit: Visit, shares: Sequence[float] = replaying.SHARES) -> dict[s
         raise ConfigError("The replay was stopped before its end", "One experiment at a time", "Start it again")
     return {
         "conclusion": result.words, "tokens": result.tokens, "policy": result.used,
-        "replays": [asdict(row) for row in result.rows],
+        # JSON has no other keys than text.
+        "replays": [asdict(row) | {"missed": {str(key): n for key, n in row.missed.items()}} for row in result.rows],
     }  # fmt: skip

@@ -60,8 +60,10 @@ def _refuse_two(visit: Visit) -> None:
 
 
 def refuse(question: str, options: AskOptions) -> None:
-    """Raise ConfigError for a question that is empty or too long, or for more chunks or tokens than allowed."""
-    if not isinstance(question, str) or not question.strip():
+    """Raise ConfigError for a question that is no text, empty or too long, or for too many chunks or tokens."""
+    if question is not None and not isinstance(question, str):
+        raise ConfigError(f"A question of type {type(question).__name__}", "A question in words", "Send it as text")
+    if not question or not question.strip():
         raise ConfigError("An empty question", "A question in words", "Type one")
     for given, what, most, do in (
         (len(question), "character", MOST_CHARACTERS, "Ask in fewer words; long texts belong on the tab Read"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ from app import api, reading
 from app.context import App
 from app.tabs import ask, attention, lab, memory, read, settings, settings_page, train
 from app.tabs.pieces import engine_line, error_box
-from memlong.errors import MemLongError
+from memlong.errors import Cancelled, MemLongError
 
 HEADER = (
     '<header class="ml-top"><h1>Ask a book</h1><p>A small language model reads a long text piece by piece, keeps what '
@@ -39,8 +43,39 @@ def build(app: App) -> gr.Blocks:
         _wire_between(app, parts, tabs)
         _wire_visits(app, page, parts["read"])
         _wire_api(app)
+    for handler in page.fns.values():
+        handler.fn = handler.fn and in_plain_words(handler.fn)
     page.queue(default_concurrency_limit=None, max_size=64, api_open=False)
     return page
+
+
+def in_plain_words(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler whose refusals reach people and programs as they are, and leave no traceback in the log."""
+    if inspect.isgeneratorfunction(handler):  # gradio asks the same
+
+        @wraps(handler)
+        def steps(*given: Any, **named: Any) -> Iterator[Any]:
+            with _refusals():
+                yield from handler(*given, **named)
+
+        return steps
+
+    @wraps(handler)
+    def once(*given: Any, **named: Any) -> Any:
+        with _refusals():
+            return handler(*given, **named)
+
+    return once
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except MemLongError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    except Cancelled as error:  # the page is gone: nobody is there to be told
+        raise gr.Error(str(error), visible=False, print_exception=False) from error
 
 
 def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,28 @@ def test_api_gives_plain_values(make_app: Callable[..., App], long_text: str, tm
     assert api.trace(visit, since=10)[0]["step"] == 10
 
 
+def test_api_answers_have_no_keys_but_text(read: Visit) -> None:
+    ask(read)
+    replayed = api.policies(read)
+    assert any(row["missed"] for row in replayed["replays"]), "or the next line proves little"
+    for value in (replayed, api.memory_state(read), api.trace(read), api.ask(read, QUESTION, max_tokens=4)):
+        assert {type(key) for key in keys(value)} == {str}, "gradio breaks off the connection at any other key"
+
+
+def keys(value: Any) -> Iterator[Any]:
+    """Yield the keys of all dictionaries inside a value."""
+    if isinstance(value, dict):
+        yield from value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        yield from keys(each)
+
+
+@pytest.mark.parametrize("since", ["abc", None, 1.5, True, [0]])
+def test_api_says_what_a_step_is(read: Visit, since: Any) -> None:
+    with pytest.raises(ConfigError, match=r"since=.* A whole number from 0"):
+        api.trace(read, since)
+
+
 def test_api_reads_no_path_that_is_no_upload(make_app: Callable[..., App], tmp_path: Path) -> None:
     app = make_app()
     uploads = tmp_path / "uploads"
@@ -193,6 +215,9 @@ def test_api_reads_no_path_that_is_no_upload(make_app: Callable[..., App], tmp_p
     for path in (tmp_path / "secret.txt", uploads / ".." / "secret.txt"):
         with pytest.raises(DocumentError, match="no upload"):
             api.upload(app, app.visits.get("program"), {"path": str(path)}, uploads)
+    for no_file in (str(tmp_path / "secret.txt"), 5, None):
+        with pytest.raises(DocumentError, match="no upload"):
+            api.upload(app, app.visits.get("program"), no_file, uploads)  # type: ignore[arg-type]
     with pytest.raises(MemLongError):
         api.ask(app.visits.get("program"), "Anything?")
 
@@ -202,7 +227,7 @@ def test_api_reads_no_path_that_is_no_upload(make_app: Callable[..., App], tmp_p
     [
         ("why " * 2000, SHORT, "8,000 characters"),
         (None, SHORT, "empty"),
-        (["a"], SHORT, "empty"),
+        (["a"], SHORT, "of type list"),
         ("Why?", AskOptions(top_k=10**9), "32 chunks"),
         ("Why?", AskOptions(max_tokens=10**9), "1,024 tokens"),
     ],

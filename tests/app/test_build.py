@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from app.context import App
 from app.settings import Settings
+from memlong.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 gr = pytest.importorskip("gradio")
@@ -45,6 +48,34 @@ def test_long_work_of_one_visitor_does_not_hold_up_another(page: Any) -> None:
     waiting = [fn for fn in page.fns.values() if fn.queue and fn.fn is not None]
     assert waiting
     assert all(fn.concurrency_limit in (None, "default") for fn in waiting)
+
+
+def test_refusals_reach_programs_as_they_are_and_leave_no_traceback() -> None:
+    from app.build import in_plain_words
+
+    error = ConfigError("top_k=-3", "A whole number", "Raise it")
+
+    def once(request: gr.Request) -> None:
+        raise error
+
+    def steps(request: gr.Request) -> Iterator[int]:
+        yield 1
+        raise error
+
+    for handler in (once, steps):
+        plain = in_plain_words(handler)
+        assert inspect.signature(plain) == inspect.signature(handler), "gradio hands over what it finds there"
+        assert inspect.isgeneratorfunction(plain) == inspect.isgeneratorfunction(handler)
+        with pytest.raises(gr.Error) as caught:
+            list(plain(None) or ())
+        assert caught.value.message == str(error)
+        assert not caught.value.print_exception
+
+
+def test_every_handler_of_the_page_refuses_in_plain_words(page: Any) -> None:
+    handlers = [fn.fn for fn in page.fns.values() if fn.fn is not None]
+    assert len(handlers) > 40
+    assert all(hasattr(handler, "__wrapped__") for handler in handlers)
 
 
 def test_page_is_built_without_torch_and_without_analytics() -> None:
