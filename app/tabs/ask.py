@@ -244,6 +244,9 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
 def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[Any]]:
     """Ask, and yield the tab as it looks after every step; the last one is complete."""
     drawn: tuple[Any, ...] | None = None
+    if visit.answering and visit.exchanges and (question or "").strip() in ("", visit.exchanges[-1].question):
+        yield [gr.skip()] * 6  # the second click of two, for which the box is full or empty by now
+        return
     try:
         for exchange in asking.ask(visit, question, chosen):
             # A redraw takes the keyboard focus from the list, so evidence is sent only when it is another list.

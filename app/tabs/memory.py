@@ -63,7 +63,10 @@ def wire(app: App, parts: Parts) -> None:
 
     parts.tab.select(arrive, parts.looks, [parts.timer, *everything], **latest)
     parts.timer.tick(tick, parts.looks, [parts.timer, *everything], **latest)
-    acted = parts.life.click(act, parts.looks, [parts.said, parts.step, *everything], **latest)
+    # The second click of two would be refused, and hide what came of the first.
+    acted = parts.life.click(
+        act, parts.looks, [parts.said, parts.step, *everything], **latest | {"trigger_mode": "once"}
+    )
     asked = parts.again.click(
         again, [parts.question, parts.chunk], parts.answers, show_progress="hidden", concurrency_limit=None,
         api_visibility="private",

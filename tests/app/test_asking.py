@@ -247,6 +247,18 @@ def test_a_question_edited_into_nonsense_leaves_the_conversation_as_it_was(read:
     assert [exchange.question for exchange in read.exchanges] == [QUESTION]
 
 
+def test_the_second_click_of_two_changes_nothing(read: Visit) -> None:
+    going = asking.ask(read, QUESTION, SHORT)
+    next(going)
+    nothing = [[{"__type__": "update"}] * 6]
+    for typed in (QUESTION, f" {QUESTION}", "", None):
+        assert list(pictures(read, typed, SHORT)) == nothing  # type: ignore[arg-type]
+    assert "One question at a time" in list(pictures(read, "Another?", SHORT))[-1][1]
+    list(going)
+    assert len(read.exchanges) == 1
+    assert "empty" in list(pictures(read, "", SHORT))[-1][1], "with no answer going on it is a mistake"
+
+
 def test_what_is_typed_and_said_meanwhile_is_left_alone(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking.ask, "__defaults__", (0.0,))
     steps = list(pictures(read, QUESTION, SHORT))

@@ -44,6 +44,11 @@ def test_stopping_never_waits(page: Any) -> None:
     assert all(not fn.queue for fn in stops)
 
 
+def test_the_second_click_of_two_on_a_chunk_is_dropped(page: Any) -> None:
+    acts = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "act"]
+    assert [fn.trigger_mode for fn in acts] == ["once"]
+
+
 def test_long_work_of_one_visitor_does_not_hold_up_another(page: Any) -> None:
     waiting = [fn for fn in page.fns.values() if fn.queue and fn.fn is not None]
     assert waiting
