@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlong.bank.eviction import POLICIES, make_policy
+from memlong.bank.savefolder import require_writable
 from memlong.config import ANSWER_FROM, PRESETS, AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
 
@@ -69,6 +70,7 @@ def read(chosen: argparse.Namespace) -> int:
     """Read a book and save the session."""
     book = Path(chosen.book)
     text = read_text(book)
+    require_writable(chosen.save)
     session = _session(chosen)
     _read(session, text, book.stem, quiet=chosen.json)
     session.save(chosen.save)
@@ -89,6 +91,7 @@ def fit(chosen: argparse.Namespace) -> int:
     from memlong.model.part import write_part
 
     texts = [read_text(Path(path)) for path in chosen.texts]
+    require_writable(Path(chosen.out))
     model = _model(chosen)
     maps, fits = fit_maps(model, texts, progress=_progress_line("Fitting"))
     print(fit_report(fits))
@@ -101,10 +104,10 @@ def read_text(path: Path) -> str:
     """Return a text file's content.
 
     Raises:
-        DocumentError: when it is missing or not text; other formats are the app's.
+        DocumentError: when it is missing, empty or not text; other formats are the app's.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DocumentError(f"{path}: {error.strerror}", "A file that can be read", "Check the path") from error
     except UnicodeDecodeError as error:
@@ -113,6 +116,9 @@ def read_text(path: Path) -> str:
             "Plain text or Markdown here; PDF, EPUB, DOCX and HTML in the app",
             "Convert it to text, or open it in the app (python app.py)",
         ) from error
+    if not text.strip():
+        raise DocumentError(f"{path} is empty", "At least one word", "Choose another file")
+    return text
 
 
 def _session(chosen: argparse.Namespace) -> Session:

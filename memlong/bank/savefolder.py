@@ -1,11 +1,8 @@
-"""A folder that is replaced in one step: a kill at any moment leaves the old content or the new, never a
-mixture.
+"""A folder that is replaced in one step: a kill at any moment leaves the old content or the new, never a mixture.
 
-Layout: ``manifest.json`` names a data folder beside it and the size and checksum of every file in there. A
-    save fills
-a new data folder, then puts a new manifest over the old one by a rename, which is the one moment that counts;
-the data folders that no manifest names are cleared away by the next save. One process at a time may save to a
-folder.
+Layout: ``manifest.json`` names a data folder beside it and the size and checksum of every file in there. A save fills
+a new data folder, then puts a new manifest over the old one by a rename, which is the one moment that counts; the data
+folders that no manifest names are cleared away by the next save. One process at a time may save to a folder.
 """
 
 from __future__ import annotations
@@ -146,6 +143,20 @@ def saving(folder: Path | str, about: Mapping[str, Any]) -> Iterator[Saving]:
             raise _unwritable(folder, error) from error
         raise
     _clear(folder, data)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder if there is none, and try it: for work that takes long before its result is saved.
+
+    Raises:
+        PersistError: when it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
 
 
 def damaged(folder: Path, what: str) -> PersistError:

@@ -72,10 +72,13 @@ def test_a_loaded_session_takes_its_chunk_size_with_it_and_another_capacity(mode
 def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_path, capsys):
     """With a model that does not exist, the first error is about what was wrong besides."""
     nowhere = ["--model", str(tmp_path / "no-model")]
+    (tmp_path / "blank.txt").write_text(" \n")
     for words, said in (
         (["ask", str(tmp_path / "none.txt"), QUESTION], "none.txt"),
         (["ask", "--load", str(tmp_path / "none"), QUESTION], "Nothing is saved"),
         (["read", str(tmp_path), "--save", str(tmp_path / "s")], str(tmp_path)),
+        (["ask", str(tmp_path / "blank.txt"), QUESTION], "blank.txt is empty"),
+        (["read", str(book), "--save", str(book / "saved")], "Nothing can be saved"),
         (["ask", str(book), QUESTION, "--policy", "fif"], "'fifo'"),
         (["ask", str(book), QUESTION, "--top-k", "0"], "top_k=0"),
     ):
@@ -83,6 +86,8 @@ def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_pa
         assert said in capsys.readouterr().err
     assert main(["fit", "no-model", str(tmp_path / "none.txt")]) == 2
     assert "none.txt" in capsys.readouterr().err
+    assert main(["fit", "no-model", str(book), "--out", str(book / "maps")]) == 2
+    assert "Nothing can be saved" in capsys.readouterr().err
 
 
 def test_refusals_are_words_and_a_status_not_a_traceback(model_folder, book, tmp_path, capsys):
