@@ -43,7 +43,7 @@ def require_memory(needed: int, tokens: int, device: torch.device | str = "cpu")
 
 def in_words(size: int) -> str:
     """Return a number of bytes as people write it."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _system_bytes() -> int | None:

@@ -134,18 +134,6 @@ def score_answer(prediction: str, answers: Sequence[str], answerable: bool = Tru
     return AnswerScore(exact_match(prediction, answers), word_f1(prediction, answers), contained, abstained)
 
 
-def mean_scores(scores: Sequence[AnswerScore]) -> dict[str, float]:
-    """Return the means ``exact``, ``f1``, ``contains``, ``abstained`` over the scores, and their number
-    ``n``.
-    """
-    if not scores:
-        return {"exact": 0.0, "f1": 0.0, "contains": 0.0, "abstained": 0.0, "n": 0}
-    n = len(scores)
-    fields = ("exact", "f1", "contains", "abstained")
-    means = {field: sum(float(getattr(score, field)) for score in scores) / n for field in fields}
-    return {**means, "n": n}
-
-
 def _f1(predicted: list[str], expected: list[str]) -> float:
     if not predicted or not expected:
         return float(predicted == expected)

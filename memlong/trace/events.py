@@ -16,7 +16,7 @@ class Hit(NamedTuple):
     """A chunk among the top-k.
 
     Attributes:
-        chunk_id: the chunk. score: inner product of its embedding with the query's. rank: 0 for the best.
+        chunk_id: the chunk. score: inner product of its embedding with the query's. rank: 1 for the best.
         trigger_count: its triggers, this one included.
     """
 

@@ -12,7 +12,6 @@ from memlong.evaluation.answers import (
     abstains,
     contains_answer,
     exact_match,
-    mean_scores,
     normalise,
     score_answer,
     word_f1,
@@ -126,9 +125,3 @@ def test_mistakes_in_the_call_are_refused() -> None:
         exact_match("May", "May")
     with pytest.raises(ConfigError, match="without answers"):
         score_answer("May", [])
-
-
-def test_means() -> None:
-    scores = [score_answer("May", ["May"]), score_answer("June", ["May"])]
-    assert mean_scores(scores) == {"exact": 0.5, "f1": 0.5, "contains": 0.5, "abstained": 0.0, "n": 2}
-    assert mean_scores([])["n"] == 0
