@@ -132,6 +132,13 @@ def take_back(visit: Visit, index: int) -> str:
     return question
 
 
+def clear(visit: Visit) -> None:
+    """Forget the conversation, not memory. Raises ConfigError while an answer is being written or the Lab asks."""
+    _refuse_two(visit)
+    visit.exchanges.clear()
+    visit.shown = None
+
+
 def like(visit: Visit, index: int, liked: bool | None) -> None:
     """Keep a visitor's thumb for an answer; it is part of the export."""
     if 0 <= index < len(visit.exchanges):

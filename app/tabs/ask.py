@@ -219,10 +219,7 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
         return look_at(app.visit(request), event._data)
 
     def clear(request: gr.Request) -> list[Any]:
-        visit = app.visit(request)
-        if not visit.answering:
-            visit.exchanges.clear()
-        return [*picture(visit), pane.no_passage()]
+        return cleared(app.visit(request))
 
     def arrive(request: gr.Request) -> list[Any]:
         visit = app.visit(request)
@@ -236,7 +233,8 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
     parts.chat.select(choose, None, parts.evidence, **quick)
     parts.evidence.click(look, None, [parts.evidence, parts.reader], **quick)
     parts.reader.click(look, None, [parts.evidence, parts.reader], **quick)
-    parts.clear.click(clear, None, [*parts.view, parts.reader], **quick)
+    for wiped in (parts.clear.click, parts.chat.clear):  # the chatbot's own bin empties only what is shown
+        wiped(clear, None, [*parts.view, parts.reader], **quick)
     parts.tab.select(arrive, None, [*parts.view, parts.controls[1]], **quick)
     parts.export.click(export, None, parts.export, **quick)
 
@@ -274,6 +272,15 @@ def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, .
         return
     visit.retries += 1
     yield from pictures(visit, question or earlier, options(*controls, seed=visit.retries))
+
+
+def cleared(visit: Visit) -> list[Any]:
+    """Forget the conversation; returns the view and the reader pane, or why it stays."""
+    try:
+        asking.clear(visit)
+    except MemLongError as error:
+        return [*picture(visit, said=error_box(error)), gr.skip()]
+    return [*picture(visit), pane.no_passage()]
 
 
 def picture(visit: Visit, with_evidence: bool = True, said: str = "") -> list[Any]:

@@ -15,7 +15,7 @@ from app.documents import Limits
 from app.exports import conversation, document_archive
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
-from app.tabs.ask import again, pictures
+from app.tabs.ask import again, cleared, pictures
 from app.tabs.pieces import for_chat, from_chat
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
@@ -257,6 +257,19 @@ def test_the_second_click_of_two_changes_nothing(read: Visit) -> None:
     list(going)
     assert len(read.exchanges) == 1
     assert "empty" in list(pictures(read, "", SHORT))[-1][1], "with no answer going on it is a mistake"
+
+
+def test_a_conversation_is_cleared_only_between_answers(read: Visit) -> None:
+    ask(read)
+    going = asking.ask(read, "Another?", SHORT)
+    next(going)
+    kept = cleared(read)
+    assert len(kept[0]) == 4
+    assert "An answer is being written" in kept[1]
+    list(going)
+    assert cleared(read)[0] == []
+    assert asking.chosen(read) is None
+    assert len(read.memory().bank), "memory stays"
 
 
 def test_what_is_typed_and_said_meanwhile_is_left_alone(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,12 @@ def test_stopping_never_waits(page: Any) -> None:
     assert all(not fn.queue for fn in stops)
 
 
+def test_both_bins_of_the_conversation_empty_it(page: Any) -> None:
+    clearing = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "clear"]
+    assert {name for fn in clearing for _, name in fn.targets} == {"click", "clear"}
+    assert all(not fn.queue for fn in clearing)
+
+
 def test_the_second_click_of_two_on_a_chunk_is_dropped(page: Any) -> None:
     acts = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "act"]
     assert [fn.trigger_mode for fn in acts] == ["once"]
