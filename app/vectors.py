@@ -6,6 +6,7 @@ of its K-V. Shapes: E embedding size.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class Vectors:
         self._top_k = 0
         self._by_chunks: list[NDArray[np.int64]] = []  # what each chunk as a query would have fetched
         self._by_questions: list[NDArray[np.int64]] = []
+        self._lock = threading.Lock()  # several pictures of one page are drawn at a time
         session.recorder.subscribe(self._note)
 
     def _note(self, event: Event) -> None:
@@ -64,13 +66,15 @@ class Vectors:
         """
         from memlong.evaluation.policies import wanted_by
 
-        if self._top_k != recording.top_k:
-            self._top_k, self._by_chunks, self._by_questions = recording.top_k, [], []
         chunks_nE = self.chunks([chunk.chunk_id for chunk in recording.chunks])
-        known = len(self._by_chunks)
-        ends = recording.ends[known : len(chunks_nE)]
-        self._by_chunks += wanted_by(chunks_nE[known:], ends, chunks_nE, recording.top_k)
-        new = recording.questions[len(self._by_questions) :]
-        vectors_QE = self.questions([text for _, text in new])
-        self._by_questions += wanted_by(vectors_QE, [at for at, _ in new], chunks_nE, recording.top_k)
-        return [*self._by_chunks, *self._by_questions]
+        with self._lock:
+            if self._top_k != recording.top_k:
+                self._top_k, self._by_chunks, self._by_questions = recording.top_k, [], []
+            known = len(self._by_chunks)
+            ends = recording.ends[known : len(chunks_nE)]
+            self._by_chunks += wanted_by(chunks_nE[known:], ends, chunks_nE, recording.top_k)
+            new = recording.questions[len(self._by_questions) :]
+            vectors_QE = self.questions([text for _, text in new])
+            self._by_questions += wanted_by(vectors_QE, [at for at, _ in new], chunks_nE, recording.top_k)
+            # Somebody may have asked with a later recording before.
+            return [*self._by_chunks[: len(chunks_nE)], *self._by_questions[: len(recording.questions)]]

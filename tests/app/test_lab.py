@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -194,6 +196,29 @@ def test_nothing_that_was_read_is_embedded_again(crowded: Visit, monkeypatch: py
     *_, last = replaying.policies(crowded, [here])
     mine = next(row for row in last.rows if row.policy == session.config.policy)
     assert list(mine.kept) == [record.chunk_id for record in session.bank.records()], "the replay is the real life"
+
+
+def test_lives_drawn_at_the_same_time_do_not_count_queries_twice(
+    crowded: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from memlong.evaluation import policies
+
+    def slowly(*given: Any) -> Any:
+        time.sleep(0.05)  # others come in meanwhile, when they may
+        return wanted_by(*given)
+
+    wanted_by = policies.wanted_by
+    monkeypatch.setattr(policies, "wanted_by", slowly)
+    session = crowded.session
+    assert session is not None
+    gone = next(record.chunk_id for record in session.recorder.filter("Evicted"))  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda _: replaying.needed_later(crowded, gone), range(4)))
+    assert len(set(said)) == 1
+    assert "needed later" in said[0]
+    assert crowded.vectors is not None
+    earlier = policies.record(session.recorder.events[:60], session.config.chunk_tokens, session.config.top_k)
+    assert len(crowded.vectors.wanted(earlier)) == len(earlier.chunks), "also for who looked before the last ones came"
 
 
 def test_a_chunk_that_left_says_whether_it_was_needed_later(crowded: Visit) -> None:
