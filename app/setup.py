@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from app.settings import PRECISIONS, Settings, check_retriever
+from app.text import shorten
 from memlong.bank.eviction import POLICIES
 from memlong.config import PRESETS, STORE_DTYPES, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
@@ -28,7 +29,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES),
 }  # fmt: skip
-_RANGE = re.compile(r"(\d+)-(\d+)")
+_RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 _MOST_LAYERS = 1000  # of a range in a link, so that nobody makes us count to a billion
 _GRADIO = ("view", "deep_link", "logs")  # names in the address that are not ours; so are those with "__"
 
@@ -86,8 +87,8 @@ class Setup:
         """Build from a file's text. Raises ConfigError for what is no such file."""
         try:
             values = json.loads(text)
-        except ValueError as error:
-            given = f"The file is not JSON ({error})"
+        except (ValueError, RecursionError) as error:
+            given = f"The file is not JSON ({shorten(str(error), 120)})"
             raise ConfigError(given, "A file that 'Download' of this tab wrote", "Choose another file") from None
         if not isinstance(values, dict):
             raise ConfigError("The file holds no settings", "One JSON object of names and values", "Choose another")
@@ -177,10 +178,12 @@ def parse_layers(text: str) -> tuple[int, ...]:
         span = _RANGE.fullmatch(part)
         if span and int(span[1]) <= int(span[2]) < _MOST_LAYERS:
             found.update(range(int(span[1]), int(span[2]) + 1))
-        elif part.isdecimal():
+        elif part.isdecimal() and len(part) < 10:
             found.add(int(part))
         elif part:
-            raise ConfigError(f"Layers {text!r}", "Numbers from 0, as in 8, 18, 28 or 8-29", "Write them so")
+            raise ConfigError(
+                f"Layers {shorten(text, 60)!r}", "Numbers from 0, as in 8, 18, 28 or 8-29", "Write them so"
+            )
     return tuple(sorted(found))
 
 
@@ -211,7 +214,7 @@ def _value(name: str, value: Any) -> Any:
     try:
         number = int(str(value).strip().replace("_", ""))
     except ValueError:
-        raise ConfigError(f"{name}={value!r}", "A whole number", f"Write {name}=256, say") from None
+        raise ConfigError(f"{name}={shorten(repr(value), 60)}", "A whole number", f"Write {name}=256, say") from None
     return number
 
 

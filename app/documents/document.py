@@ -39,8 +39,8 @@ def read_document(
 
     Args:
         path: where the upload lies.
-        name: the name it was uploaded under; used for the title of last resort and in messages, never as a
-        path. limits: what it may cost; the defaults of :class:`Limits` if None.
+        name: the name it was uploaded under; the title of last resort, and in messages, never a path.
+        limits: what it may cost; the defaults of :class:`Limits` if None.
         cancel: asked about every 50 ms; True stops the work.
 
     Raises:

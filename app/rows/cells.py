@@ -10,9 +10,8 @@ from app.rows.timeline import Timeline
 from memlong.trace.replay import ChunkView, ReplayState
 
 HELD, PINNED, EVICTED, DELETED, EMPTY = range(5)
-"""What a cell shows: a chunk in the bank, one that may not leave, one that left, one that was deleted, or
-none:
-a chunk not read yet, or a free slot."""
+"""What a cell shows: a chunk in the bank, one that may not leave, one that left, one that was deleted, or none (a chunk
+not read yet, or a free slot)."""
 
 COLOURS: dict[str, str] = {
     "triggers": "Trigger count",
@@ -32,9 +31,8 @@ class Cells:
     """All cells of a map, n of them.
 
     Attributes:
-        chunk_ids: int32, -1 where there is no chunk (yet). states: uint8, see above. levels: uint8, place on
-            the colour ramp, 0 is ``low`` and 255 is ``high``. counts: uint16, triggers. docs: uint16,
-            document ids.
+        chunk_ids: int32, -1 where there is no chunk (yet). states: uint8, see above. levels: uint8, place on the
+            colour ramp, 0 is ``low`` and 255 is ``high``. counts: uint16, triggers. docs: uint16, document ids.
             indices: uint32, place in its document.
         low, high: what the ends of the ramp stand for. recent: ids of the chunks that the last search found.
     """

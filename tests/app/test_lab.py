@@ -216,9 +216,11 @@ def test_lives_drawn_at_the_same_time_do_not_count_queries_twice(
         said = list(pool.map(lambda _: replaying.needed_later(crowded, gone), range(4)))
     assert len(set(said)) == 1
     assert "needed later" in said[0]
-    assert crowded.vectors is not None
+    made, vectors = replaying._recording(session), crowded.vectors
+    assert vectors is not None
+    assert (len(vectors._by_chunks), len(vectors._by_questions)) == (len(made.chunks), len(made.questions))
     earlier = policies.record(session.recorder.events[:60], session.config.chunk_tokens, session.config.top_k)
-    assert len(crowded.vectors.wanted(earlier)) == len(earlier.chunks), "also for who looked before the last ones came"
+    assert len(vectors.wanted(earlier)) == len(earlier.chunks), "also for who looked before the last ones came"
 
 
 def test_a_chunk_that_left_says_whether_it_was_needed_later(crowded: Visit) -> None:

@@ -66,7 +66,7 @@ def test_wrong_values_are_refused_with_the_nearest_right_one(values: dict[str, A
 
 
 def test_files_that_are_none_are_refused() -> None:
-    for text in ("no json", "[1]", '{"a": '):
+    for text in ("no json", "[1]", '{"a": ', "[" * 100_000, '{"capacity": ' + "9" * 5_000 + "}"):
         with pytest.raises(ConfigError):
             Setup.from_json(text)
 
@@ -89,7 +89,7 @@ def test_layers_are_written_short(text: str, layers: tuple[int, ...], short: str
     assert layers_text(layers) == short
 
 
-@pytest.mark.parametrize("text", ["5-3", "0-99999999999", "-1", "a"])
+@pytest.mark.parametrize("text", ["5-3", "0-99999999999", "-1", "a", "9" * 5_000])
 def test_layers_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_layers(text)
