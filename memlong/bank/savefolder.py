@@ -200,7 +200,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         version, known = manifest["version"], manifest["files"].values()
         whole = isinstance(manifest["about"], dict) and all({"bytes", "crc32"} == set(file) for file in known)
         whole &= all(map(_is_plain, [manifest["data"], *manifest["files"]]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(folder, f"{MANIFEST} cannot be read ({error!r})") from error
     if version != VERSION:
         raise PersistError(

@@ -126,7 +126,7 @@ class Recorder:
                 if not isinstance(values, dict):
                     raise PersistError(f"{values!r}", "An event, a JSON object", "Use a saved trace")
                 events.append(from_dict(values))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 reason = error.given if isinstance(error, PersistError) else str(error)
                 raise PersistError(
                     f"Line {number} of a trace is no event: {reason}",

@@ -183,6 +183,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "ledger gone": (lambda f: data_file(f, "ledger.json").unlink(), "ledger.json is missing"),
     "data folder gone": (lambda f: shutil.rmtree(next(f.glob("data-*"))), "is missing"),
     "manifest cut short": (lambda f: os.truncate(f / "manifest.json", 50), "cannot be read"),
+    "manifest nested": (lambda f: (f / "manifest.json").write_text("[" * 100_000), "cannot be read"),
     "manifest empty": (lambda f: (f / "manifest.json").write_text(""), "cannot be read"),
     "manifest of no sense": (
         lambda f: (f / "manifest.json").write_text("[1]"),

@@ -155,6 +155,7 @@ def test_an_empty_trace_has_no_lines() -> None:
         (b'{"kind": "Pinned", "step": 2, "chu', "Line 3 of a trace is no event"),
         (b'{"kind": "Painted", "step": 2}', "Line 3 .* Unknown kind of event 'Painted'"),
         (b"[1, 2]", "Line 3 of a trace is no event"),
+        (b"[" * 100_000, "Line 3 of a trace is no event"),
         (b"\xff\xfe", "Line 3 of a trace is no event"),
         (b'{"kind": "Pinned", "step": 7, "chunk_id": 1}', "Event 2 of a trace says that it is step 7"),
     ],
