@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.documents import Limits, read_document
+from app.documents import Document, Limits, read_document
 from app.library import Item, from_sample, from_text
 from app.samples import sample
 from app.sessions import Visit
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CUT_AT_ONCE = 128  # chunks cut in one turn: a tenth of a second, however long the document
 STEP_SECONDS = 1.0  # of one turn of reading at most, or a slow machine would keep questions waiting
+TWIN = "The same text is here already. Read twice, it takes room in memory twice."
 SHOW_EVERY = 0.2  # seconds between two pictures of reading: browsers fall behind on more than 5 a second
 
 
@@ -42,7 +43,8 @@ def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -
     for path, item in items:
         yield item
         try:
-            item.document = read_document(path, item.name, limits, cancel=lambda: visit.closed)
+            document = read_document(path, item.name, limits, cancel=lambda: visit.closed)
+            item.document = _with_note_of_twin(visit, document)
             item.state = "waiting"
             estimate(visit, item)
         except Cancelled:
@@ -54,9 +56,17 @@ def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -
 
 def add_text(visit: Visit, text: str, title: str, limits: Limits) -> Item:
     """Add pasted text. Raises DocumentError when it is empty or too long."""
-    item = visit.library.add(title or "Pasted text", from_text(text, title, limits))
+    document = _with_note_of_twin(visit, from_text(text, title, limits))
+    item = visit.library.add(title or "Pasted text", document)
     estimate(visit, item)
     return item
+
+
+def _with_note_of_twin(visit: Visit, document: Document) -> Document:
+    """Return a document, with a note when its text is here already: it may have been added by mistake."""
+    if not any(item.document is not None and item.document.text == document.text for item in visit.library):
+        return document
+    return replace(document, warnings=(*document.warnings, TWIN))
 
 
 def add_sample(visit: Visit, name: str) -> Item:

@@ -139,6 +139,26 @@ def test_pasted_text_is_checked(visit: Visit) -> None:
     assert reading.add_text(visit, "A first line\nand more", "", Limits()).title == "A first line"
 
 
+def test_a_text_that_is_here_already_says_so(visit: Visit, long_text: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text(long_text)
+    first, twin, other = (
+        list(reading.add_files(visit, [(path, "log.txt")], Limits()))[-1],
+        list(reading.add_files(visit, [(path, "copy.txt")], Limits()))[-1],
+        reading.add_text(visit, "Another text altogether.", "", Limits()),
+    )
+    assert "here already" in shelf(visit)
+    assert [reading.TWIN in each.document.warnings for each in (first, twin, other) if each.document] == [
+        False,
+        True,
+        False,
+    ]
+    assert reading.TWIN in reading.add_text(visit, "Another text altogether.", "", Limits()).document.warnings  # type: ignore[union-attr]
+    reading.remove(visit, first.item_id)
+    reading.remove(visit, twin.item_id)
+    assert reading.TWIN not in list(reading.add_files(visit, [(path, "log.txt")], Limits()))[-1].document.warnings  # type: ignore[union-attr]
+
+
 def test_titles_of_strangers_are_escaped(visit: Visit) -> None:
     reading.add_text(visit, "words", "<img src=x onerror=alert(1)>", Limits())
     assert "<img" not in shelf(visit)
