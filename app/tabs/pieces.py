@@ -66,7 +66,7 @@ def engine_line(engine: Engine) -> str:
 def bank_line(visit: Visit | None) -> str:
     """Return one line about what memory holds now."""
     session = visit.session if visit else None
-    if session is None or not session.chunks_read:
+    if session is None or not session.chunks_read or not len(session.bank):
         return '<p class="ml-line">Memory is empty.</p>'
     bank = session.bank
     # Counted without the ledger, which another thread may be changing at this moment.
