@@ -13,7 +13,7 @@ from torch import Tensor
 from memlong.attention.context import LayerMemory
 from memlong.attention.learning import applies, by_row
 from memlong.attention.retrieval import LocalPart, MemoryPart, eager, fused
-from tests.memlong.attention.test_retrieval import CLOSE, C, left_mask, padding, parts
+from tests.memlong.attention.test_retrieval import BLIND, CLOSE, LENGTHS, SIZES, left_mask, padding, parts
 
 
 def gradients(local: LocalPart, memory: MemoryPart, by: str, seen: Tensor) -> list[Tensor]:
@@ -31,17 +31,9 @@ def gradients(local: LocalPart, memory: MemoryPart, by: str, seen: Tensor) -> li
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    sizes=st.fixed_dictionaries(
-        {
-            "rows": st.integers(1, 3),
-            "groups": st.integers(1, 2),
-            "shared": st.integers(1, 3),
-            "tokens": st.integers(1, 5),
-            "cached": st.integers(0, 3),
-        }
-    ),
-    lengths=st.none() | st.lists(st.lists(st.integers(0, C), min_size=3, max_size=3), min_size=3, max_size=3),
-    blind=st.none() | st.lists(st.integers(0, 3), min_size=3, max_size=3),
+    sizes=SIZES,
+    lengths=LENGTHS,
+    blind=BLIND,
 )
 def test_output_and_gradients_are_those_of_the_fused_kernel(
     seed: int, sizes: dict[str, int], lengths: list[list[int]] | None, blind: list[int] | None

@@ -17,6 +17,19 @@ from memlong.attention.retrieval import LocalPart, MemoryPart, chunk_mass, eager
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 C, D = 4, 8
 
+# What the implementations are compared over: see ``parts`` and ``padding``.
+SIZES = st.fixed_dictionaries(
+    {
+        "rows": st.integers(1, 3),
+        "groups": st.integers(1, 2),
+        "shared": st.integers(1, 3),
+        "tokens": st.integers(1, 5),
+        "cached": st.integers(0, 4),
+    }
+)
+LENGTHS = st.none() | st.lists(st.lists(st.integers(0, C), min_size=3, max_size=3), min_size=3, max_size=3)
+BLIND = st.none() | st.lists(st.integers(0, 4), min_size=3, max_size=3)
+
 
 def parts(seed: int, **given: int) -> tuple[LocalPart, MemoryPart]:
     """Return random halves: ``shared`` query heads per key/value head, no mask, no padding, no bias."""
@@ -97,18 +110,10 @@ def test_eager_is_the_formula() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    sizes=st.fixed_dictionaries(
-        {
-            "rows": st.integers(1, 3),
-            "groups": st.integers(1, 2),
-            "shared": st.integers(1, 3),
-            "tokens": st.integers(1, 5),
-            "cached": st.integers(0, 4),
-        }
-    ),
-    lengths=st.none() | st.lists(st.lists(st.integers(0, C), min_size=3, max_size=3), min_size=3, max_size=3),
+    sizes=SIZES,
+    lengths=LENGTHS,
     bias=st.sampled_from(["none", "number", "heads", "some heads off"]),
-    blind=st.none() | st.lists(st.integers(0, 4), min_size=3, max_size=3),
+    blind=BLIND,
 )
 def test_all_agree(
     seed: int, sizes: dict[str, int], lengths: list[list[int]] | None, bias: str, blind: list[int] | None

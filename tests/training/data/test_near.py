@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data import prepare as preparing
 from training.data.near import WORDS, NearCopies
 from training.data.packed import DOCUMENTS, TOKENS
 from training.data.prepare import PrepareOptions, prepare
@@ -80,19 +79,10 @@ def test_near_copies_are_left_out_and_counted(books, tmp_path, tiny_tokenizer):
     assert kept["dropped"] == {} and kept["documents"] == 8
 
 
-def test_an_interrupted_preparation_still_knows_what_it_kept(books, tmp_path, tiny_tokenizer, monkeypatch):
+def test_an_interrupted_preparation_still_knows_what_it_kept(books, tmp_path, tiny_tokenizer, interrupted):
     options = PrepareOptions((str(books),))
     whole = prepare(options, tiny_tokenizer, tmp_path / "whole", save_every=2)
-    real, taken = preparing._Packer.take, []
-
-    def breaks(self, source, raw, tokenizer):
-        taken.append(raw.name)
-        if len(taken) == 6:
-            raise KeyboardInterrupt
-        real(self, source, raw, tokenizer)
-
-    monkeypatch.setattr(preparing._Packer, "take", breaks)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(6):
         prepare(options, tiny_tokenizer, tmp_path / "halves", save_every=2)
     assert prepare(options, tiny_tokenizer, tmp_path / "halves", save_every=2) == whole
     for name in (TOKENS, DOCUMENTS):

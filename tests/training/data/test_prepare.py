@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from memlong.errors import ConfigError, DocumentError
-from training.data import prepare as preparing
 from training.data.jsonl import write_jsonl
 from training.data.packed import DOCUMENTS, TOKENS, PackedText
 from training.data.prepare import PrepareOptions, clean, prepare
@@ -51,19 +50,10 @@ def test_documents_come_back_token_for_token(tmp_path, tiny_tokenizer):
     assert len(texts) == 9
 
 
-def test_an_interrupted_preparation_ends_as_an_uninterrupted_one(tmp_path, tiny_tokenizer, monkeypatch):
+def test_an_interrupted_preparation_ends_as_an_uninterrupted_one(tmp_path, tiny_tokenizer, interrupted):
     books = write_books(tmp_path / "books")
     whole = prepare(options(books), tiny_tokenizer, tmp_path / "whole", save_every=2)
-    real, taken = preparing._Packer.take, []
-
-    def breaks(self, source, raw, tokenizer):
-        taken.append(raw.name)
-        if len(taken) == 6:
-            raise KeyboardInterrupt
-        real(self, source, raw, tokenizer)
-
-    monkeypatch.setattr(preparing._Packer, "take", breaks)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(6) as taken:
         prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2)
     with pytest.raises(DocumentError, match="prepare"):
         PackedText(tmp_path / "halves", "train", 16)
