@@ -14,7 +14,7 @@ from app.documents.limits import Limits
 from app.text import number_words, size_words
 
 _STEP = 65_536
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
 
 
 class Archive:
