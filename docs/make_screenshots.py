@@ -96,6 +96,7 @@ def prepare(page: Any) -> None:
     page.locator("#evidence .ml-hit").first.click()
     page.wait_for_selector("#reader #passage")
     open_tab(page, "Memory")
+    page.wait_for_selector("#memory-map .mm-legend li")  # it has cells now; a key pressed before chooses nothing
     cells = page.locator("#memory-map canvas")
     cells.focus()
     cells.press("Enter")
