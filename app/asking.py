@@ -33,7 +33,7 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
     refuse(question, options)
     with visit.lock:
         _refuse_two(visit)
-        visit.answering = True
+        visit.answering, visit.refused = True, None
         visit.stop_answering.clear()
     exchange = Exchange(question.strip(), options=options)
     visit.exchanges.append(exchange)
@@ -47,6 +47,9 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
         yield from _answer(visit, exchange, options, show_every)
     except MemLongError as error:
         exchange.error = error
+    except GeneratorExit:
+        exchange.cut = exchange.answer is None
+        raise
     finally:
         visit.answering = False
     yield exchange
@@ -136,7 +139,7 @@ def clear(visit: Visit) -> None:
     """Forget the conversation, not memory. Raises ConfigError while an answer is being written or the Lab asks."""
     _refuse_two(visit)
     visit.exchanges.clear()
-    visit.shown = None
+    visit.shown, visit.refused = None, None
 
 
 def like(visit: Visit, index: int, liked: bool | None) -> None:

@@ -13,6 +13,7 @@ import gradio as gr
 
 from app import api, reading
 from app.context import App
+from app.sessions import Visit
 from app.tabs import ask, attention, lab, memory, read, settings, settings_page, train
 from app.tabs.pieces import engine_line, error_box
 from memlong.errors import Cancelled, MemLongError
@@ -23,6 +24,7 @@ HEADER = (
     "it let go.</p></header>"
 )
 NAME = "MemLong"
+ARRIVAL = Path(__file__).with_name("arrival.js")
 
 
 def build(app: App) -> gr.Blocks:
@@ -41,7 +43,7 @@ def build(app: App) -> gr.Blocks:
         settings.wire(app, parts["settings"])
         settings_page.connect(app, page, tabs, parts, train.wire(app, parts["train"]))
         _wire_between(app, parts, tabs)
-        _wire_visits(app, page, parts["read"])
+        _wire_visits(app, page, parts["read"], parts["ask"])
         _wire_api(app)
     for handler in page.fns.values():
         handler.fn = handler.fn and in_plain_words(handler.fn)
@@ -97,10 +99,26 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
     second.changed.append(asked)
 
 
-def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts) -> None:
-    """Show loading until it ends; free a visitor's memory when the page closes."""
+def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts) -> None:
+    """Show loading until it ends; give a page that was loaded again what it had; note when it closes."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     timer = gr.Timer(1.0)
+    ticket = gr.Textbox(visible=False, elem_id="ticket")
+    of_memory = [*parts.view, parts.capacity, parts.policy, *asking.view, asking.controls[1]]
+
+    def come(request: gr.Request, brought: str) -> list[Any]:
+        try:
+            visit = app.visits.claim(str(request.session_hash), brought or "")
+        except MemLongError:  # the house is full: the timer says so
+            return [gr.skip()] * len(of_memory)
+        return as_it_was(visit)
+
+    def go_on(request: gr.Request) -> Iterator[list[Any]]:
+        visit = app.visit(request)
+        if visit.reading or visit.interrupted:
+            yield from read.pictures(app, request, reading.go_on)
+        else:
+            yield [gr.skip()] * (len(parts.view) + 1)
 
     def tick(request: gr.Request) -> list[Any]:
         state = app.engine.state
@@ -116,10 +134,23 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts) -> None:
         return [engine_line(app.engine), read.shelf(visit), gr.Timer(active=False)]
 
     def leave(request: gr.Request) -> None:
-        app.visits.close(str(request.session_hash))
+        app.visits.leave(str(request.session_hash))
 
     timer.tick(tick, None, [parts.engine, parts.view[0], timer], **quiet)
+    came = page.load(come, ticket, of_memory, js=ARRIVAL.read_text("utf-8"), queue=False, **quiet)
+    came.then(go_on, None, [*parts.view, parts.said], concurrency_limit=None, **quiet)
     page.unload(leave)
+
+
+def as_it_was(visit: Visit) -> list[Any]:
+    """Return the tabs Read and Ask as a visitor's earlier page showed them: views, bank controls, documents to ask."""
+    bank = [visit.engine.settings.capacity, visit.engine.settings.policy]
+    if visit.session is not None:
+        bank = [visit.session.config.capacity_tokens, visit.session.config.policy]
+    if visit.blank:
+        return [*[gr.skip()] * len(read.picture(visit)), *bank, *[gr.skip()] * (len(ask.picture(visit)) + 1)]
+    reading.refresh_reports(visit)
+    return [*read.picture(visit), *bank, *ask.picture(visit), gr.Dropdown(choices=ask.document_choices(visit))]
 
 
 def _wire_api(app: App) -> None:

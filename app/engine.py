@@ -62,6 +62,8 @@ class Engine:
         self.model: Any = None
         self.retriever: Any = None
         self.tokens_per_second: float | None = None
+        # Frees memory that nobody will miss, and returns whether there was any; the visitors know.
+        self.make_room: Callable[[], bool] = lambda: False
         self._loader = loader or load
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None

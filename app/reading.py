@@ -40,18 +40,24 @@ def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -
     What is wrong with a file is noted at that file; the others are not held up.
     """
     items = [(path, visit.library.add(name)) for path, name in files]
-    for path, item in items:
-        yield item
-        try:
-            document = read_document(path, item.name, limits, cancel=lambda: visit.closed)
-            item.document = _with_note_of_twin(visit, document)
-            item.state = "waiting"
-            estimate(visit, item)
-        except Cancelled:
-            return
-        except MemLongError as error:
-            item.fail(error)
-        yield item
+    try:
+        for path, item in items:
+            yield item
+            try:
+                document = read_document(path, item.name, limits, cancel=lambda: visit.closed)
+                item.document = _with_note_of_twin(visit, document)
+                item.state = "waiting"
+                estimate(visit, item)
+            except Cancelled:
+                return
+            except MemLongError as error:
+                item.fail(error)
+            yield item
+    finally:
+        for _, item in items:
+            if item.state == "opening":
+                given = f"{item.name} was not opened before the page was closed"
+                item.fail(DocumentError(given, "A page that stays until then", "Add it again"))
 
 
 def add_text(visit: Visit, text: str, title: str, limits: Limits) -> Item:
@@ -111,11 +117,12 @@ def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | No
 
     Waits for the model first (yielding None). A second call while one is at work only returns: documents
     added meanwhile are read by the first. Ends early when ``visit.stop_reading`` is set; what was read stays.
+    When its page goes away it ends too, and :func:`go_on` has it go on.
     """
     with visit.lock:
         if visit.reading:
             return
-        visit.reading = True
+        visit.reading, visit.interrupted = True, False
         visit.stop_reading.clear()
     try:
         while not visit.engine.wait(0.5) and not visit.stop_reading.is_set():
@@ -124,8 +131,23 @@ def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | No
             yield None
         while not visit.stop_reading.is_set() and (item := visit.library.next_unread()) is not None:
             yield from _read_one(visit, item, show_every)
+    except GeneratorExit:
+        visit.interrupted = not visit.stop_reading.is_set()
+        raise
     finally:
         visit.reading = False
+
+
+def go_on(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | None]:
+    """Go on with reading that the visitor's earlier page was at when it went away; yields as :func:`read_all` does.
+
+    That page's reading may still be at its last step, or not know yet that it is alone: then it is looked on.
+    """
+    while visit.reading and not visit.closed:
+        time.sleep(show_every)
+        yield None
+    if visit.interrupted and not visit.closed:
+        yield from read_all(visit, show_every)
 
 
 def _read_one(visit: Visit, item: Item, show_every: float) -> Iterator[Item]:

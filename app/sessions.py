@@ -1,10 +1,13 @@
-"""Visitors: one state per open page, kept here and nowhere else, freed when the page closes or is left alone.
+"""Visitors: one state per open page, kept here and nowhere else, freed when the page is closed or left alone.
 
-The page itself holds only a key (gradio's session hash). A limit on visitors protects the machine's memory.
+The page itself holds only a key (gradio's session hash, another one at every load) and a ticket: a secret of its
+browser tab, by which a page that was loaded again finds what the one before it had. A limit on visitors protects the
+machine's memory.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,11 +20,13 @@ from app.settings import Settings
 from app.text import plural
 from app.vectors import Vectors
 from memlong.config import AskOptions
-from memlong.errors import MemLongError
+from memlong.errors import BankError, MemLongError
 
 if TYPE_CHECKING:
     from memlong.session.results import Answer, Evidence
     from memlong.session.session import Session
+
+_TICKET = re.compile(r"[0-9a-f]{48,64}")  # at least 192 random bits: nobody guesses one
 
 
 @dataclass
@@ -31,7 +36,8 @@ class Exchange:
     Attributes:
         text: the answer so far. answer: the finished one; None while it is being written.
         options: how it was asked; None when that is not known.
-        error: why there is none. liked: the visitor's thumb, up or down, or None.
+        error: why there is none. cut: whether its page went away before it was finished.
+        liked: the visitor's thumb, up or down, or None.
     """
 
     question: str
@@ -39,6 +45,7 @@ class Exchange:
     answer: Answer | None = None
     found: tuple[Evidence, ...] = ()
     error: MemLongError | None = None
+    cut: bool = False
     liked: bool | None = None
     options: AskOptions | None = None
 
@@ -59,6 +66,9 @@ class Visit:
         reading, answering, experimenting: whether that work is going on now; comparing: whether the experiment answers
             questions. stop_reading, stop_answering, stop_lab: asked once a step.
         vectors: what the session's chunks were embedded to; made with it.
+        interrupted: whether reading ended because its page went away; it goes on when the page is back.
+        refused: why the last question was not taken; None after one that was.
+        ticket: of the browser tab, "" when it has none. left: when its page closed; None while it is open.
     """
 
     key: str
@@ -73,6 +83,10 @@ class Visit:
     answering: bool = False
     experimenting: bool = False
     comparing: bool = False
+    interrupted: bool = False
+    refused: MemLongError | None = None
+    ticket: str = ""
+    left: float | None = None
     stop_reading: threading.Event = field(default_factory=threading.Event)
     stop_answering: threading.Event = field(default_factory=threading.Event)
     stop_lab: threading.Event = field(default_factory=threading.Event)
@@ -88,7 +102,12 @@ class Visit:
         """
         with self.lock:
             if self.session is None:
-                self.session = self.engine.new_session()
+                try:
+                    self.session = self.engine.new_session()
+                except BankError:
+                    if not self.engine.make_room():
+                        raise
+                    self.session = self.engine.new_session()
                 self.vectors = Vectors(self.session)
             return self.session
 
@@ -96,6 +115,11 @@ class Visit:
     def busy(self) -> bool:
         """Whether work is going on for this visitor."""
         return self.reading or self.answering or self.experimenting
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return self.session is None and not len(self.library) and not self.exchanges
 
     def start_over(self) -> None:
         """Let go of memory and conversation; documents stay, and wait to be read anew."""
@@ -121,15 +145,17 @@ class Visits:
     """All visitors, by key.
 
     Args:
-        settings: how many, and for how long without a click. engine: what they share.
-        clock: seconds; tests give theirs.
+        settings: how many, for how long without a click, and for how long after their page closed.
+        engine: what they share. clock: seconds; tests give theirs.
     """
 
     def __init__(self, settings: Settings, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._idle = settings.sessions, 60.0 * settings.session_minutes
+        self._kept = 60.0 * settings.closed_minutes
         self._engine, self._clock = engine, clock
         self._visits: dict[str, Visit] = {}
         self._lock = threading.Lock()
+        engine.make_room = self.free_closed
 
     def __len__(self) -> int:
         return len(self._visits)
@@ -141,19 +167,56 @@ class Visits:
             MemLongError: when there are as many as allowed, and none of them has been idle for long enough.
         """
         with self._lock:
-            now = self._clock()
+            return self._get(key)
+
+    def claim(self, key: str, ticket: str) -> Visit:
+        """Return the visitor that has a ticket, from now on under this key: the page was loaded again.
+
+        Without such a visitor it is the one with this key, and the ticket is theirs. A ticket that is none is ignored.
+
+        Raises:
+            MemLongError: see :meth:`get`.
+        """
+        with self._lock:
+            if not _TICKET.fullmatch(ticket):
+                return self._get(key)
+            found = next((visit for visit in self._visits.values() if visit.ticket == ticket), None)
+            here = self._visits.get(key)
+            if found is None or found is here or not (here is None or here.blank):
+                found = self._get(key)
+                found.ticket = found.ticket or ticket
+                return found
+            del self._visits[found.key]
+            found.key, found.left, found.seen = key, None, self._clock()
+            self._visits[key] = found
+            return found
+
+    def leave(self, key: str) -> None:
+        """Note that a page closed: what it had is kept for a while if the page can find it again, else freed."""
+        with self._lock:
             visit = self._visits.get(key)
-            if visit is None:
-                self._sweep(now)
-                if len(self._visits) >= self._most:
-                    raise MemLongError(
-                        f"{plural(self._most, 'visitor')} are here already",
-                        f"At most {self._most} at a time",
-                        "Try again in some minutes",
-                    )
-                visit = self._visits[key] = Visit(key, self._engine)
-            visit.seen = now
-            return visit
+            kept = visit is not None and bool(visit.ticket) and not visit.blank
+            if visit is not None and kept:
+                visit.left = self._clock()
+        if not kept:
+            self.close(key)
+            return
+        timer = threading.Timer(self._kept + 1.0, self.sweep)
+        timer.daemon = True
+        timer.start()
+
+    def sweep(self) -> None:
+        """Free visitors whose time is over."""
+        with self._lock:
+            self._sweep(self._clock())
+
+    def free_closed(self) -> bool:
+        """Free everybody whose page is closed, when memory is short; returns whether there was somebody."""
+        with self._lock:
+            gone = [visit for visit in self._visits.values() if visit.left is not None]
+            for visit in gone:
+                self._free(visit)
+            return bool(gone)
 
     def close(self, key: str) -> None:
         """Free what a visitor had; unknown keys are fine."""
@@ -170,9 +233,35 @@ class Visits:
     def __iter__(self) -> Iterator[Visit]:
         return iter(list(self._visits.values()))
 
+    def _get(self, key: str) -> Visit:
+        now = self._clock()
+        visit = self._visits.get(key)
+        if visit is None:
+            self._sweep(now)
+            self._make_room()
+            if len(self._visits) >= self._most:
+                raise MemLongError(
+                    f"{plural(self._most, 'visitor')} are here already",
+                    f"At most {self._most} at a time",
+                    "Try again in some minutes",
+                )
+            visit = self._visits[key] = Visit(key, self._engine)
+        visit.seen, visit.left = now, None  # a page that only lost its connection is there again
+        return visit
+
+    def _make_room(self) -> None:
+        """Free the visitor whose page has been closed for longest, when a new one would be one too many."""
+        gone = [visit for visit in self._visits.values() if visit.left is not None]
+        if gone and len(self._visits) >= self._most:
+            self._free(min(gone, key=lambda visit: visit.left or 0.0))
+
     def _sweep(self, now: float) -> None:
-        """Free visitors who left their page alone for too long; work that goes on counts as being there."""
-        for key, visit in list(self._visits.items()):
-            if not visit.busy and now - visit.seen > self._idle:
-                del self._visits[key]
-                visit.close()
+        """Free those who closed their page, or left it alone, for too long; work that goes on counts as being there."""
+        for visit in list(self._visits.values()):
+            closed = visit.left is not None and now - visit.left > self._kept
+            if closed or (not visit.busy and now - visit.seen > self._idle):
+                self._free(visit)
+
+    def _free(self, visit: Visit) -> None:
+        del self._visits[visit.key]
+        visit.close()

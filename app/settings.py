@@ -61,6 +61,9 @@ class Settings:
     characters: int = _option(20_000_000, "longest text that may be read, in characters")
     sessions: int = _option(16, "visitors at the same time")
     session_minutes: int = _option(60, "minutes without a click after which a session may be closed")
+    closed_minutes: int = _option(
+        30, "minutes that what a closed page read is kept, so that a reloaded or reopened page finds it again"
+    )
     share: bool = _option(False, "make a temporary public link (sends all traffic through gradio's servers)")
     auth: str = _option("", "NAME:PASSWORD that visitors must enter (better in the environment than here)")
     root_path: str = _option("", "path of the app behind a proxy, such as /memlong")

@@ -250,14 +250,11 @@ def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[A
             # A redraw takes the keyboard focus from the list, so evidence is sent only when it is another list.
             listed = tuple(item.chunk_id for item in exchange.evidence)
             values = picture(visit, with_evidence=listed != drawn)
-            if drawn is not None and exchange.answer is None:
-                values[1] = gr.skip()  # it may say by now why another question was refused
-            # So may the question box hold that question: it is emptied once.
+            # The question box may hold another question by now, one that was refused: it is emptied once.
             yield [*values, "" if drawn is None else gr.skip()]
             drawn = listed
     except MemLongError as error:
-        yield [*picture(visit, said=error_box(error)), gr.skip()]
-        return
+        visit.refused = error
     yield [*picture(visit), gr.skip()]
 
 
@@ -268,7 +265,8 @@ def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, .
             asking.refuse(question, options(*controls))  # before the old one is gone
         earlier = asking.take_back(visit, exchange_of(index))
     except MemLongError as error:
-        yield [*picture(visit, said=error_box(error)), gr.skip()]
+        visit.refused = error
+        yield [*picture(visit), gr.skip()]
         return
     visit.retries += 1
     yield from pictures(visit, question or earlier, options(*controls, seed=visit.retries))
@@ -279,14 +277,18 @@ def cleared(visit: Visit) -> list[Any]:
     try:
         asking.clear(visit)
     except MemLongError as error:
-        return [*picture(visit, said=error_box(error)), gr.skip()]
+        visit.refused = error
+        return [*picture(visit), gr.skip()]
     return [*picture(visit), pane.no_passage()]
 
 
-def picture(visit: Visit, with_evidence: bool = True, said: str = "") -> list[Any]:
-    """Return the values of :attr:`Parts.view`: messages, notice, evidence, bank, questions."""
+def picture(visit: Visit, with_evidence: bool = True) -> list[Any]:
+    """Return the values of :attr:`Parts.view`: messages, notice, evidence, bank, questions.
+
+    Why a question was refused is said until one is taken: also when the answer it had to wait for ends.
+    """
     last = visit.exchanges[-1] if visit.exchanges else None
-    notice = said or (pane.notices(last) if last else "")
+    notice = (error_box(visit.refused) if visit.refused else "") + (pane.notices(last) if last else "")
     suggested = "" if visit.answering else suggestions(_unasked(visit), "Try:")
     return [messages(visit), notice, pane.evidence(visit) if with_evidence else gr.skip(), bank_line(visit), suggested]
 
@@ -305,6 +307,8 @@ def _shown(visit: Visit, exchange: Exchange) -> str:
         return str(exchange.error)
     if exchange.text or exchange.answer is not None:
         return exchange.text or "(The model ended its answer without a word.)"
+    if exchange.cut:
+        return "(The page was closed before an answer began.)"
     state = visit.engine.state
     return "Searching memory ..." if state.ready else f"Loading model {state.share:.0%}. The question waits for it."
 

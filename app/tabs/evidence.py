@@ -50,6 +50,8 @@ def _answers(visit: Visit, chosen: int) -> str:
 def notices(exchange: Exchange) -> str:
     """Return what a reader should know about an answer before trusting it."""
     answer, said, quiet = exchange.answer, [], ""
+    if exchange.cut:
+        return '<p class="ml-line" role="status">The page was closed before this answer ended; ask again.</p>'
     if answer is None:
         return ""
     if answer.low_evidence:
@@ -90,7 +92,7 @@ def _figures(exchange: Exchange) -> str:
 
 def _list(exchange: Exchange, index: int) -> str:
     if not exchange.evidence:
-        ended = exchange.answer or exchange.error
+        ended = exchange.answer or exchange.error or exchange.cut
         words = "Nothing was retrieved for this answer." if ended else "Searching memory ..."
         return f'<p class="ml-empty">{words}</p>'
     most = max((item.attention_mass or 0.0 for item in exchange.evidence), default=0.0)

@@ -21,7 +21,7 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
     def arrive(request: gr.Request) -> list[Any]:
         form, brought = settings.arrive(app, {str(key): str(text) for key, text in request.query_params.items()})
-        return [*form, gr.Tabs(selected="settings") if brought else gr.skip(), *of_the_model(app)]
+        return [*form, gr.Tabs(selected="settings") if brought else gr.skip(), of_the_model(app)[0]]
 
     def redraw(request: gr.Request) -> list[Any]:
         visit = app.visit(request)
@@ -38,7 +38,7 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
     if app.settings.changes_allowed:
         parts["train"].load.click(offer, parts["train"].chosen, [*mine.form, mine.said, tabs], **quiet)
-    page.load(arrive, None, [*mine.form, mine.said, tabs, *controls], queue=False, **quiet)
+    page.load(arrive, None, [*mine.form, mine.said, tabs, asking.controls[2]], queue=False, **quiet)
     for changed in mine.changed:
         changed.then(redraw, None, [reading.engine, *reading.view, *asking.view, *controls], **quiet)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from app import api, asking, reading
@@ -15,7 +16,7 @@ from app.documents import Limits
 from app.exports import conversation, document_archive
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
-from app.tabs.ask import again, cleared, pictures
+from app.tabs.ask import again, cleared, picture, pictures
 from app.tabs.pieces import for_chat, from_chat
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
@@ -279,6 +280,20 @@ def test_what_is_typed_and_said_meanwhile_is_left_alone(read: Visit, monkeypatch
     boxes, notices = [step[5] for step in steps], [step[1] for step in steps]
     assert boxes[0] == ""
     assert all(box != "" for box in boxes[1:]), "the box is emptied once, and the next question may be typed"
-    assert notices[0] == ""
-    assert not any(isinstance(notice, str) for notice in notices[1:-2])
-    assert isinstance(notices[-1], str)
+    assert set(notices[:-2]) == {""}
+
+
+def test_a_refusal_stays_until_a_question_is_taken(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking.ask, "__defaults__", (0.0,))
+    going = pictures(read, QUESTION, SHORT)
+    next(going)
+    *_, refused = pictures(read, "Another?", SHORT)
+    assert "An answer is being written" in refused[1]
+    assert refused[5] == gr.skip(), "it stays in the box"
+    assert all("An answer is being written" in step[1] for step in going), "to the end, and after it"
+    *_, taken = pictures(read, "Another?", SHORT)
+    assert "being written" not in taken[1]
+    *_, empty = pictures(read, " ", SHORT)
+    assert "An empty question" in empty[1]
+    cleared(read)
+    assert "An empty question" not in picture(read)[1]
