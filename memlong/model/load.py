@@ -65,13 +65,24 @@ def load_model(name: str | Path = "bundled", config: MemoryConfig | None = None,
     wanted = _options(options)
     tell = wanted.progress or (lambda share, words: None)
     device = resolve_device(wanted.device)
-    # The first half is for a bundled model that must be converted first; else it passes at once.
-    found = locate(str(name), wanted.data_dir, lambda share, words: tell(share / 2, words))
-    tell(0.5, f"Opening {found.name}")
+    begun = 0.0
+
+    def first(share: float, words: str) -> None:
+        # Converting a bundled model takes most of its first start; when it is there already, nothing is told of it.
+        nonlocal begun
+        begun = 0.8 * share
+        tell(begun, words)
+
+    found = locate(str(name), wanted.data_dir, first)
+
+    def tell_rest(share: float, words: str) -> None:
+        tell(begun + (1 - begun) * share, words)
+
+    tell_rest(0.0, f"Opening {found.name}")
     base_config = open_config(found)
     types = choose_types(wanted.dtype, wanted.quantization, device, parameter_count(base_config))
     tokenizer = _tokenizer(found)
-    tell(0.6, f"Loading {found.name} ({types.weights})")
+    tell_rest(0.2, f"Loading {found.name} ({types.weights})")
     model = _weights(found, types, wanted.quantization, device)
     model.config._name_or_path = found.name
     settings = config or (found.part.config if found.part else MemoryConfig(store_dtype=types.bank))
@@ -81,7 +92,7 @@ def load_model(name: str | Path = "bundled", config: MemoryConfig | None = None,
         maps, bias = read_maps(found.part.folder, resolve_layout(settings, spec.layers), spec)
     adapted, adapter = None, _adapter(found, wanted.adapter)
     if adapter is not None:
-        tell(0.9, "Putting the adapter on")
+        tell_rest(0.8, "Putting the adapter on")
         model = attach(model, adapter, device)
         if can_merge(model):
             model, adapted = merged(model)

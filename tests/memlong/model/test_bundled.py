@@ -93,6 +93,9 @@ def test_conversion_gives_a_plain_folder(package, tmp_path, capfd):
     assert "tiny_weights" not in sys.modules
     assert [share for share, _ in steps] == sorted(share for share, _ in steps)
     assert steps[-1][0] == 1.0
+    assert all(words.startswith("First start only, step ") for _, words in steps[:-1])
+    undoing = [share for share, words in steps if "step 3 of 4" in words]
+    assert len(set(undoing)) == len(package[1]), "it moves with every tensor"
     assert "it/s" not in capfd.readouterr().err  # no progress bar of somebody else
 
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())

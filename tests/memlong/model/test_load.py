@@ -207,6 +207,23 @@ def test_bundled_takes_our_part_where_there_is_one(folder, lora, tmp_path, monke
     torch.testing.assert_close(logits(load_model(tmp_path / "part", **PLAIN)), logits(trained))
 
 
+def test_converting_takes_most_of_a_first_start(folder, tmp_path, monkeypatch):
+    def convert(data_dir, tell):
+        tell(0.5, "half converted")
+        tell(1.0, "converted")
+        return folder
+
+    monkeypatch.setattr(locate, "bundled_model_folder", convert)
+    monkeypatch.setattr(locate, "BUNDLED_PART", tmp_path / "absent")
+    steps: list[tuple[float, str]] = []
+    load_model("bundled", progress=lambda *step: steps.append(step), **PLAIN)
+    assert (0.4, "half converted") in steps
+    shares = [share for share, _ in steps]
+    assert shares == sorted(shares)
+    assert min(shares[2:]) >= 0.8
+    assert shares[-1] == 1.0
+
+
 def test_the_data_folder_comes_before_the_hub(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "models" / "some-model")
     assert load_model("nobody/some-model", MEMORY, data_dir=tmp_path, **PLAIN).name == "nobody/some-model"
