@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from memlong.evaluation.policies import Recording, Replayed
     from memlong.session.session import Session
 
+SHOW_EVERY = 0.5  # seconds between two pictures of a replay that goes on
 SHARES = (0.125, 0.25, 0.5)  # of what was read: the capacities that policies are tried at
 
 
@@ -63,14 +65,21 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
         capacities = sorted({max(chunk, round(share * made.tokens / chunk) * chunk) for share in shares})
         rows: list[Replayed] = []
         total = len(capacities) * len(POLICIES)
+        words = "Working out what a bank without limits would have fetched"
+        shown = 0.0
         for row in replays(made, chunks_nE, questions_QE, list(POLICIES), capacities):
-            rows.append(row)
-            done = len(rows) == total
-            words = conclusion(rows, used) if done else f"Replayed {row.policy} with {row.capacity_tokens:,} tokens"
-            share = 1.0 if done else 0.1 + 0.9 * len(rows) / total
-            yield PolicyResult(share, words, tuple(rows), made.tokens, len(asked), used)
             if visit.stop_lab.is_set():
                 return
+            if row is None and time.monotonic() - shown < SHOW_EVERY:
+                continue
+            shown = time.monotonic()
+            if row is not None:
+                rows.append(row)
+                words = f"Replayed {row.policy} with {row.capacity_tokens:,} tokens"
+            done = len(rows) == total
+            words = conclusion(rows, used) if done else words
+            share = 1.0 if done else 0.1 + 0.9 * len(rows) / total
+            yield PolicyResult(share, words, tuple(rows), made.tokens, len(asked), used)
 
 
 def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None) -> str:

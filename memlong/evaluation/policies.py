@@ -9,8 +9,8 @@ Shapes: n chunks, Q queries, E embedding size. No torch.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,7 @@ Vectors = NDArray[np.float32]
 Wanted = Sequence[NDArray[np.int64]]  # for each query, reading first, the places of the chunks that it would fetch
 ENOUGH = 10  # chunks wanted by questions; fewer say little about a policy, and reading is judged by instead
 ALIKE = 0.02  # of recall; policies nearer to each other are called alike
-_AT_ONCE = 512  # queries whose scores lie in memory together where only the best count
+_AT_ONCE = 512  # queries whose scores lie in memory together: all of a large bank's would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,8 @@ def replay(
     found: list[Replayed] = []
     total = len(policies) * len(capacities)
     for row in replays(recording, chunks_nE, questions_QE, policies, capacities):
+        if row is None:
+            continue
         found.append(row)
         if progress(len(found), total):
             break
@@ -150,14 +152,22 @@ def replays(
     questions_QE: Vectors,
     policies: Sequence[str],
     capacities: Sequence[int],
-) -> Iterator[Replayed]:
-    """Yield what :func:`replay` returns, one replay after the other, all policies at one capacity first."""
-    queries = np.concatenate([chunks_nE, questions_QE]) if len(questions_QE) else chunks_nE
-    scores_qn = np.asarray(queries @ chunks_nE.T, dtype=np.float32)
-    wanted = [_best(row[:end], recording.top_k) for row, end in zip(scores_qn, recording.ends, strict=True)]
+) -> Iterator[Replayed | None]:
+    """Yield what :func:`replay` returns, one replay after the other, all policies at one capacity first.
+
+    None is yielded now and then in between, for whoever wants to stop or to show that it goes on. Memory is bounded:
+    at most :data:`_AT_ONCE` queries' scores, or one window's, are held at a time, however much was read.
+    """
+    queries_qE = np.concatenate([chunks_nE, questions_QE]) if len(questions_QE) else chunks_nE
+    wanted: list[NDArray[np.int64]] = []
+    ends = recording.ends
+    for start in range(0, len(ends), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        wanted += wanted_by(queries_qE[part], ends[part], chunks_nE, recording.top_k)
+        yield None
     for capacity in capacities:
         for policy in policies:
-            yield _Life(recording, scores_qn, wanted, policy, capacity).run()
+            yield (yield from _Life(recording, queries_qE, wanted, policy, capacity).run())
 
 
 def wanted_by(queries_QE: Vectors, ends: Sequence[int], chunks_nE: Vectors, top_k: int) -> Wanted:
@@ -236,7 +246,7 @@ class _Life:
     """One replay on its way."""
 
     recording: Recording
-    scores_qn: Vectors
+    queries_qE: Vectors
     wanted: Wanted
     policy: str
     capacity_tokens: int
@@ -244,7 +254,8 @@ class _Life:
     evicted: int = 0
     missed: Counter[int] = field(default_factory=Counter)
 
-    def run(self) -> Replayed:
+    def run(self) -> Generator[None, None, Replayed]:
+        """Live it; yields None after each block of queries."""
         recording, policy = self.recording, make_policy(self.policy)
         capacity = Capacity.of(self.capacity_tokens, recording.chunk_tokens)
         n = len(recording.chunks)
@@ -252,22 +263,28 @@ class _Life:
         self.held = np.zeros(n, dtype=bool)
         reading, asked = [0, 0], [0, 0]
         curve: list[tuple[int, float]] = []
-        waiting = list(enumerate(recording.questions, start=n))
-        for start, end in recording.windows:
-            while waiting and waiting[0][1][0] <= start:
-                self._query(waiting.pop(0)[0], asked)
-            for at in range(start, end):
-                self._query(at, reading)
-            self._write(start, end)
-            for victim in policy.choose(self.ledger, capacity):
-                self.ledger.remove(victim.chunk_id)
-                self.held[victim.chunk_id] = False
-                self.evicted += 1
-            if end // every > start // every and reading[1]:
-                curve.append((end, reading[0] / reading[1]))
+        waiting = deque(enumerate(recording.questions, start=n))
+        for block in _blocks(recording.windows):
+            self._prepare(block[0][0], block[-1][1])
+            for start, end in block:
+                while waiting and waiting[0][1][0] <= start:
+                    self._ask(waiting.popleft()[0], asked)
+                for at in range(start, end):
+                    self._query(at, self.scores_bc[at - self.first], self.candidates, reading)
+                self._write(start, end)
+                for victim in policy.choose(self.ledger, capacity):
+                    self.ledger.remove(victim.chunk_id)
+                    self.held[victim.chunk_id] = False
+                    self.evicted += 1
+                if end // every > start // every and reading[1]:
+                    curve.append((end, reading[0] / reading[1]))
+            yield
         for query, _ in waiting:
-            self._query(query, asked)
-        ids = [chunk.chunk_id for chunk in recording.chunks]
+            self._ask(query, asked)
+        return self._result(reading, asked, curve)
+
+    def _result(self, reading: list[int], asked: list[int], curve: list[tuple[int, float]]) -> Replayed:
+        ids = [chunk.chunk_id for chunk in self.recording.chunks]
         missed = {ids[place]: times for place, times in self.missed.most_common()}
         shares = [tally[0] / tally[1] if tally[1] else None for tally in (reading, asked)]
         kept = tuple(ids[place] for place in np.flatnonzero(self.held))
@@ -275,18 +292,41 @@ class _Life:
             self.policy, self.capacity_tokens, self.evicted, shares[0], shares[1], asked[1], tuple(curve), missed, kept
         )
 
+    def _prepare(self, start: int, end: int) -> None:
+        """Work out the scores of a block of queries against all that can be held while it lasts."""
+        self.first = start
+        self.candidates = np.concatenate([np.flatnonzero(self.held[:start]), np.arange(start, end)])
+        chunks_nE = self.queries_qE[: len(self.recording.chunks)]
+        self.scores_bc = self.queries_qE[start:end] @ chunks_nE[self.candidates].T
+
     def _write(self, start: int, end: int) -> None:
         for at, chunk in enumerate(self.recording.chunks[start:end], start=start):
             self.ledger.write(ChunkPlace(chunk.doc_id, chunk.index_in_doc, chunk.span, chunk.n_tokens), at, at)
         self.held[start:end] = True
 
-    def _query(self, query: int, tally: list[int]) -> None:
-        """Trigger what this query finds, and count how much of what it should have found was there."""
+    def _ask(self, query: int, tally: list[int]) -> None:
+        places = np.flatnonzero(self.held)
+        self._query(query, self.queries_qE[places] @ self.queries_qE[query], places, tally)
+
+    def _query(self, query: int, scores: Vectors, places: NDArray[np.int64], tally: list[int]) -> None:
+        """Trigger what this query finds of ``places``, and count how much of what it should have found was there."""
         wanted = self.wanted[query]
         there = self.held[wanted]
         tally[0] += int(there.sum())
         tally[1] += len(wanted)
         self.missed.update(int(place) for place in wanted[~there])
-        places = np.flatnonzero(self.held)
-        found = places[_best(self.scores_qn[query, places], self.recording.top_k)]
+        held = self.held[places]
+        found = places[held][_best(scores[held], self.recording.top_k)]
         self.ledger.trigger(int(place) for place in found)
+
+
+def _blocks(windows: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Yield windows that follow each other, at most _AT_ONCE chunks of them together but one at least."""
+    block: list[tuple[int, int]] = []
+    for window in windows:
+        if block and window[1] - block[0][0] > _AT_ONCE:
+            yield block
+            block = []
+        block.append(window)
+    if block:
+        yield block

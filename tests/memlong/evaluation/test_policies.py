@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from memlong.bank.eviction import POLICIES
 from memlong.errors import BankError, ConfigError
+from memlong.evaluation import policies
 from memlong.evaluation.policies import (
     ENOUGH,
     Recording,
@@ -14,6 +17,7 @@ from memlong.evaluation.policies import (
     conclusion,
     record,
     replay,
+    replays,
     wanted_by,
     wanted_later,
 )
@@ -134,3 +138,34 @@ def test_stopping_keeps_what_was_done():
     assert [row.policy for row in rows] == ["fifo"]
     with pytest.raises(BankError):
         replay(recording(), vectors(40), vectors(3), ["fifoo"], [100])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("window", [1, 3])
+def test_blocks_of_queries_change_nothing(policy, window, monkeypatch):
+    events: list = [ChunkWritten(i, 0, i, (i * 10, i * 10 + 10), 10, i // window) for i in range(60)]
+    events[40:40] = [asked("in the middle")]
+    made = record([*events, asked("late")], 10, 2)
+    given = (made, vectors(60), vectors(2, 1), [policy], [100, 300])
+    whole = replay(*given)
+    for at_once in (1, 7):
+        monkeypatch.setattr(policies, "_AT_ONCE", at_once)
+        assert replay(*given) == whole
+
+
+def test_memory_does_not_grow_with_the_square_of_what_was_read():
+    made, chunks = recording(3000, 0), vectors(3000)
+    tracemalloc.start()
+    try:
+        (row,) = replay(made, chunks, chunks[:0], ["fifo"], [15_000])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert row.evicted == 1500
+    assert peak < 3000 * 3000 * 4 / 2, "half of what all scores together would take"
+
+
+def test_who_watches_is_told_between_two_replays():
+    steps = list(replays(recording(1200, 2), vectors(1200), vectors(2, 1), ["fifo", "lru"], [100]))
+    assert [row.policy for row in steps if row] == ["fifo", "lru"]
+    assert steps.count(None) >= 8, "three blocks of queries, twice three of lives"
