@@ -17,6 +17,7 @@ from memlong.errors import ConfigError, unknown_name
 
 PRESETS: tuple[str, ...] = ("own", "interpolated", "projected", "paper")
 STORE_DTYPES: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8")
+MEMORY_POSITIONS: tuple[str, ...] = ("zero", "before")
 ANSWER_FROM: tuple[str, ...] = ("memory", "passages", "both", "nothing")
 
 
@@ -37,6 +38,8 @@ class MemoryConfig:
         retrieve_every: generated tokens between two retrievals; 0 keeps the first retrieval for the whole answer.
         local_tokens: local context (question and answer) before its oldest chunk is spilled into the bank.
         memory_strength: added to the per-head memory bias before the softmax; 0 is neutral, -inf switches memory off.
+        memory_positions: where retrieved keys stand: "zero" (all at position 0, the paper) or "before" (in document
+            order right before the local context; see ``model/placing.py``).
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
@@ -57,6 +60,7 @@ class MemoryConfig:
     retrieve_every: int = 32
     local_tokens: int = 2048
     memory_strength: float = 0.0
+    memory_positions: str = "zero"
     bank_device: str = "model"
     read_batch_tokens: int = 2048
     low_score: float | None = None
@@ -68,6 +72,8 @@ class MemoryConfig:
             raise unknown_name("preset", self.preset, PRESETS)
         if self.store_dtype not in STORE_DTYPES:
             raise unknown_name("store_dtype", self.store_dtype, STORE_DTYPES)
+        if self.memory_positions not in MEMORY_POSITIONS:
+            raise unknown_name("memory_positions", self.memory_positions, MEMORY_POSITIONS)
         for name in ("chunk_tokens", "top_k", "capacity_tokens", "local_tokens", "read_batch_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}", "A whole number from 1", f"Raise {name}")

@@ -84,7 +84,7 @@ def _hook(spec: ModelSpec, capture: ReadCapture, layer: int) -> Any:
             if not spec.rotary or (rotation and _turns(module, args, kwargs, zero, rotation)):
                 capture.turning = Turning(layer, rotation)
                 return args, zero
-        capture.kv[layer] = _states(module, args, zero)[1:]
+        capture.kv[layer] = attention_states(module, args, zero)[1:]
         if last:
             raise ReadingDone
         return None
@@ -92,7 +92,7 @@ def _hook(spec: ModelSpec, capture: ReadCapture, layer: int) -> Any:
     return hook
 
 
-def _states(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+def attention_states(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     """Run a module up to its attention function and return its queries, keys and values."""
     probe = CaptureProbe()
     try:
@@ -126,13 +126,13 @@ def _turns(
     """
     known = _TURNING.get(module)
     if known is None:
-        plain, own = _states(module, args, zero), _states(module, args, kwargs)
-        known = all(_close(rotation.turn(plain[i]), own[i]) for i in (0, 1)) and torch.equal(plain[2], own[2])
+        plain, own = attention_states(module, args, zero), attention_states(module, args, kwargs)
+        known = all(close(rotation.turn(plain[i]), own[i]) for i in (0, 1)) and torch.equal(plain[2], own[2])
         _TURNING[module] = known
     return known
 
 
-def _close(mine: Tensor, own: Tensor) -> bool:
+def close(mine: Tensor, own: Tensor) -> bool:
     """Equal but for the last bits: 1e-6 of the largest number in float32, one rounding in narrower types."""
     reach = max(1e-6, torch.finfo(own.dtype).eps if own.dtype.itemsize < 4 else 0.0)
     return mine.shape == own.shape and bool((mine - own).abs().max() <= reach * own.abs().max())

@@ -18,10 +18,11 @@ from transformers import PreTrainedModel
 from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, ReadCapture
 from memlong.attention.register import bound, is_switched, switched
 from memlong.config import MemoryConfig
-from memlong.errors import ModelError
+from memlong.errors import ConfigError, ModelError
 from memlong.model.architecture import base_model, inspect, refuse_positions
 from memlong.model.capture import capturing, evaluating, stacked
 from memlong.model.layout import resolve_layout
+from memlong.model.placing import Placing, places_before
 from memlong.model.sources import KVMaps, expand
 
 
@@ -72,6 +73,7 @@ class MemoryModel:
         self.spec = inspect(model)
         self.config = config or MemoryConfig()
         self.layout = resolve_layout(self.config, self.spec.layers)
+        self._placing = self._find_placing()
         self.name = str(getattr(self.base.config, "_name_or_path", "") or self.base.config.model_type)
         self._adapted = _pair(self.base, adapted) if adapted else []
         self._fingerprint: str | None = None
@@ -267,8 +269,9 @@ class MemoryModel:
         for row, (keys, values, lengths) in enumerate(rows):
             for index, length in enumerate(lengths):
                 padding[row, index, :length] = False
+            turn = self._turning(lengths, size)
             for layer, (key_NGCD, value_NGCD) in expand(self.layout, self.maps, keys, values).items():
-                for states, parts in zip((key_NGCD, value_NGCD), layers[layer], strict=True):
+                for states, parts in zip((turn(key_NGCD), value_NGCD), layers[layer], strict=True):
                     parts.append(_join(states, chunks))
         padded = padding.flatten(1)
         return MemoryContext(
@@ -289,6 +292,7 @@ class MemoryModel:
         other = MemoryModel.__new__(MemoryModel)
         other.__dict__.update(self.__dict__)
         other.config, other.layout = config, resolve_layout(config, self.spec.layers)
+        other._placing = other._find_placing()
         other.maps = maps if maps is not None else self.maps
         return other
 
@@ -302,6 +306,25 @@ class MemoryModel:
                 yield
         finally:
             self._set_adapted(True)
+
+    def _find_placing(self) -> Placing | None:
+        if self.config.memory_positions == "zero":
+            return None
+        if not self.spec.rotary:
+            raise ConfigError(
+                "memory_positions='before' on a model with learned positions, whose keys are stored as they are",
+                "'before' moves rotary keys; learned positions are part of what is stored",
+                "Use memory_positions=zero",
+            )
+        return Placing(self.base, self.spec, self.layout.retrieval_layers)
+
+    def _turning(self, lengths: Sequence[int], chunk_tokens: int) -> Callable[[Tensor], Tensor]:
+        """Return what puts a row's keys [N, G, C, D] in their places."""
+        placing = self._placing
+        if placing is None or not lengths:
+            return lambda keys_NGCD: keys_NGCD
+        rotation = placing.rotation(places_before(lengths, chunk_tokens))
+        return lambda keys_NGCD: placing.turn(keys_NGCD, rotation)
 
     def _set_adapted(self, on: bool) -> None:
         for parameter, original, adapted in self._adapted:
