@@ -22,7 +22,8 @@ class TrainConfig(Settings):
         start: folder of an earlier run whose trained weights this one starts from; empty starts afresh.
         model: "bundled-base" (the bundled model's pretrained weights), a folder or a hub id.
         memory: layers, chunk size and store of the memory.
-        sources: names of question sources (see ``data/sources.py``), in the order they are unlocked.
+        sources: names of question sources (see ``data/sources.py``), in the order they are unlocked; "chronicle:20"
+            uses 20 documents of it at most.
         held_out: source that the run is judged by. data: folder that holds the sources.
         retriever: by name; ranks the chunks that a question finds beside the right one.
         answer_from: "memory", or "passages" for the usual way to compare with: the text of the same chunks stands in

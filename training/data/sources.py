@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from memlong.errors import unknown_name
+from memlong.errors import ConfigError, unknown_name
 from training.data.chronicle import make_chronicle
 from training.data.passages import group, pack
 from training.data.questions import Question, load_questions, load_with_documents
@@ -32,9 +33,7 @@ def squad_eval(data: Path) -> Iterator[Document]:
 
 def fairytale(data: Path) -> Iterator[Document]:
     """Fairy tales with questions about characters, actions and places; only answers that stand in the story are used."""
-    yield from _whole(
-        data / "longqa/train-fairytale.jsonl.zst", data / "longqa/docs-fairytale-train.jsonl.zst"
-    )
+    yield from _whole(data / "longqa/train-fairytale.jsonl.zst", data / "longqa/docs-fairytale-train.jsonl.zst")
 
 
 def qamr(data: Path) -> Iterator[Document]:
@@ -88,8 +87,12 @@ def open_source(name: str, data: Path) -> Iterator[Document]:
 
 
 def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:
-    """Yield one document of each source in turn until all are used up."""
-    streams = [open_source(name, data) for name in names]
+    """Yield one document of each source in turn until all are used up; "NAME:20" uses 20 of a source at most.
+
+    Raises:
+        ConfigError: for an unknown name or a number that is none. DocumentError: for missing files.
+    """
+    streams = [islice(open_source(name, data), count) for name, count in map(_counted, names)]
     while streams:
         for stream in list(streams):
             document = next(stream, None)
@@ -97,6 +100,16 @@ def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:
                 streams.remove(stream)
             else:
                 yield document
+
+
+def _counted(name: str) -> tuple[str, int | None]:
+    """Return a source's name and how many of its documents are used at most; None: all."""
+    name, colon, count = name.partition(":")
+    if colon and not (count.isdecimal() and int(count)):
+        raise ConfigError(
+            f"The source {name}:{count}", "NAME, or NAME:20 for 20 documents of it", "Give a whole number"
+        )
+    return name, int(count) if colon else None
 
 
 def _whole(questions: Path, documents: Path, more: Sequence[Question] = ()) -> Iterator[Document]:
