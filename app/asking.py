@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from app.sessions import Exchange, Visit
-from app.text import plural
+from app.text import chunk_number, plural
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, MemLongError
 
@@ -163,7 +163,7 @@ def find_evidence(visit: Visit, index: int, chunk_id: int) -> Evidence:
         for item in visit.exchanges[index].evidence:
             if item.chunk_id == chunk_id:
                 return item
-    given = f"Chunk {chunk_id} of answer {index + 1}"
+    given = f"Chunk {chunk_number(chunk_id)} of answer {index + 1}"
     raise ConfigError(given, "Chunks of this conversation", "Choose one of the list")
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from app.sessions import Exchange, Visit
-from app.text import duration_words, one_line
+from app.text import chunk_number, duration_words, one_line
 from memlong.errors import DocumentError
 
 # Characters that mean something in Markdown at any place, or at the start of a line.
@@ -79,7 +79,7 @@ def _answer(exchange: Exchange) -> list[str]:
         lines += [
             "",
             f"{item.rank}. {_plain(item.title)}{place}: score {item.score:.3f}{mass}, "
-            f"triggers {item.trigger_count_before} to {item.trigger_count}, chunk {item.chunk_id}",
+            f"triggers {item.trigger_count_before} to {item.trigger_count}, chunk {chunk_number(item.chunk_id)}",
             "",
             f"   > {_plain(one_line(item.text, 600))}",
         ]

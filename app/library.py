@@ -148,9 +148,9 @@ def from_sample(sample: Sample) -> Document:
 
 
 def part_words(spans: tuple[PageSpan, ...]) -> str:
-    """Return "412 pages" or "24 chapters"; "" for a text without parts."""
+    """Return "412 pages" or "24 chapters"; "" for a text without pages whose only part is itself."""
     named = [span.label for span in spans if span.label and span.label != OPENING]
-    if not named:
-        return ""
     paged = all(label.lower().startswith("page ") for label in named)
+    if not named or (len(named) == 1 and not paged):
+        return ""
     return plural(len(named), "page" if paged else "chapter")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from app import asking
 from app.replaying import needed_later
@@ -12,10 +13,13 @@ from app.rows.life import Life, life_of
 from app.rows.log import LogFilter, log_events
 from app.rows.timeline import Timeline, timeline_of
 from app.sessions import Exchange, Visit
-from app.text import number_words, plural
+from app.text import chunk_number, number_words, plural
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
 from memlong.trace.events import Event
+
+if TYPE_CHECKING:
+    from memlong.session.session import Session
 
 
 @dataclass(frozen=True)
@@ -77,27 +81,43 @@ def act(visit: Visit, what: str, chunk_id: int) -> str:
     """Pin, unpin, delete or restore a chunk, in a turn of its own; returns what came of it in words.
 
     Raises:
-        BankError: when the chunk is not where it would have to be, or too much is pinned.
-        ConfigError: for another deed, or before anything was read.
+        ConfigError: when the chunk is not where it would have to be, for another deed, or before anything was read.
+        BankError: when too much is pinned.
     """
     session = visit.session
     if session is None:
         raise ConfigError("Nothing has been read yet", "Chunks in memory", "Open the tab Read and take a sample")
-    run = visit.engine.run
+    run, name = visit.engine.run, f"Chunk {chunk_number(chunk_id)}"
+    if what in ("pin", "unpin", "delete") and chunk_id not in session.bank:
+        raise ConfigError(f"{name} has left memory", "Chunks in memory", "Bring it back first")
     if what == "pin":
         run(session.pin, chunk_id)
-        return f"Chunk {chunk_id} is pinned: it cannot be evicted."
+        return f"{name} is pinned: it cannot be evicted."
     if what == "unpin":
         run(session.unpin, chunk_id)
-        return f"Chunk {chunk_id} can be evicted again."
+        return f"{name} can be evicted again."
     if what == "delete":
         run(session.delete_chunk, chunk_id)
-        return f"Chunk {chunk_id} is deleted. You can bring it back."
+        return f"{name} is deleted. You can bring it back."
     if what == "restore":
+        refuse_bringing(visit, session, chunk_id)
         left = run(session.restore, chunk_id)
-        gone = f" Chunk {', '.join(map(str, left))} had to leave for it." if left else ""
-        return f"Chunk {chunk_id} is back in memory, and pinned.{gone} Ask again to see what it changes."
+        gone = f" Chunk {', '.join(str(chunk_number(each)) for each in left)} had to leave for it." if left else ""
+        return f"{name} is back in memory, and pinned.{gone} Ask again to see what it changes."
     raise ConfigError(f"{what!r}", "pin, unpin, delete or restore", "Use the buttons")
+
+
+def refuse_bringing(visit: Visit, session: Session, chunk_id: int) -> None:
+    """Raise ConfigError for a chunk that cannot be brought back: the library tells programs of it by its id."""
+    name = f"Chunk {chunk_number(chunk_id)}"
+    if chunk_id in session.bank:
+        raise ConfigError(f"{name} is in memory", "Chunks that left it", "Nothing needs doing")
+    doc_id, _ = timeline(visit).documents_of.get(chunk_id, (-1, 0))
+    if doc_id < 0:
+        raise ConfigError(f"There is no {name.lower()}", "Chunks that were read", "Choose one of the map or the table")
+    if not session.documents[doc_id].text:
+        given = f"The document of {name.lower()} was removed"
+        raise ConfigError(given, "Chunks of documents that are here", "Read the document again")
 
 
 def questions(visit: Visit | None) -> list[str]:

@@ -17,8 +17,9 @@ from app.library import Item, from_sample, from_text
 from app.samples import sample
 from app.sessions import Visit
 from app.settings import Settings
+from app.text import plural
 from memlong.chunking import Chunk, iter_chunks
-from memlong.errors import Cancelled, DocumentError, MemLongError
+from memlong.errors import Cancelled, ConfigError, DocumentError, MemLongError
 
 if TYPE_CHECKING:
     from memlong.session.results import ReadEstimate, ReadProgress
@@ -255,6 +256,10 @@ def set_bank(visit: Visit, capacity: int, policy: str) -> list[int]:
         MemLongError: for values that are not allowed, or pinned chunks that would not fit; nothing changed then.
     """
     session = visit.memory()
+    least = session.config.chunk_tokens
+    if capacity < least:
+        given = f"A capacity of {plural(capacity, 'token')}" if capacity else "A capacity of nothing"
+        raise ConfigError(given, f"At least one chunk, which is {plural(least, 'token')}", "Enter a larger capacity")
 
     def change() -> list[int]:
         before = session.config.policy

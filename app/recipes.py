@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.text import at_home
 from memlong.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,9 +52,10 @@ def parse_overrides(text: str) -> tuple[str, ...]:
 
 
 def command_line(command: Sequence[str]) -> str:
-    """Return a command as a person types it into a terminal."""
-    words = ["python" if word == sys.executable else word for word in command]
-    return shlex.join(words)
+    """Return a command as a person types it into a terminal; their own folder is ``~``, as a shell knows it."""
+    words = ["python" if word == sys.executable else at_home(word) if word[:1] == "/" else word for word in command]
+    # Quoted or behind another letter, the sign would stand for itself.
+    return " ".join("~/" + shlex.quote(word[2:]) if word.startswith("~/") else shlex.quote(word) for word in words)
 
 
 def _told(program: Sequence[str], *arguments: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from pathlib import Path
 
 _REPLACED = {
     "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'",
@@ -81,6 +82,12 @@ def escape_lines(text: object) -> str:
     return escape(text).replace("\n", "<br>")
 
 
+def at_home(text: object) -> str:
+    """Return text with ``~`` for the person's own folder in paths: a page is shown to others."""
+    home = str(Path.home())
+    return str(text) if home == "/" else re.sub(rf"(?<![\w./~-]){re.escape(home)}(?=/)", "~", str(text))
+
+
 def number_words(value: float) -> str:
     """Return a number with thousands separators: ``12,345``, ``0.25``."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
@@ -89,6 +96,11 @@ def number_words(value: float) -> str:
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """Return ``1 chunk``, ``2,000 chunks``."""
     return f"{number_words(count)} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def chunk_number(chunk_id: int) -> int:
+    """Return the number of a chunk on the page, where the first that was read is 1; programs get its id, from 0."""
+    return chunk_id + 1
 
 
 def size_words(n_bytes: float) -> str:

@@ -15,7 +15,7 @@ from app import asking, looking
 from app.lab import experiment
 from app.rows.chunks import ChunkRow, Documents, chunk_rows, text_of, title_of
 from app.sessions import Exchange, Visit
-from app.text import one_line
+from app.text import chunk_number, one_line
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
 
@@ -95,16 +95,16 @@ def choices(visit: Visit, number: int | None) -> tuple[list[Choice], list[Choice
 
 def _evidence_words(item: Evidence) -> str:
     place = one_line(item.place or item.title, 40)
-    return f"{item.chunk_id} · {place} · score {item.score:.2f} · {one_line(item.text, 70)}"
+    return f"{chunk_number(item.chunk_id)} · {place} · score {item.score:.2f} · {one_line(item.text, 70)}"
 
 
 def _row_words(row: ChunkRow, score: float, documents: Documents) -> str:
     place = one_line(documents[row.doc_id].place(row.span) or title_of(row.doc_id, documents), 40)
-    return f"{row.chunk_id} · {place} · score {score:.2f} · {one_line(text_of(row, documents), 70)}"
+    return f"{chunk_number(row.chunk_id)} · {place} · score {score:.2f} · {one_line(text_of(row, documents), 70)}"
 
 
 def numbers(given: Sequence[object]) -> list[int]:
-    """Return chunk numbers that were chosen or typed, each once.
+    """Return the ids of chunks whose numbers were chosen or typed, each once.
 
     Raises:
         ConfigError: for what is no number, or more than :data:`MOST_CHUNKS`.
@@ -112,9 +112,11 @@ def numbers(given: Sequence[object]) -> list[int]:
     found = []
     for each in given:
         words = str(each).strip().split(" ")[0]
-        if not words.isdecimal() or len(words) > 12:
-            raise ConfigError(f"{one_line(str(each), 40)!r}", "Numbers of chunks", "Choose from the menu, or type one")
-        found.append(int(words))
+        if not words.isdecimal() or len(words) > 12 or not int(words):
+            raise ConfigError(
+                f"{one_line(str(each), 40)!r}", "Numbers of chunks, from 1", "Choose from the menu, or type one"
+            )
+        found.append(int(words) - 1)
     found = list(dict.fromkeys(found))
     if len(found) > MOST_CHUNKS:
         raise ConfigError(f"{len(found)} chunks", f"At most {MOST_CHUNKS} at a time", "Choose fewer")
@@ -151,7 +153,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         instead: held chunks, or such as left: these are read again, for this answer alone.
 
     Raises:
-        ConfigError: when there is no such answer. BankError: for chunks that never were here.
+        ConfigError: when there is no such answer, or for chunks that never were here.
     """
     from memlong.evaluation.aside import aside
     from memlong.evaluation.counterfactual import answer_logprob
@@ -165,6 +167,8 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         onlooker = visit.engine.run(aside, session)
         onlooker.turns = [(each.question, each.text) for each in visit.exchanges[:number] if each.answer]
         for chunk_id in instead:
+            if chunk_id not in session.bank:
+                looking.refuse_bringing(visit, session, chunk_id)
             visit.engine.run(_bring, onlooker, chunk_id)
         options = asking.with_known_documents(exchange.options or AskOptions(), session.documents)
         options = replace(options, masked=tuple(without), forced=tuple(instead))
@@ -184,7 +188,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
 
 def _bring(session: Session, chunk_id: int) -> None:
     if chunk_id not in session.bank:
-        session.restore(chunk_id, pin=False)  # refuses what never was here, in words for people
+        session.restore(chunk_id, pin=False)
 
 
 def keep(visit: Visit, chunk_ids: Sequence[int]) -> str:

@@ -59,8 +59,8 @@ def ask(chosen: argparse.Namespace) -> int:
     for item in answer.retrieved:
         mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
         print(
-            f"\n[{item.rank}] chunk {item.chunk_id}  score {item.score:.3f}{mass}, triggered {item.trigger_count} times"
-            f"  {item.title} {item.place}".rstrip()
+            f"\n[{item.rank}] chunk {item.chunk_id + 1}  score {item.score:.3f}{mass}, "
+            f"triggered {item.trigger_count} times  {item.title} {item.place}".rstrip()
         )
         print("    " + " ".join(item.text.split())[:300])
     return 0

@@ -9,7 +9,6 @@ from app.documents.limits import Limits
 from app.text import normalise, one_line
 
 OPENING = "opening"
-WHOLE = "whole text"
 _LABEL_CHARACTERS = 80
 
 
@@ -18,7 +17,7 @@ class Parsed:
     """What a parser makes of a file: plain data that crosses the process border as JSON.
 
     ``spans`` are (start, end, label): they are ordered, start at 0, touch each other and end at
-    ``len(text)``.
+    ``len(text)``. A text without headings or pages has none.
     """
 
     title: str
@@ -104,8 +103,8 @@ class Builder:
         """Return everything collected; ``title`` is used where the document has none of its own."""
         text = "".join(self._parts)
         marks = self._marks
-        if text and (not marks or marks[0][0] > 0):
-            marks = [(0, OPENING if marks else WHOLE), *marks]
+        if marks and marks[0][0] > 0:
+            marks = [(0, OPENING), *marks]
         ends = [*(start for start, _ in marks[1:]), len(text)] if marks else []
         spans = tuple((start, end, label) for (start, label), end in zip(marks, ends, strict=True))
         return Parsed(one_line(self.title) or self.first_heading or title, text, spans, kind, tuple(self._warnings))

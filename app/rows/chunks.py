@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from app.rows.timeline import Timeline
-from app.text import number_words, one_line, plural
+from app.text import chunk_number, number_words, one_line, plural
 from memlong.trace.replay import ChunkView
 
 PAGE = 25
@@ -124,8 +124,8 @@ def table(rows: Sequence[ChunkRow], documents: Documents) -> list[list[str | int
     """
     return [
         [
-            row.chunk_id, row.state, row.trigger_count, round(100 * row.attention, 2), row.age, row.n_tokens,
-            title_of(row.doc_id, documents), place_of(row, documents),
+            chunk_number(row.chunk_id), row.state, row.trigger_count, round(100 * row.attention, 2), row.age,
+            row.n_tokens, title_of(row.doc_id, documents), place_of(row, documents),
             one_line(text_of(row, documents), 80), row.rule,
         ]
         for row in rows
@@ -139,10 +139,10 @@ def title_of(doc_id: int, documents: Documents) -> str:
 
 
 def place_of(row: ChunkRow, documents: Documents) -> str:
-    """Return where a chunk stands: its page or chapter, and its number in the document."""
+    """Return where a chunk stands: its page or chapter, and its position in the document, counted in chunks."""
     document = documents.get(row.doc_id)
     place = document.place(row.span) if document and document.text else ""
-    return f"{place}, chunk {row.index_in_doc + 1}" if place else f"chunk {row.index_in_doc + 1}"
+    return f"{place}, position {row.index_in_doc + 1}" if place else f"position {row.index_in_doc + 1}"
 
 
 def text_of(row: ChunkRow, documents: Documents) -> str:
@@ -200,4 +200,4 @@ def headline(timeline: Timeline, step: int | None = None) -> str:
 
 def _contains(row: ChunkRow, words: Sequence[str], documents: Documents) -> bool:
     text = text_of(row, documents).casefold()
-    return all(word in text or word == str(row.chunk_id) for word in words)
+    return all(word in text or word == str(chunk_number(row.chunk_id)) for word in words)

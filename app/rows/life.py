@@ -112,7 +112,7 @@ def _words(event: e.Event, chunk_id: int, timeline: Timeline, documents: Documen
         return f"as number {hit.rank} with score {hit.score:.3f} ({times}) by {query}"
     if isinstance(event, e.ChunkWritten):
         title = title_of(event.doc_id, documents)
-        return f"from {title}, chunk {event.index_in_doc + 1}, {plural(event.n_tokens, 'token')}"
+        return f"from {title}, position {event.index_in_doc + 1}, {plural(event.n_tokens, 'token')}"
     if isinstance(event, e.Evicted):
         return (
             f"after {plural(event.trigger_count, 'trigger')}, {plural(event.age_chunks, 'chunk')} after it was "

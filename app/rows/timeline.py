@@ -62,6 +62,7 @@ class Timeline:
         events: all events seen. fills: one :class:`Fill` for each event that moved chunks.
         stops: the steps a person can go back to: all but the per-layer masses.
         landmarks: beginnings of documents and questions. written: chunks ever written.
+        documents_of: (document, place in it) of a chunk by id; ids_of: the other way round.
         chunk_tokens: tokens of the longest chunk seen. titles: of documents by id. questions: by answer id.
     """
 
@@ -73,6 +74,7 @@ class Timeline:
         self.titles: dict[int, str] = {}
         self.questions: dict[int, str] = {}
         self.documents_of: dict[int, tuple[int, int]] = {}
+        self.ids_of: dict[tuple[int, int], int] = {}
         self.written = self.evicted = self.chunk_tokens = 0
         self._masses: list[TokenGenerated] = []
         self._retrievals: list[Retrieved] = []
@@ -158,6 +160,7 @@ class Timeline:
             self.written += 1
             self.chunk_tokens = max(self.chunk_tokens, event.n_tokens)
             self.documents_of[event.chunk_id] = (event.doc_id, event.index_in_doc)
+            self.ids_of[event.doc_id, event.index_in_doc] = event.chunk_id
         elif isinstance(event, Evicted):
             self.evicted += 1
             if self.evicted == 1:

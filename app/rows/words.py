@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from app.rows.chunks import Documents, title_of
 from app.rows.timeline import Timeline
-from app.text import duration_words, number_words, one_line, plural
+from app.text import chunk_number, duration_words, number_words, one_line, plural
 from memlong.trace import events as e
 
 KINDS: dict[str, str] = {
@@ -36,8 +36,10 @@ def mass_words(mass: float | None) -> str:
 def query_words(event: e.Retrieved, timeline: Timeline, documents: Documents) -> str:
     """Return what a search was made with."""
     if event.query == "chunk":
-        title = title_of(event.doc_id if event.doc_id is not None else -1, documents)
-        return f"chunk {event.query_id + 1} of {title} while it was read"
+        doc_id = event.doc_id if event.doc_id is not None else -1
+        chunk_id = timeline.ids_of.get((doc_id, event.query_id))  # it is written only after its search
+        name = f"position {event.query_id + 1}" if chunk_id is None else f"chunk {chunk_number(chunk_id)}"
+        return f"{name} of {title_of(doc_id, documents)} while it was read"
     question = one_line(timeline.questions.get(event.query_id, ""), 120)
     if event.query == "question":
         return f"question {event.query_id + 1}: {question}"
@@ -50,7 +52,7 @@ def event_words(event: e.Event, timeline: Timeline, documents: Documents) -> str
     if words:
         return words
     if isinstance(event, e.Retrieved):
-        found = ", ".join(f"{hit.chunk_id} ({hit.score:.3f})" for hit in event.hits)
+        found = ", ".join(f"{chunk_number(hit.chunk_id)} ({hit.score:.3f})" for hit in event.hits)
         return f"Retrieved chunks {found} by {query_words(event, timeline, documents)}"
     if isinstance(event, e.DocumentOpened):
         return (
@@ -68,23 +70,23 @@ def event_words(event: e.Event, timeline: Timeline, documents: Documents) -> str
 def _of_chunk(event: e.Event, documents: Documents) -> str:
     if isinstance(event, e.ChunkWritten):
         title = title_of(event.doc_id, documents)
-        where = f"{title}, chunk {event.index_in_doc + 1}"
-        return f"Chunk {event.chunk_id} written: {where}, {plural(event.n_tokens, 'token')}"
+        where = f"{title}, position {event.index_in_doc + 1}"
+        return f"Chunk {chunk_number(event.chunk_id)} written: {where}, {plural(event.n_tokens, 'token')}"
     if isinstance(event, e.Evicted):
         return (
-            f"Chunk {event.chunk_id} evicted by {event.policy}: {event.rule}; "
+            f"Chunk {chunk_number(event.chunk_id)} evicted by {event.policy}: {event.rule}; "
             f"{number_words(event.occupancy_tokens)} tokens held, "
             f"{number_words(event.capacity_tokens)} allowed"
         )
     if isinstance(event, e.Pinned):
-        return f"Chunk {event.chunk_id} pinned: it cannot be evicted"
+        return f"Chunk {chunk_number(event.chunk_id)} pinned: it cannot be evicted"
     if isinstance(event, e.Unpinned):
-        return f"Chunk {event.chunk_id} unpinned: it can be evicted again"
+        return f"Chunk {chunk_number(event.chunk_id)} unpinned: it can be evicted again"
     if isinstance(event, e.Deleted):
-        return f"Chunk {event.chunk_id} deleted by request"
+        return f"Chunk {chunk_number(event.chunk_id)} deleted by request"
     if isinstance(event, e.Restored):
         count = plural(event.trigger_count, "trigger")
-        return f"Chunk {event.chunk_id} brought back with its {count}; its window was read again"
+        return f"Chunk {chunk_number(event.chunk_id)} brought back with its {count}; its window was read again"
     return ""
 
 

@@ -21,7 +21,7 @@ from app.rows.words import mass_words
 from app.sessions import Visit
 from app.tabs.attention_text import NOTHING_SHADED, answer_words, chunk_words
 from app.tabs.pieces import CLICKS, error_box
-from app.text import escape, one_line
+from app.text import chunk_number, escape, one_line
 from memlong.errors import MemLongError
 
 TITLE = "Attention"
@@ -211,12 +211,12 @@ def shaded(visit: Visit, answer_id: int | None, chunk_id: int | None, token: int
         for last in shading.shade(visit, answer_id, chunk_id, None if token == ALL else token):
             if time.monotonic() - shown >= SHOW_EVERY:
                 shown = time.monotonic()
-                yield chunk_words(last, f"Chunk {chunk_id}")
+                yield chunk_words(last, f"Chunk {chunk_number(int(chunk_id or 0))}")
     except MemLongError as error:
         yield error_box(error)
         return
     if last is not None:
-        yield chunk_words(last, f"Chunk {chunk_id}")
+        yield chunk_words(last, f"Chunk {chunk_number(int(chunk_id or 0))}")
 
 
 def sentence(look: Looked, token: int | None, head: str | int, names: list[str]) -> str:
@@ -243,7 +243,7 @@ def name_of(chunk_id: int, timeline: Timeline, documents: Documents) -> str:
     """Return a chunk's number, with its document when there are several."""
     doc_id, _ = timeline.documents_of.get(chunk_id, (-1, 0))
     title = f" ({one_line(title_of(doc_id, documents), 24)})" if len(timeline.titles) > 1 else ""
-    return f"chunk {chunk_id}{title}"
+    return f"chunk {chunk_number(chunk_id)}{title}"
 
 
 def stored_layers(visit: Visit) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from app import asking
 from app.sessions import Exchange, Visit
 from app.tabs.pieces import button
-from app.text import duration_words, escape, escape_lines, number_words, one_line, plural
+from app.text import chunk_number, duration_words, escape, escape_lines, number_words, one_line, plural
 
 if TYPE_CHECKING:
     from memlong.session.results import Evidence
@@ -113,7 +113,7 @@ def _row(item: Evidence, index: int, most: float) -> str:
         f'<span class="ml-measures"><span>score <b class="ml-score">{item.score:.2f}</b></span>'
         f'<span>attention <b class="ml-mass">{mass}</b></span>'
         f'<span>triggers <b class="ml-triggers">{item.trigger_count_before} → {item.trigger_count}</b></span>'
-        f"<span>chunk {item.chunk_id}</span></span>"
+        f"<span>chunk {chunk_number(item.chunk_id)}</span></span>"
         f'<span class="ml-bar" aria-hidden="true"><i class="ml-memory" style="width:{width:.1f}%"></i></span>'
         "</button></li>"
     )
@@ -133,7 +133,7 @@ def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0) -> 
     return (
         f'<section class="ml-passage" aria-label="Passage in its document"><header><h3>{escape(item.title)}{place}</h3>'
         f"<span>characters {number_words(start)} to {number_words(end)} of {number_words(len(text))}, "
-        f"chunk {item.chunk_id}</span>{button('Close', 'close')}</header>"
+        f"chunk {chunk_number(item.chunk_id)}</span>{button('Close', 'close')}</header>"
         f'<div class="ml-paper" tabindex="0">{earlier}<p>{"…" if first else ""}{escape_lines(text[first:start])}'
         f'<mark id="passage">{escape_lines(text[start:end])}</mark>{escape_lines(text[end:last])}'
         f"{'…' if last < len(text) else ''}</p>{later}</div></section>"

@@ -15,7 +15,7 @@ from app.rows.chunks import RULES
 from app.rows.words import mass_words
 from app.sessions import Visit
 from app.tabs.pieces import bar
-from app.text import escape, escape_lines, number_words, one_line, plural
+from app.text import chunk_number, escape, escape_lines, number_words, one_line, plural
 from app.what_if import Changed
 
 WAYS = {
@@ -109,8 +109,8 @@ def _evidence(item: Any) -> str:
     if not found:
         return ""
     lines = "".join(
-        f"<li><b>chunk {each.chunk_id}</b> {escape(one_line(each.place or each.title, 60))}, score {each.score:.2f}: "
-        f"{escape(one_line(each.text, 140))}</li>"
+        f"<li><b>chunk {chunk_number(each.chunk_id)}</b> {escape(one_line(each.place or each.title, 60))}, "
+        f"score {each.score:.2f}: {escape(one_line(each.text, 140))}</li>"
         for each in found
     )
     return f'<details class="lab-evidence"><summary>Evidence</summary><ul class="lab-list">{lines}</ul></details>'
@@ -124,7 +124,7 @@ def _facts(answer: Any) -> str:
         f"log-probability {answer.logprob:.1f} ({each:.2f} a token)",
     ]
     if answer.retrieved:
-        facts.append("chunks " + ", ".join(str(item.chunk_id) for item in answer.retrieved))
+        facts.append("chunks " + ", ".join(str(chunk_number(item.chunk_id)) for item in answer.retrieved))
     if answer.memory_mass is not None:
         facts.append(f"{mass_words(answer.memory_mass)} of attention on memory")
     return " ".join(f"<span>{escape(fact)}</span>" for fact in facts)
@@ -170,7 +170,10 @@ def _table(result: PolicyResult) -> str:
     rows = []
     for row in sorted(result.rows, key=lambda row: (row.capacity_tokens, -row.recall)):
         mark = " (yours)" if row.policy == result.used else ""
-        missed = ", ".join(f"{chunk_id} ({times}x)" for chunk_id, times in list(row.missed.items())[:3]) or "none"
+        missed = (
+            ", ".join(f"{chunk_number(chunk_id)} ({times}x)" for chunk_id, times in list(row.missed.items())[:3])
+            or "none"
+        )
         cells = (
             f"{row.policy}{mark}", number_words(row.capacity_tokens), number_words(row.evicted),
             _percent(row.recall_reading), _percent(row.recall_questions), _percent(1 - row.recall), missed,
@@ -243,7 +246,7 @@ def owed(rows: Sequence[Any], stopped: bool = False) -> tuple[str, Any]:
         return note(STOPPED) if stopped else empty("owed"), plots.owed_to_chunks([])
     whole = rows[0].logprob
     moves = [
-        (f"chunk {row.left_out}" if row.left_out is not None else "all of memory", row.logprob - whole)
+        (f"chunk {chunk_number(row.left_out)}" if row.left_out is not None else "all of memory", row.logprob - whole)
         for row in rows[1:]
     ]
     moves.sort(key=lambda move: move[1])

@@ -12,7 +12,7 @@ from app import lab, replaying, what_if
 from app.sessions import Exchange, Visit
 from app.tabs import lab_pieces as pieces
 from app.tabs import life
-from app.text import one_line
+from app.text import chunk_number, one_line
 from memlong.config import AskOptions
 
 SHOW_EVERY = 0.2  # seconds between two pictures of answers that grow
@@ -38,7 +38,7 @@ def menus(visit: Visit, chosen: int | None) -> list[Any]:
     chosen = chosen if any(chosen == number for _, number in named) else (named[0][1] if named else None)
     groups = what_if.choices(visit, chosen)
     chunks = [
-        gr.Dropdown(choices=[(each.words, each.chunk_id) for each in group], value=[], multiselect=True)
+        gr.Dropdown(choices=[(each.words, chunk_number(each.chunk_id)) for each in group], value=[], multiselect=True)
         for group in groups
     ]
     return [gr.Dropdown(choices=named, value=chosen), *chunks]

@@ -8,7 +8,7 @@ from app.rows.timeline import Timeline
 from app.rows.words import event_words, mass_words
 from app.sessions import Exchange, Visit
 from app.tabs.pieces import CLICKS, button
-from app.text import escape, escape_lines, number_words, plural
+from app.text import chunk_number, escape, escape_lines, number_words, plural
 
 NOTHING_CHOSEN = (
     '<div class="ml-empty"><strong>Choose a chunk.</strong> Click a cell of the map or a row of the table, and its '
@@ -62,10 +62,11 @@ def life_html(life: Life | None) -> str:
     if life is None:
         return NOTHING_CHOSEN
     row = life.row
+    number = chunk_number(row.chunk_id)
     facts = f"{number_words(row.n_tokens)} tokens · {plural(row.trigger_count, 'trigger')}"
     return (
-        f'<section class="mm-life" data-id="{row.chunk_id}" aria-label="Life of chunk {row.chunk_id}">'
-        f"<header><h3>Chunk {row.chunk_id}</h3>"
+        f'<section class="mm-life" data-id="{row.chunk_id}" aria-label="Life of chunk {number}">'
+        f"<header><h3>Chunk {number}</h3>"
         f'<span class="mm-state mm-{row.state}">{_STATES[row.state]}</span></header>'
         f'<p class="mm-where">{escape(life.title)} · {escape(life.place)} · {facts}</p>'
         f'<p class="mm-sum">{escape(summary(life))}</p>'
@@ -79,7 +80,7 @@ def _later(life: Life) -> str:
 
 
 def _actions(life: Life) -> str:
-    chunk_id, label = life.row.chunk_id, f"chunk {life.row.chunk_id}"
+    chunk_id, label = life.row.chunk_id, f"chunk {chunk_number(life.row.chunk_id)}"
     if not life.here:
         return button("Bring back", "restore", chunk_id, style="ml-strong", label=f"Bring back {label}")
     first = ("Unpin", "unpin") if life.row.state == "pinned" else ("Pin", "pin")
@@ -138,7 +139,9 @@ def _side(name: str, exchange: Exchange, chunk_id: int | None) -> str:
 
 def _found(retrieved: tuple, chunk_id: int | None) -> str:
     ids = [item.chunk_id for item in retrieved]
-    found = "retrieved chunks " + ", ".join(map(str, ids)) if ids else "nothing retrieved"
+    found = "retrieved chunks " + ", ".join(str(chunk_number(each)) for each in ids) if ids else "nothing retrieved"
     if chunk_id is None:
         return found
-    return found + (f" (chunk {chunk_id} among them)" if chunk_id in ids else f" (not chunk {chunk_id})")
+    return found + (
+        f" (chunk {chunk_number(chunk_id)} among them)" if chunk_id in ids else f" (not chunk {chunk_number(chunk_id)})"
+    )

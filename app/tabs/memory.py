@@ -102,7 +102,7 @@ def _wire_choices(parts: Parts, draw_top: Any, draw_details: Any, latest: dict[s
         return clicked(event), ""
 
     def table_row(event: gr.SelectData) -> tuple[Any, str]:
-        return (int(event.row_value[0]) if event.row_value else gr.skip()), ""
+        return (int(event.row_value[0]) - 1 if event.row_value else gr.skip()), ""
 
     for chosen in (
         parts.map.click(cell, None, [parts.chunk, parts.said], **latest),
@@ -138,7 +138,7 @@ def look_of(*looks: Any) -> Look:
         chunks.Filter(search or "", None if document in (ANY, None) else int(document), state, order), int(page or 1),
         log.LogFilter(
             tuple(kinds or ()), None if log_doc in (ANY, None) else int(log_doc),
-            int(number) if number.isdigit() else None,
+            int(number) - 1 if number.isdecimal() and len(number) < 12 else None,
         ),
         int(log_page or 1),
     )  # fmt: skip

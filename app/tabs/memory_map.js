@@ -149,8 +149,8 @@ function mark(g, i, colour, width, round) {
 function describe(i) {
   const { v, state, count, doc, index, level } = data, s = state[i];
   const title = (v.documents.find((pair) => pair[0] === doc[i]) || [0, ''])[1];
-  if (s === EMPTY) return v.arrangement === 'bank' ? 'Free slot' : title + '\nchunk ' + (index[i] + 1) + ', not read yet';
-  const parts = ['Chunk ' + idOf(i) + ', ' + STATES[s], title + ', chunk ' + (index[i] + 1), 'triggered ' + count[i] + (count[i] === 1 ? ' time' : ' times')];
+  if (s === EMPTY) return v.arrangement === 'bank' ? 'Free slot' : title + '\nposition ' + (index[i] + 1) + ', not read yet';
+  const parts = ['Chunk ' + (idOf(i) + 1) + ', ' + STATES[s], title + ', position ' + (index[i] + 1), 'triggered ' + count[i] + (count[i] === 1 ? ' time' : ' times')];
   if (v.colour === 'age') parts.push((v.written - 1 - idOf(i)) + ' chunks written since');
   if (v.colour === 'attention') parts.push('about ' + (100 * (v.low + (v.high - v.low) * level[i] / 255)).toPrecision(2) + ' % of all attention');
   return parts.join('\n');

@@ -25,11 +25,11 @@ from memlong.errors import MemLongError
 
 TITLE = "Read"
 POLICY_WORDS = {
-    "trigger_count": "Fewest triggers first",
-    "trigger_bands": "Trigger bands (the paper's numbers)",
-    "fifo": "Oldest first",
-    "lru": "Longest unused first",
-    "decayed_count": "Fewest recent triggers first",
+    "trigger_count": "Fewest triggers first (trigger_count)",
+    "trigger_bands": "Bands by age and triggers, as in the paper (trigger_bands)",
+    "fifo": "Oldest first (fifo)",
+    "lru": "Longest unused first (lru)",
+    "decayed_count": "Fewest recent triggers first (decayed_count)",
 }
 NEXT_WORDS = "Ask about it:"
 

@@ -14,7 +14,7 @@ from app.plots.style import how_to_read
 from app.recipes import parse_overrides, recipes, shown
 from app.tabs import train_pieces as pieces
 from app.tabs.pieces import error_box
-from app.text import escape, plural
+from app.text import at_home, escape, plural
 from app.training_runs import Run, Runs
 from memlong.errors import MemLongError
 from memlong.paths import data_dir
@@ -251,4 +251,4 @@ def export_of(runs: Runs, name: str | None) -> tuple[str, str] | None:
     if run.export is None:
         return None
     steps = plural(run.steps[-1].step, "step") if run.steps else "no steps"
-    return str(run.export), f"the export of {run.record.name} ({steps} of {run.record.recipe})"
+    return at_home(run.export), f"the export of {run.record.name} ({steps} of {run.record.recipe})"

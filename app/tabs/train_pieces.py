@@ -8,7 +8,7 @@ from typing import Any
 from app.recipes import command_line
 from app.rows.training import SMOOTHED_OVER, held_out, perplexity, running_mean, seconds_left, step_seconds
 from app.tabs.pieces import bar
-from app.text import duration_words, escape, number_words, plural
+from app.text import at_home, duration_words, escape, number_words, plural
 from app.training_runs import Run
 
 NOT_ALLOWED = (
@@ -37,7 +37,7 @@ def values_table(values: Mapping[str, Any], changed: Sequence[str] = ()) -> str:
     for name, value in values.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         mark = ' class="ms-changed"' if name in changed else ""
-        rows.append(f"<dt{mark}>{escape(name)}</dt><dd{mark}>{escape(text or 'as the preset says')}</dd>")
+        rows.append(f"<dt{mark}>{escape(name)}</dt><dd{mark}>{escape(at_home(text) or 'as the preset says')}</dd>")
     return f'<dl class="ms-facts ms-values" tabindex="0" role="group" aria-label="Values">{"".join(rows)}</dl>'
 
 
@@ -53,7 +53,7 @@ def state(run: Run | None) -> str:
     kind = "ms-bad" if run.state == "failed" else ""
     said = f'<p class="ml-line {kind}" role="status"><strong>{escape(STATES[run.state])}</strong></p>'
     if run.state == "failed" and run.log.strip():
-        said += f'<p class="ml-note">{escape(run.log.strip().splitlines()[-1][-600:])}</p>'
+        said += f'<p class="ml-note">{escape(at_home(run.log.strip().splitlines()[-1][-600:]))}</p>'
     if not run.steps:
         return said
     last, mean = run.steps[-1], running_mean([step.loss for step in run.steps])[-1]
@@ -87,4 +87,5 @@ def log_box(run: Run | None, lines: int = 40) -> str:
     printed = run.log.rstrip().split("\n")[-lines:] if run else []
     text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in printed)
     # The inner box is shown from its end on.
-    return f'<pre class="ms-pre ms-log" tabindex="0" aria-label="Log"><code>{escape(text or NOT_YET)}</code></pre>'
+    shown = escape(at_home(text) or NOT_YET)
+    return f'<pre class="ms-pre ms-log" tabindex="0" aria-label="Log"><code>{shown}</code></pre>'

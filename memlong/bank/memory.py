@@ -36,8 +36,8 @@ def require_memory(needed: int, tokens: int, device: torch.device | str = "cpu")
     raise BankError(
         f"A bank of {tokens:,} tokens needs {in_words(needed)}",
         f"{in_words(free)} of memory are free on {device}",
-        f"Set capacity_tokens to {int(tokens * free / needed):,} or less, store fewer layers, "
-        "or choose a smaller store_dtype (int8)",
+        f"Lower the capacity to {int(tokens * free / needed):,} tokens or fewer, store fewer layers, "
+        "or keep the bank in int8",
     )
 
 

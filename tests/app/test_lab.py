@@ -21,7 +21,7 @@ from app.tabs import life
 from app.tabs.evidence import notices
 from memlong.bank.eviction import POLICIES
 from memlong.config import ANSWER_FROM, AskOptions
-from memlong.errors import BankError, ConfigError
+from memlong.errors import ConfigError
 from memlong.evaluation.needle import Needle
 
 QUESTION = "Where did the brass lantern stand?"
@@ -259,14 +259,15 @@ def test_other_chunks_are_put_in_and_compared(read: Visit) -> None:
     answer, without, instead, back = runs.menus(read, None)
     assert answer.value == 0 and without.choices and instead.choices and not back.choices
     assert "score" in without.choices[0][0] and "On day" in instead.choices[0][0]
-    first, other = without.choices[0][1], instead.choices[0][1]
-    *_, (html,) = runs.changed(read, 0, [first], [str(other)], [])
+    (first, other), numbers = what_if.numbers(picked := [without.choices[0][1], instead.choices[0][1]]), picked
+    assert without.choices[0][0].startswith(f"{first + 1} "), "people count from 1"
+    *_, (html,) = runs.changed(read, 0, numbers[:1], [str(numbers[1])], [])
     assert "Before" in html and "Now" in html and "The answer before had a log-probability of" in html
     *_, after = what_if.ask_again(read, 0, [first], [other])
     assert after.answer is not None
     ids = [item.chunk_id for item in after.answer.retrieved]
     assert other in ids and first not in ids
-    with pytest.raises(BankError):
+    with pytest.raises(ConfigError, match="There is no chunk 100000"):
         list(what_if.ask_again(read, 0, [], [99_999]))
     assert marks(read) == before and not read.experimenting
 
@@ -282,7 +283,7 @@ def test_asked_again_with_nothing_changed_it_is_the_same_answer(read: Visit) -> 
 def test_a_chunk_that_left_is_brought_back_for_one_answer(crowded: Visit) -> None:
     before = marks(crowded)
     _, _, _, back = runs.menus(crowded, 0)
-    gone = back.choices[0][1]
+    (gone,) = what_if.numbers([back.choices[0][1]])
     assert crowded.session is not None and gone in crowded.session.gone
     *_, after = what_if.ask_again(crowded, 0, [], [gone])
     assert after.answer is not None and gone in [item.chunk_id for item in after.answer.retrieved]
@@ -298,7 +299,7 @@ def test_a_chunk_that_left_is_brought_back_for_one_answer(crowded: Visit) -> Non
 def test_what_is_no_number_of_a_chunk_is_refused(given: list[Any]) -> None:
     with pytest.raises(ConfigError):
         what_if.numbers(given)
-    assert what_if.numbers(["12 · Chapter 1", 12, 3]) == [12, 3]
+    assert what_if.numbers(["12 · Chapter 1", 12, 3]) == [11, 2], "numbers count from 1, ids from 0"
 
 
 def test_a_needle_is_hidden_in_a_session_of_its_own(read: Visit) -> None:

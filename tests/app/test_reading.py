@@ -179,7 +179,9 @@ def test_samples_are_there_short_one_first_and_open(visit: Visit) -> None:
 def test_parts_in_words() -> None:
     assert part_words(()) == ""
     assert part_words((PageSpan(0, 5, "page 1"), PageSpan(5, 9, "page 2"))) == "2 pages"
-    assert part_words((PageSpan(0, 5, "opening"), PageSpan(5, 9, "Chapter 1"))) == "1 chapter"
+    assert part_words((PageSpan(0, 5, "page 1"),)) == "1 page"
+    assert part_words((PageSpan(0, 5, "opening"), PageSpan(5, 9, "I"), PageSpan(9, 12, "II"))) == "2 chapters"
+    assert part_words((PageSpan(0, 9, "A heading"),)) == "", "the heading of all of it parts nothing"
 
 
 def test_a_long_document_is_cut_some_at_a_turn(visit: Visit, long_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,9 +201,11 @@ def test_a_long_document_is_cut_some_at_a_turn(visit: Visit, long_text: str, mon
 def test_a_bank_that_cannot_be_set_stays_as_it_was(visit: Visit, long_text: str) -> None:
     item = reading.add_text(visit, long_text, "Log", Limits())
     list(reading.read_all(visit))
-    for capacity in (0, 8, 10**15):
-        with pytest.raises(MemLongError):
+    for capacity in (-5, 0, 8, 10**15):
+        with pytest.raises(MemLongError) as refused:
             reading.set_bank(visit, capacity, "fifo")
+        assert "capacity" in str(refused.value)
+        assert not set("=_") & set(str(refused.value)), "words of the page, not of the code"
         session = visit.memory()
         assert (session.config.policy, session.bank.policy.name) == ("trigger_count", "trigger_count")
         assert session.config.capacity_tokens == 32 * 400

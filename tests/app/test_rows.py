@@ -165,14 +165,16 @@ def test_rows_filter_sort_and_search() -> None:
     assert {row.doc_id for row in select(rows, Filter(doc_id=1), session.documents)} == {1}
     found = select(rows, Filter(words="LEDGER part 12:"), session.documents)
     assert [row.index_in_doc for row in found] == [12]
-    assert [row.chunk_id for row in select(rows, Filter(words="31"), session.documents)] == [31]
+    assert [row.chunk_id for row in select(rows, Filter(words="32"), session.documents)] == [31, 32], (
+        "the chunk of this number, and the one that has it in its text"
+    )
 
 
 def test_table_cells_are_plain_text_as_it_stands_in_the_document() -> None:
     session = full()
     row = table(chunk_rows(timeline_of(session.recorder))[:1], session.documents)[0]
     assert row[6] == "The ledger <b>of</b> ships"
-    assert place_of(chunk_rows(timeline_of(session.recorder))[3], session.documents) == "chunk 4"
+    assert place_of(chunk_rows(timeline_of(session.recorder))[3], session.documents) == "position 4"
 
 
 @pytest.mark.parametrize(

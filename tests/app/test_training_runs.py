@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from app.recipes import TRAINING, command_line, parse_overrides, recipes, shown
+from app.text import at_home
 from app.training_runs import RECORD, Run, Runs
 from memlong.errors import ConfigError, MemLongError
 
@@ -177,3 +178,16 @@ def test_overrides_are_pairs_and_never_options() -> None:
 
 def test_commands_are_shown_as_a_terminal_takes_them() -> None:
     assert command_line((sys.executable, "-m", "training", "run", "x", "a=b c")) == "python -m training run x 'a=b c'"
+
+
+def test_nobody_is_told_whose_home_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Path("/people/some body")
+    monkeypatch.setattr(Path, "home", lambda: home)
+    command = ("run", f"data={home}/texts", "--out", f"{home}/runs/my run")
+    line = command_line(command)
+    assert line == "run 'data=/people/some body/texts' --out ~/'runs/my run'"
+    shell = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, env={"HOME": str(home)}, check=True
+    )
+    assert tuple(shell.stdout.splitlines()) == command, "a shell takes it for the same"
+    assert at_home(f"saved in {home}/runs, not /srv{home}/runs") == f"saved in ~/runs, not /srv{home}/runs"

@@ -9,13 +9,21 @@ import pytest
 
 from app import asking, looking, reading
 from app.looking import Look
+from app.rows import chunks
 from app.rows.chunks import Filter
 from app.rows.log import LogFilter
+from app.rows.words import event_words
 from app.sessions import Visit
 from app.tabs import life, memory
 from memlong.config import AskOptions
-from memlong.errors import BankError, ConfigError
+from memlong.errors import ConfigError
+from memlong.trace.recorder import chunks_of
 from tests.app.traces import full
+
+# What the tab's components say before anybody touched them.
+NO_LOOKS: tuple[Any, ...] = (
+    None, "triggers", "read", None, "", memory.ANY, "any state", "Chunk, first to last", 1, [], memory.ANY, "", 1,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -73,7 +81,7 @@ def test_rows_come_a_page_at_a_time(made_visit: Visit) -> None:
 
 def test_components_become_a_look() -> None:
     look = memory.look_of(7, "age", "bank", 3, "key", 1, "held", "Oldest", 2, ["Evicted"], memory.ANY, " 12 ", None)
-    rows, log = Filter("key", 1, "held", "Oldest"), LogFilter(("Evicted",), None, 12)
+    rows, log = Filter("key", 1, "held", "Oldest"), LogFilter(("Evicted",), None, 11)
     assert look == Look(7, "age", "bank", 3, rows, 2, log, 1)
     look = memory.look_of(None, "age", "bank", None, None, memory.ANY, "held", "x", None, None, None, "x", 1)
     assert look.log == LogFilter()
@@ -97,6 +105,20 @@ def test_a_life_offers_what_can_be_done(made_visit: Visit) -> None:
     assert "Why: fewest triggers" in shown[gone]
 
 
+def test_a_chunk_has_one_number_wherever_a_person_sees_it(made_visit: Visit) -> None:
+    """The first is 1, in the table, the life, the log and what is searched for; its id, for programs, is 0."""
+    timeline, documents = looking.timeline(made_visit), looking.documents(made_visit)
+    rows, _, _ = looking.rows(made_visit, memory.look_of(*NO_LOOKS))
+    assert [row.chunk_id for row in rows[:3]] == [0, 1, 2]
+    assert [cells[0] for cells in chunks.table(rows, documents)[:3]] == [1, 2, 3]
+    shown = life.life_html(looking.life(made_visit, Look(chunk_id=2)))
+    assert "<h3>Chunk 3</h3>" in shown and 'data-id="2"' in shown
+    events, _, _ = looking.log(made_visit, memory.look_of(*NO_LOOKS[:9], ["ChunkWritten"], memory.ANY, "3", 1))
+    assert events and all(2 in chunks_of(event) for event in events)
+    words = [event_words(event, timeline, documents) for event in events if event.kind == "ChunkWritten"]
+    assert words and words[0].startswith("Chunk 3 written: ") and ", position 3," in words[0]
+
+
 def test_pin_unpin_delete_and_bring_back(read_visit: Visit) -> None:
     session = read_visit.memory()
     chunk_id = session.bank.records()[0].chunk_id
@@ -110,14 +132,16 @@ def test_pin_unpin_delete_and_bring_back(read_visit: Visit) -> None:
     looking.act(read_visit, "restore", chunk_id)
     said = looking.act(read_visit, "restore", gone)
     assert gone in session.bank
-    assert f"Chunk {gone} is back" in said and "had to leave" in said
+    assert f"Chunk {gone + 1} is back" in said and "had to leave" in said
     assert looking.timeline(read_visit).state().chunks.keys() == {record.chunk_id for record in session.bank.records()}
 
 
 def test_what_cannot_be_done_says_why(read_visit: Visit) -> None:
-    with pytest.raises(BankError):
+    with pytest.raises(ConfigError, match="Chunk 10000 has left memory"):
         looking.act(read_visit, "pin", 9_999)
-    assert 'role="alert"' in memory.done(read_visit, "restore", 9_999)
+    assert "There is no chunk 10000" in memory.done(read_visit, "restore", 9_999)
+    held = read_visit.memory().bank.records()[0].chunk_id
+    assert f"Chunk {held + 1} is in memory" in memory.done(read_visit, "restore", held)
     with pytest.raises(ConfigError):
         looking.act(read_visit, "fly", 0)
     with pytest.raises(ConfigError):
@@ -135,7 +159,7 @@ def test_ask_again_shows_both_answers(read_visit: Visit) -> None:
     looking.act(read_visit, "delete", best)
     *_, shown = memory.compare(read_visit, question, best)
     assert "<h4>Before</h4>" in shown and "<h4>Now</h4>" in shown
-    assert f"(chunk {best} among them)" in shown and f"(not chunk {best})" in shown
+    assert f"(chunk {best + 1} among them)" in shown and f"(not chunk {best + 1})" in shown
     assert "log-probability" in shown
 
 
