@@ -185,6 +185,7 @@ def _steps(visit: Visit, item: Item) -> Generator[ReadProgress, None, None]:
         doc_id = visit.engine.run(session.open, *parts, kind="reading")
         item.doc_ids.append(doc_id)
     assert item.doc_id is not None
+    visit.emptied = False
     session.speed = session.speed or visit.engine.tokens_per_second
     item.state = "reading"
     return visit.engine.steps(_while_wanted(visit, item, session.read_steps(item.doc_id, STEP_SECONDS)), "reading")

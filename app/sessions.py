@@ -68,6 +68,8 @@ class Visit:
         vectors: what the session's chunks were embedded to; made with it.
         interrupted: whether reading ended because its page went away; it goes on when the page is back.
         refused: why the last question was not taken; None after one that was.
+        emptied: whether another model took memory and conversation away, until something is read again; stale: whether
+            the page does not show that yet.
         ticket: of the browser tab, "" when it has none. left: when its page closed; None while it is open.
     """
 
@@ -85,6 +87,8 @@ class Visit:
     comparing: bool = False
     interrupted: bool = False
     refused: MemLongError | None = None
+    emptied: bool = False
+    stale: bool = False
     ticket: str = ""
     left: float | None = None
     stop_reading: threading.Event = field(default_factory=threading.Event)
@@ -127,7 +131,10 @@ class Visit:
         self.stop_answering.set()
         self.stop_lab.set()
         with self.lock:
+            self.emptied = self.emptied or bool(self.exchanges or (self.session and len(self.session.bank)))
+            self.stale = True
             self.session, self.vectors, self.exchanges, self.shown, self.retries = None, None, [], None, 0
+            self.refused = None
             for item in self.library:
                 item.start_over()
 
@@ -168,6 +175,10 @@ class Visits:
         """
         with self._lock:
             return self._get(key)
+
+    def peek(self, key: str) -> Visit | None:
+        """Return the visitor with this key, if any; for a page that looks by itself, which is no sign of life."""
+        return self._visits.get(key)
 
     def claim(self, key: str, ticket: str) -> Visit:
         """Return the visitor that has a ticket, from now on under this key: the page was loaded again.

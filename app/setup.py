@@ -16,18 +16,18 @@ from urllib.parse import urlencode
 from app.settings import PRECISIONS, Settings, check_retriever
 from app.text import shorten
 from memlong.bank.eviction import POLICIES
-from memlong.config import PRESETS, STORE_DTYPES, MemoryConfig
+from memlong.config import MEMORY_POSITIONS, PRESETS, STORE_DTYPES, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
 
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
-    "retrieve_every",
+    "retrieve_every", "memory_positions",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
-    "policy": tuple(POLICIES),
+    "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
 }  # fmt: skip
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 _MOST_LAYERS = 1000  # of a range in a link, so that nobody makes us count to a billion
@@ -55,6 +55,7 @@ class Setup:
     policy: str = "trigger_count"
     store_dtype: str = ""
     retrieve_every: int | None = None
+    memory_positions: str = ""
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -205,7 +206,7 @@ def _value(name: str, value: Any) -> Any:
     """Return a value of the type that the field has; text is taken apart."""
     if name in LAYERS:
         return parse_layers(value) if isinstance(value, str) else _layers(name, value)
-    if name in ("model", "precision", "retriever", "preset", "policy", "store_dtype"):
+    if name in ("model", "precision", "retriever", "preset", "policy", "store_dtype", "memory_positions"):
         if not isinstance(value, str):
             raise ConfigError(f"{name}={value!r}", "Text", f"Write {name} in quotes")
         return value.strip()

@@ -114,10 +114,10 @@ def refuse_changes(settings: Settings) -> None:
 
 
 def would_be_lost(visits: Visits) -> str:
-    """Return in words what loading another model would empty, "" when that is nothing."""
-    sessions = [visit.session for visit in visits]
-    chunks = sum(len(session.bank) for session in sessions if session is not None)
-    answers = sum(len(visit.exchanges) for visit in visits)
+    """Return in words what loading another model would empty, of open pages; "" when that is nothing."""
+    here = [visit for visit in visits if visit.left is None]
+    chunks = sum(len(visit.session.bank) for visit in here if visit.session is not None)
+    answers = sum(len(visit.exchanges) for visit in here)
     parts = [plural(chunks, "chunk") + " in memory"] if chunks else []
     parts += [plural(answers, "question") + " with answers"] if answers else []
     return " and ".join(parts)

@@ -66,6 +66,12 @@ def engine_line(engine: Engine) -> str:
 def bank_line(visit: Visit | None) -> str:
     """Return one line about what memory holds now."""
     session = visit.session if visit else None
+    if visit is not None and visit.emptied:
+        return (
+            '<p class="ml-notice" role="status"><strong>Memory was emptied.</strong> Another model was loaded for '
+            "everybody, and it cannot read what the one before kept. Your documents are still listed on the tab Read: "
+            "read them anew there.</p>"
+        )
     if session is None or not session.chunks_read or not len(session.bank):
         return '<p class="ml-line">Memory is empty.</p>'
     bank = session.bank

@@ -12,6 +12,8 @@ from app.tabs import ask, read, settings, train
 from app.tabs.pieces import engine_line
 from app.training_runs import Runs
 
+LOOK_EVERY = 4.0  # seconds between two looks whether another model was loaded by somebody else
+
 
 def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], runs: Runs) -> None:
     """Fill in the form from the address when the page opens, and redraw everything when another model serves."""
@@ -25,6 +27,7 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
     def redraw(request: gr.Request) -> list[Any]:
         visit = app.visit(request)
+        visit.stale = False
         for item in visit.library:
             if item.state == "waiting" and item.estimate is None:
                 read_estimate(visit, item)
@@ -39,8 +42,16 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
     if app.settings.changes_allowed:
         parts["train"].load.click(offer, parts["train"].chosen, [*mine.form, mine.said, tabs], **quiet)
     page.load(arrive, None, [*mine.form, mine.said, tabs, asking.controls[2]], queue=False, **quiet)
+    drawn = [reading.engine, *reading.view, *asking.view, *controls]
     for changed in mine.changed:
-        changed.then(redraw, None, [reading.engine, *reading.view, *asking.view, *controls], **quiet)
+        changed.then(redraw, None, drawn, **quiet)
+
+    def look(request: gr.Request) -> list[Any]:
+        visit = app.visits.peek(str(request.session_hash))
+        return redraw(request) if visit is not None and visit.stale else [gr.skip()] * len(drawn)
+
+    if app.settings.changes_allowed:  # somebody else's page may load a model at any time
+        gr.Timer(LOOK_EVERY).tick(look, None, drawn, queue=False, **quiet)
 
 
 def of_the_model(app: App) -> list[Any]:

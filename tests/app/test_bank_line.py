@@ -15,7 +15,7 @@ class Held(list):
 def visit(held: int, read: int, status: str = "done"):
     state = SimpleNamespace(status=status, chunks_read=read)
     session = SimpleNamespace(bank=Held(range(held)), chunks_read=read, documents={0: state})
-    return SimpleNamespace(session=session)
+    return SimpleNamespace(emptied=False, session=session)
 
 
 def test_what_is_held_is_told_of_what_was_read():
@@ -24,5 +24,5 @@ def test_what_is_held_is_told_of_what_was_read():
 
 
 def test_a_memory_without_chunks_is_empty_whatever_was_read_before():
-    for nothing in (None, SimpleNamespace(session=None), visit(0, 0), visit(0, 3, "removed")):
+    for nothing in (None, SimpleNamespace(emptied=False, session=None), visit(0, 0), visit(0, 3, "removed")):
         assert "Memory is empty" in bank_line(nothing)

@@ -15,6 +15,7 @@ from app.sessions import Visit
 from app.settings import Settings
 from app.setup import Setup
 from app.switching import refuse_changes, would_be_lost
+from app.tabs.pieces import bank_line
 from memlong.config import AskOptions
 from memlong.errors import MemLongError, ModelError
 
@@ -152,3 +153,40 @@ def test_loading_can_be_stopped(app: App) -> None:
     assert app.engine.model is old
     app.switch.start(Setup())
     assert app.switch.wait(), "a stop is of one loading only"
+
+
+def test_somebody_elses_page_is_told_that_its_memory_is_gone(app: App, long_text: str) -> None:
+    mine, blank = app.visits.get("a"), app.visits.get("b")
+    read_and_ask(mine, long_text)
+    app.switch.start(Setup(model="other"))
+    assert app.switch.wait()
+    assert mine.stale and mine.emptied
+    assert not blank.emptied, "nothing was taken from who had nothing"
+    assert "Memory was emptied" in bank_line(mine)
+    assert bank_line(blank) == bank_line(None)
+    seen = mine.seen
+    assert app.visits.peek("a") is mine and mine.seen == seen
+    assert app.visits.peek("nobody") is None
+    list(reading.read_all(mine))
+    assert "Memory holds" in bank_line(mine)
+
+
+def test_an_answer_that_runs_ends_before_the_model_changes(app: App, long_text: str) -> None:
+    visit = app.visits.get("a")
+    read_and_ask(visit, long_text)
+    going = asking.ask(visit, "And where else?", AskOptions(max_tokens=400), show_every=0)
+    for _ in range(3):
+        next(going)
+    app.switch.start(Setup(model="other"))
+    *_, last = going  # it hears of the change at its next token
+    assert app.switch.wait()
+    assert last.answer is not None and last.answer.stop_reason == "cancelled"
+    assert 0 < last.answer.n_tokens < 400
+    assert visit.exchanges == []
+
+
+def test_who_closed_their_page_loses_nothing_that_is_asked_about(app: App, long_text: str) -> None:
+    visit = app.visits.claim("a", "a1" * 24)
+    read_and_ask(visit, long_text)
+    app.visits.leave("a")
+    assert would_be_lost(app.visits) == ""
