@@ -21,7 +21,7 @@ from app.tabs.pieces import CLICKS, error_box
 from app.tabs.read import POLICY_WORDS
 from app.text import escape
 from memlong.bank.eviction import POLICIES
-from memlong.config import PRESETS, STORE_DTYPES
+from memlong.config import MEMORY_POSITIONS, PRESETS, STORE_DTYPES
 from memlong.errors import ConfigError, MemLongError
 
 TITLE = "Settings"
@@ -36,6 +36,9 @@ PRECISION_WORDS = {
 PRESET_WORDS = {
     "own": "own: every retrieval layer reads its own K-V", "interpolated": "interpolated: a few stored, others mapped",
     "projected": "projected: one low layer stored, others mapped", "paper": "paper: one stored, four read it as it is",
+}  # fmt: skip
+POSITION_WORDS = {
+    "zero": "zero: all at position 0, as in the paper", "before": "before: in their order, right before the question",
 }  # fmt: skip
 _LARGEST_FILE = 100_000  # characters of a settings file
 
