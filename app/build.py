@@ -24,7 +24,7 @@ HEADER = (
     "it let go.</p></header>"
 )
 NAME = "MemLong"
-ARRIVAL = Path(__file__).with_name("arrival.js")
+ARRIVAL, KEYBOARD = (Path(__file__).with_name(name) for name in ("arrival.js", "keyboard.js"))
 
 
 def build(app: App) -> gr.Blocks:
@@ -139,6 +139,7 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts
     timer.tick(tick, None, [parts.engine, parts.view[0], timer], **quiet)
     came = page.load(come, ticket, of_memory, js=ARRIVAL.read_text("utf-8"), queue=False, **quiet)
     came.then(go_on, None, [*parts.view, parts.said], concurrency_limit=None, **quiet)
+    page.load(None, None, None, js=KEYBOARD.read_text("utf-8"), **quiet)
     page.unload(leave)
 
 

@@ -16,6 +16,8 @@ TEXT, GRID = "#7d838c", "rgba(138,143,152,0.28)"  # 3.9:1 on white and 4.6:1 on 
 RAMP = [[0.0, "rgba(43,108,176,0.05)"], [1.0, "rgba(36,104,182,1)"]]  # rises on a light and on a dark ground
 FONT_SIZE = 13
 MOST_CELLS = 10_000  # of one picture: above that, redrawing takes longer than a fifth of a second
+# Zooming takes a mouse, and each button is one more stop for whoever goes by keyboard: download and reset remain.
+_TOOLS = ["zoom", "pan", "select", "lasso", "zoomin", "zoomout", "autoscale"]
 
 DOCUMENTS = ("#2b6cb0", "#cc79a7", "#56b4e9", "#b39b00", "#7b5ea7", "#1a9e9e", "#8c6d4f", "#6b7fd7")
 """Colours of documents, by id, over and over; none is that of an evicted or a pinned chunk."""
@@ -46,6 +48,7 @@ def figure(title: str, x: str, y: str, how: str, height: int = 320) -> go.Figure
         bargap=0.08,
         meta={"how": how},
         dragmode=False,
+        modebar={"remove": _TOOLS},
     )  # fmt: skip
     axis: dict[str, Any] = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     fig.update_xaxes(title={"text": x, "font": {"size": FONT_SIZE}}, **axis)

@@ -101,6 +101,49 @@ def test_a_fault_would_be_found(browser: Any, address: str, seen: Seen) -> None:
     page.close()
 
 
+def test_whoever_goes_by_keyboard_sees_where_they_are(browser: Any, address: str, seen: Seen, tmp_path: Path) -> None:
+    """Every stop of Tab has an outline, on every tab; no stop keeps the focus; and arrows go from tab to tab."""
+    page = open_page(browser, address, seen)
+    upload(page, tmp_path, "log-book.txt", log_book(40))
+    page.wait_for_selector(".ml-is-waiting")
+    page.locator("#read").press("Enter")
+    page.wait_for_selector(".ml-is-done")
+    for name in tab_names(page):
+        open_tab(page, name)
+        page.locator("#tab-read-button").focus()
+        bare, kept = [], 0
+        before: list[Any] = []
+        while (stop := page.evaluate(_FOCUSED)) and stop[0] != "Use via API":
+            bare += [] if stop[1] else [stop]
+            kept = kept + 1 if stop == before else 0
+            assert kept < 3, f"{name}: {stop} keeps the focus"
+            before = stop
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement === document.body"):  # between two stops, as in a long menu
+                page.keyboard.press("Tab")
+        assert stop, f"{name}: the end of the page is not reached"
+        assert bare == [], name
+    page.locator("#tab-read-button").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#tab-ask", state="visible")
+    page.keyboard.press("End")
+    assert page.evaluate("document.activeElement.id") == "tab-settings-button"
+    page.close()
+    assert seen == Seen()
+
+
+# What has the focus: its words, whether it or the frame around it has an outline, and where it is.
+_FOCUSED = """() => {
+  const e = document.activeElement;
+  const outlined = (x) => getComputedStyle(x).outlineStyle !== 'none' && getComputedStyle(x).outlineWidth !== '0px';
+  let seen = false;
+  for (let x = e, i = 0; x && i < 4; x = x.parentElement, i++) seen ||= outlined(x);
+  const box = e.getBoundingClientRect(), words = e.getAttribute('aria-label') || e.innerText || e.id || e.tagName;
+  return [words.trim(), seen, e.closest('[id]')?.id, box.x, box.y];
+}"""
+
+
 def test_a_chunk_s_life_is_reached_by_the_keyboard(browser: Any, address: str, seen: Seen, tmp_path: Path) -> None:
     page = open_page(browser, address, seen)
     upload(page, tmp_path, "log-book.txt", log_book())

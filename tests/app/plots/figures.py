@@ -12,6 +12,7 @@ def explained(fig: Any, empty: bool = False) -> None:
     assert fig.layout.title.text
     assert fig.layout.xaxis.title.text
     assert fig.layout.yaxis.title.text
+    assert {"zoomin", "lasso"} <= set(fig.layout.modebar.remove), "few stops for the keyboard"
     assert len(how_to_read(fig)) > 40
     assert how_to_read(fig).endswith(".")
     if empty:
