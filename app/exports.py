@@ -26,6 +26,7 @@ def document_archive(visit: Visit, item_id: int) -> Path:
     item = visit.library.get(item_id)
     if item.document is None:
         raise DocumentError(f"{item.name} was not opened", "A document with text", "Add it again")
+    visit.settle_layers()
     about = {
         "title": item.title, "name": item.name, "state": item.state, "kind": item.document.kind,
         "places": [asdict(span) for span in item.document.spans],

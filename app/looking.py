@@ -55,8 +55,9 @@ def documents(visit: Visit | None) -> Documents:
 
 def life(visit: Visit | None, look: Look) -> Life | None:
     """Return the life of the chosen chunk, or None."""
-    if look.chunk_id is None:
+    if visit is None or look.chunk_id is None:
         return None
+    visit.settle_layers()
     found = life_of(timeline(visit), look.chunk_id, documents(visit), look.step)
     if found is None or found.here:
         return found
@@ -72,6 +73,8 @@ def rows(visit: Visit | None, look: Look) -> tuple[list[ChunkRow], str, int]:
 
 def log(visit: Visit | None, look: Look) -> tuple[list[Event], str, int]:
     """Return one page of the event log, newest first, what it is in words, and its number."""
+    if visit is not None and "LayerMass" in look.log.kinds:
+        visit.settle_layers()
     found = log_events(timeline(visit), look.log._replace(until=look.step))
     page, start, end = page_of(len(found), look.log_page)
     return found[start:end], _page_words(len(found), start, end, "event"), page

@@ -112,8 +112,15 @@ class Visit:
                     if not self.engine.make_room():
                         raise
                     self.session = self.engine.new_session()
+                self.session.layers.at_once = False  # until somebody looks at layers, see settle_layers
                 self.vectors = Vectors(self.session)
             return self.session
+
+    def settle_layers(self) -> None:
+        """Have the trace tell of layers and heads, for whoever looks at them now; answers alone do not pay for it."""
+        notes = self.session.layers if self.session is not None else None
+        if notes is not None and notes.waiting:
+            self.engine.run(notes.settle)
 
     @property
     def busy(self) -> bool:

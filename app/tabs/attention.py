@@ -102,12 +102,14 @@ def wire(app: App, parts: Parts) -> None:
 
     def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
         visit = app.visit(request)
+        visit.settle_layers()
         answer_id = chosen(looking.timeline(visit), answer_id)
         menus = [*choices(visit, answer_id, token, head), chunk_menu(visit, answer_id)]
         return [*menus, *pictures(visit, answer_id, token, head)]
 
     def other(request: gr.Request, answer_id: int | None, head: str | int) -> list[Any]:
         visit = app.visit(request)
+        visit.settle_layers()
         menus = [*choices(visit, answer_id, ALL, head), chunk_menu(visit, answer_id)]
         return [*menus, *pictures(visit, answer_id, ALL, head), NOTHING_SHADED]
 

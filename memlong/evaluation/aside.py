@@ -124,5 +124,6 @@ def aside(session: Session) -> Session:
         for doc_id, document in list(session.documents.items())
     }
     made.readings, made.gone = dict(session.readings), dict(session.gone)
+    made.layers.at_once = False  # nobody reads its trace
     made.turns, made.speed = list(session.turns), session.speed
     return made

@@ -18,6 +18,7 @@ from memlong.chunking import Chunk
 from memlong.config import AskOptions
 from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.prompt import encode_prompt
+from memlong.session.layers import Looked
 from memlong.session.reading import read_windows, store_chunk
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.trace import events
@@ -184,7 +185,8 @@ class Answering:
             per_chunk = tuple(zip(token.chunk_ids, share_N, strict=True))
             for chunk_id, mass in per_chunk:
                 self.fetched[chunk_id].mass += mass
-            self._note_layers(token, mass_LHN)
+            look = Looked(self.answer_id, token.index, tuple(token.mass_HN), token.chunk_ids, mass_LHN)
+            self.session.layers.note(look)
         recorder.append(
             events.TokenGenerated(
                 answer_id=self.answer_id,
@@ -196,27 +198,6 @@ class Answering:
                 chunk_mass=per_chunk,
             )
         )
-
-    def _note_layers(self, token: GeneratedToken, mass_LHN: torch.Tensor) -> None:
-        """Put into the trace where one token looked, layer by layer.
-
-        Numbers leave the tensors in three lists: one by one they would cost more than all the rest of it.
-        """
-        means = mass_LHN.mean(dim=1).tolist()
-        heads = mass_LHN.sum(dim=2).tolist()
-        each = mass_LHN.round(decimals=5).tolist()  # shares; more digits would only swell a saved trace
-        for at, layer in enumerate(token.mass_HN or ()):
-            self.session.recorder.append(
-                events.LayerMass(
-                    answer_id=self.answer_id,
-                    index=token.index,
-                    layer=layer,
-                    local_mass=1 - sum(means[at]),
-                    chunk_mass=tuple(zip(token.chunk_ids, means[at], strict=True)),
-                    head_mass=tuple(heads[at]),
-                    head_chunk_mass=tuple(map(tuple, each[at])),
-                )
-            )
 
     def _spill(self, ids: list[int]) -> None:
         """Store the local context's oldest chunk with its own text, as part of the conversation."""

@@ -39,6 +39,7 @@ def save(session: Session, folder: Path) -> None:
     Raises:
         PersistError: when the folder cannot be written.
     """
+    session.layers.settle()
     documents = []
     files: dict[str, bytes] = {}
     for document in session.documents.values():

@@ -18,6 +18,7 @@ from memlong.model.wrapper import MemoryModel
 from memlong.session import saving
 from memlong.session.answering import CONVERSATION, Answering
 from memlong.session.banking import bring_back, make_bank, note_evictions
+from memlong.session.layers import LayerNotes
 from memlong.session.reading import Reading
 from memlong.session.results import (
     Answer,
@@ -68,6 +69,7 @@ class Session:
         self.model = model if self.config == model.config else model.with_config(self.config)
         self.tokenizer, self.retriever = model.tokenizer, retriever
         self.recorder = recorder or Recorder()
+        self.layers = LayerNotes(self.recorder)
         self.bank = make_bank(self.model, retriever.dim, self.config) if bank is None else bank  # an empty one is falsy
         self.documents: dict[int, DocumentState] = {}
         self.turns: list[tuple[str, str]] = []

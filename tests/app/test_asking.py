@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from app import api, asking, reading
+from app import api, asking, looking, reading
 from app.context import App
 from app.documents import Limits
 from app.exports import conversation, document_archive
@@ -258,6 +258,30 @@ def test_the_second_click_of_two_changes_nothing(read: Visit) -> None:
     list(going)
     assert len(read.exchanges) == 1
     assert "empty" in list(pictures(read, "", SHORT))[-1][1], "with no answer going on it is a mistake"
+
+
+def test_answers_do_not_pay_for_layers_until_somebody_looks(read: Visit, tmp_path: Path) -> None:
+    exchange = ask(read)
+    assert exchange.answer is not None and exchange.evidence[0].attention_mass is not None
+    session = read.memory()
+
+    def told() -> list[Any]:
+        return session.recorder.filter("LayerMass")
+
+    assert told() == []
+    waiting = len(session.layers.waiting)
+    assert waiting == exchange.answer.n_tokens
+    read.settle_layers()
+    assert len(told()) == waiting * len(session.model.layout.retrieval_layers)
+    read.settle_layers()
+    assert len(told()) == waiting * len(session.model.layout.retrieval_layers), "each is told once"
+    ask(read)
+    best = exchange.evidence[0].chunk_id
+    shown = looking.life(read, looking.Look(chunk_id=best))
+    assert shown is not None and any("most in layer" in station.words for station in shown.stations)
+    ask(read)
+    assert any("LayerMass" in str(event) for event in api.trace(read))
+    assert not session.layers.waiting
 
 
 def test_a_conversation_is_cleared_only_between_answers(read: Visit) -> None:

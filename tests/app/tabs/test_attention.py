@@ -14,6 +14,7 @@ from app.shading import Shaded
 from app.tabs import attention
 from app.tabs.attention_text import answer_words, chunk_words
 from memlong.config import AskOptions
+from memlong.session.layers import LayerNotes
 from tests.app.traces import full
 
 
@@ -22,7 +23,8 @@ def visit_of_two_answers() -> Visit:
     session = full()
     session.ask("Without looking?", masses=False)
     visit = Visit("x", SimpleNamespace())  # type: ignore[arg-type]
-    visit.session = SimpleNamespace(recorder=session.recorder, documents=session.documents)  # type: ignore[assignment]
+    parts = {"recorder": session.recorder, "documents": session.documents, "layers": LayerNotes(session.recorder)}
+    visit.session = SimpleNamespace(**parts)  # type: ignore[assignment]
     return visit
 
 
@@ -73,6 +75,7 @@ def test_a_real_answer_adds_up(visit: Visit, long_text: str) -> None:
         pass
     for _ in asking.ask(visit, "Where did the brass lantern stand?", AskOptions(max_tokens=3)):
         pass
+    visit.settle_layers()
     _, heat, layers, tokens, _ = attention.pictures(visit, 0, attention.ALL, MEAN)
     assert heat.data[0].z.sum(axis=1) == pytest.approx(layers.data[0].x, abs=1e-3)
     answer = visit.exchanges[0].answer

@@ -17,6 +17,7 @@ from app.sessions import Visit
 from app.tabs import life, memory
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
+from memlong.session.layers import LayerNotes
 from memlong.trace.recorder import chunks_of
 from tests.app.traces import full
 
@@ -31,7 +32,8 @@ def made_visit() -> Visit:
     """Return a visitor whose session is a hand-made trace."""
     session = full()
     visit = Visit("x", SimpleNamespace(run=lambda work, *given, kind="question": work(*given)))  # type: ignore[arg-type]
-    visit.session = SimpleNamespace(recorder=session.recorder, documents=session.documents)  # type: ignore[assignment]
+    parts = {"recorder": session.recorder, "documents": session.documents, "layers": LayerNotes(session.recorder)}
+    visit.session = SimpleNamespace(**parts)  # type: ignore[assignment]
     return visit
 
 
