@@ -37,6 +37,7 @@ class TrainConfig(Settings):
         unanswerable: share of questions to which the text holds no answer, where a document has such.
         miss_rate: share of later questions that keep real retrieval even when it missed the right chunk.
         max_answer_tokens: longer answers are cut.
+        text_weight: of a token of plain text (source "books") beside a token of an answer.
         sorted_steps: steps whose questions are drawn together and shared out by length, so that little is padded.
         eval_every, save_every: steps between evaluations and checkpoints.
         seed: of every random choice; a step's choices depend on (seed, step) alone, so a resumed run repeats them.
@@ -73,6 +74,7 @@ class TrainConfig(Settings):
     unanswerable: float = 0.0
     miss_rate: float = 0.05
     max_answer_tokens: int = 24
+    text_weight: float = 0.2
     sorted_steps: int = 4
     eval_every: int = 50
     save_every: int = 25

@@ -191,10 +191,17 @@ class Trainer:
             attention_mask=batch.mask_BT.to(device),
             logits_to_keep=answers + 1,
         )
-        logits = out.logits[:, :-1].float()
-        return functional.cross_entropy(
-            logits.flatten(0, 1), batch.labels_BA.to(device).flatten(), ignore_index=IGNORED
-        )
+        labels = batch.labels_BA.to(device)
+        logits = out.logits[:, :-1].float().flatten(0, 1)
+        losses = functional.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="none")
+        losses_BA = losses.view_as(labels)
+        answered, plain = (_mean(losses_BA[rows], labels[rows]) for rows in (~batch.plain_B, batch.plain_B))
+        return answered + self.config.text_weight * plain
+
+
+def _mean(losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the scored tokens; zero where there are none."""
+    return losses.sum() / max(1, int((labels != IGNORED).sum()))
 
 
 def in_bfloat16(arithmetic: str, device: torch.device) -> bool:

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memlong.chunking import without_surrogates
 from memlong.evaluation.answers import NOT_IN_TEXT
 from memlong.prompt import answer_ids, encode_prompt
 from training.config import TrainConfig
 from training.data.passages import AskedChunk, Passages
+from training.data.questions import CONTINUATION
 
 IGNORED = -100  # label of a token that is not scored, as torch's cross-entropy has it
 
@@ -33,11 +35,15 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Batch:
-    """Left-padded prompts with answers. ``labels_BA`` are the last A positions' targets, IGNORED where unscored."""
+    """Left-padded prompts with answers. ``labels_BA`` are the last A positions' targets, IGNORED where unscored.
+
+    ``plain_B``: rows that are plain text to be continued.
+    """
 
     ids_BT: Tensor
     mask_BT: Tensor
     labels_BA: Tensor
+    plain_B: Tensor
 
 
 class QuestionSampler:
@@ -93,11 +99,17 @@ class QuestionSampler:
 
     def retrieved(self, document: Passages, index: int, top_k: int) -> Drawn:
         """Return one question with what real retrieval fetches for it."""
-        best = self._rank[document.doc_id][index][:top_k]
-        return Drawn(document.doc_id, document.asked[index], tuple(sorted(int(chunk) for chunk in best)))
+        best = self._ranked(document, index)[:top_k]
+        return Drawn(document.doc_id, document.asked[index], tuple(sorted(best)))
+
+    def _ranked(self, document: Passages, index: int) -> list[int]:
+        """Return the chunks that may be retrieved for a question, best first."""
+        before = document.asked[index].before
+        ranked = (int(chunk) for chunk in self._rank[document.doc_id][index])
+        return [chunk for chunk in ranked if before is None or chunk < before]
 
     def _with_memory(self, document: Passages, index: int, step: int, rng: random.Random) -> Drawn:
-        asked, ranked = document.asked[index], [int(chunk) for chunk in self._rank[document.doc_id][index]]
+        asked, ranked = document.asked[index], self._ranked(document, index)
         gold = list(asked.gold)
         if step < self.config.single_steps:
             return Drawn(document.doc_id, asked, tuple(sorted(gold or ranked[:1])))
@@ -126,12 +138,13 @@ def collate(
     """
     pairs = []
     for row, item in enumerate(drawn):
-        question = item.asked.question
+        question, texts = item.asked.question, passages[row] if passages else ()
+        if question.type == CONTINUATION:
+            pairs.append(_plain(tokenizer, [*texts, question.question], question.answers[0]))
+            continue
         answer = answer_ids(tokenizer, question.answers[0] if question.answerable else NOT_IN_TEXT)
-        if len(answer) > max_answer_tokens:
-            answer = answer[:max_answer_tokens]
-        texts = passages[row] if passages else ()
-        pairs.append((encode_prompt(tokenizer, question.question, texts, question.history), answer))
+        prompt = encode_prompt(tokenizer, question.question, texts, question.history)
+        pairs.append((prompt, answer[:max_answer_tokens]))
     width = max(len(prompt) + len(answer) for prompt, answer in pairs)
     scored = max(len(answer) for _, answer in pairs)
     ids = torch.zeros(len(pairs), width, dtype=torch.long)
@@ -142,4 +155,11 @@ def collate(
         ids[row, width - len(tokens) :] = tokens
         mask[row, width - len(tokens) :] = 1
         labels[row, scored - len(answer) :] = torch.tensor(answer)
-    return Batch(ids, mask, labels)
+    plain = torch.tensor([item.asked.question.type == CONTINUATION for item in drawn])
+    return Batch(ids, mask, labels, plain)
+
+
+def _plain(tokenizer: Any, before: Sequence[str], text: str) -> tuple[list[int], list[int]]:
+    """Return the ids of plain text and of how it goes on: no template, no end."""
+    prompt = tokenizer(without_surrogates("\n\n".join(before)))["input_ids"]
+    return list(prompt), list(tokenizer(without_surrogates(text), add_special_tokens=False)["input_ids"])

@@ -49,7 +49,7 @@ def small() -> TrainConfig:
     return replace(
         mini(),
         recipe="small",
-        sources=("squad", "chronicle", "qamr", "fairytale", "nq"),
+        sources=("squad", "chronicle", "qamr", "fairytale", "nq", "books"),
         steps=3000,
         batch_size=64,
         max_documents=600,

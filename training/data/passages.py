@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memlong.chunking import Chunk, chunk_text
-from training.data.questions import FREE_FORM, Question
+from training.data.questions import CONTINUATION, FREE_FORM, Question
 
 JOINED = ("two_hop", "counting", "comparing", FREE_FORM)
 """Types of questions whose answer follows from all of their evidence together."""
@@ -19,10 +19,14 @@ JOINED = ("two_hop", "counting", "comparing", FREE_FORM)
 
 @dataclass(frozen=True)
 class AskedChunk:
-    """A question and the chunks of its document that hold an answer (indices into ``Passages.chunks``)."""
+    """A question and the chunks of its document that hold an answer (indices into ``Passages.chunks``).
+
+    ``before``: only so many first chunks may be retrieved for it; None: all.
+    """
 
     question: Question
     gold: tuple[int, ...]
+    before: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ def cut(tokenizer: Any, doc_id: str, text: str, questions: Iterable[Question], c
     texts = tuple(text[chunk.span[0] : chunk.span[1]] for chunk in chunks)
     asked = []
     for question in questions:
+        if question.type == CONTINUATION:
+            # What stands in the passage itself, or after it, is not to be looked up.
+            before = next(chunk.index for chunk in chunks if chunk.span[1] > question.evidence[0][0])
+            asked.append(AskedChunk(question, (), before))
+            continue
         gold = _gold(text, chunks, question)
         if gold or not question.answerable or question.type == FREE_FORM:
             asked.append(AskedChunk(question, gold))

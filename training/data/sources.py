@@ -12,10 +12,12 @@ from pathlib import Path
 
 from memlong.errors import ConfigError, unknown_name
 from training.data.chronicle import make_chronicle
+from training.data.continuations import continuations, excerpt
 from training.data.passages import group, pack
-from training.data.questions import Question, load_questions, load_with_documents
+from training.data.questions import Question, load_questions, load_with_documents, read_documents
 
 CHRONICLES, CHRONICLE_TOKENS = 200, 8_000
+BOOK_CHARACTERS, BOOK_PASSAGES = 24_000, 24
 
 Document = tuple[str, str, list[Question]]
 
@@ -53,6 +55,14 @@ def chronicle(data: Path) -> Iterator[Document]:
         yield made.doc_id, made.text, list(made.questions)
 
 
+def books(data: Path) -> Iterator[Document]:
+    """Excerpts of training books, some 6,000 tokens each, with passages to continue."""
+    for path in sorted((data / "books").glob("train-*.jsonl.zst")):
+        for book in read_documents(path):
+            text = excerpt(book.text, BOOK_CHARACTERS)
+            yield book.doc_id, text, continuations(book.doc_id, text, BOOK_PASSAGES, seed=0)
+
+
 def local(data: Path) -> Iterator[Document]:
     """Your own questions and conversations on your own documents: ``questions.jsonl`` and ``documents.jsonl``."""
     yield from _local(data, held_out=False)
@@ -70,6 +80,7 @@ SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
     "qamr": qamr,
     "nq": nq,
     "chronicle": chronicle,
+    "books": books,
     "local": local,
     "local-eval": local_eval,
 }

@@ -86,12 +86,9 @@ def test_no_sentence_contradicts_a_fact() -> None:
     values: dict[str, set[str]] = {}
     for statement in made.statements:
         if statement.fact.relation.value not in ("number", "year"):
-            values.setdefault(statement.fact.relation.name, set()).add(
-                statement.fact.values[statement.index].label
-            )
+            values.setdefault(statement.fact.relation.name, set()).add(statement.fact.values[statement.index].label)
     own = {
-        (statement.span[0], statement.fact.subject.label, statement.fact.relation.name)
-        for statement in made.statements
+        (statement.span[0], statement.fact.subject.label, statement.fact.relation.name) for statement in made.statements
     }
     stated = {statement.span[0]: statement for statement in made.statements}
     relations_of: dict[str, set[str]] = {}
@@ -170,9 +167,7 @@ def test_two_hops_are_chains_whose_middle_is_not_named() -> None:
         shared = [
             s.fact.subject.label
             for s in made.statements
-            if s.fact.subject.kind == "person"
-            and s.fact.subject.label in first
-            and s.fact.subject.label in second
+            if s.fact.subject.kind == "person" and s.fact.subject.label in first and s.fact.subject.label in second
         ]
         shared += [
             v.label
@@ -249,9 +244,7 @@ def test_the_same_seed_gives_the_same_book_in_other_processes() -> None:
     expected = fingerprint(make_chronicle(7, 6_000))
     for hash_seed in ("0", "12345"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(root)}
-        out = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
+        out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert out.stdout.strip() == expected
     assert fingerprint(make_chronicle(8, 6_000)) != expected
 
