@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from memlong.bank.store import KVShape, KVStore
@@ -19,10 +22,11 @@ class DocumentMemory:
 
     Args:
         model: reads the chunks. documents: all documents that may be asked for.
+        folder: where what was read is kept for the next run, a file a document; None keeps nothing.
     """
 
-    def __init__(self, model: MemoryModel, documents: Sequence[Passages]) -> None:
-        self.model = model
+    def __init__(self, model: MemoryModel, documents: Sequence[Passages], folder: Path | None = None) -> None:
+        self.model, self.folder = model, folder
         self._first: dict[str, int] = {}
         self._documents = {document.doc_id: document for document in documents}
         self._read: set[str] = set()
@@ -39,6 +43,10 @@ class DocumentMemory:
         if doc_id in self._read:
             return
         document, config = self._documents[doc_id], self.model.config
+        first, last = self._first[doc_id], self._first[doc_id] + len(document.chunks)
+        if self._fetch(document, first, last):
+            self._read.add(doc_id)
+            return
         per_batch = max(1, config.read_batch_tokens // config.chunk_tokens)
         for start in range(0, len(document.chunks), per_batch):
             chunks = document.chunks[start : start + per_batch]
@@ -51,10 +59,32 @@ class DocumentMemory:
             device = self.model.device
             kv = self.model.read(ids.to(device), None if bool(mask.all()) else mask.to(device))
             for row, chunk in enumerate(chunks):
-                self.store.write(self._first[doc_id] + chunk.index, *kv.piece(row, 0, chunk.n_tokens))
+                self.store.write(first + chunk.index, *kv.piece(row, 0, chunk.n_tokens))
             if on_batch:
                 on_batch(int(mask.sum()))
         self._read.add(doc_id)
+        if self.folder is not None:
+            path = self._file(document)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A kill leaves a whole file or none.
+            save_file({name: t[first:last] for name, t in self.store.tensors.items()}, f"{path}.new")
+            Path(f"{path}.new").replace(path)
+
+    def _fetch(self, document: Passages, first: int, last: int) -> bool:
+        """Take a document from the folder, and say whether it was there."""
+        if self.folder is None or not (path := self._file(document)).is_file():
+            return False
+        for name, tensor in load_file(path).items():
+            self.store.tensors[name][first:last] = tensor
+        return True
+
+    def _file(self, document: Passages) -> Path:
+        """Return the file of a document, named by all that its K-V depend on."""
+        assert self.folder is not None
+        config, layers = self.model.config, self.model.layout.stored_layers
+        said = [self.model.fingerprint(), layers, config.chunk_tokens, config.store_dtype, str(self.model.dtype)]
+        digest = hashlib.sha256(repr((said, [chunk.token_ids for chunk in document.chunks])).encode())
+        return self.folder / f"{digest.hexdigest()[:24]}.safetensors"
 
     def texts(self, doc_id: str, chunks: Sequence[int]) -> list[str]:
         """Return the texts of these chunks of a document, as answering puts them into a prompt."""

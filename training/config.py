@@ -37,6 +37,7 @@ class TrainConfig(Settings):
         unanswerable: share of questions to which the text holds no answer, where a document has such.
         miss_rate: share of later questions that keep real retrieval even when it missed the right chunk.
         max_answer_tokens: longer answers are cut.
+        cache: folder in which stored K-V of documents are kept, so that no run reads them twice; empty keeps none.
         text_weight: of a token of plain text (source "books") beside a token of an answer.
         sorted_steps: steps whose questions are drawn together and shared out by length, so that little is padded.
         eval_every, save_every: steps between evaluations and checkpoints.
@@ -75,6 +76,7 @@ class TrainConfig(Settings):
     miss_rate: float = 0.05
     max_answer_tokens: int = 24
     text_weight: float = 0.2
+    cache: str = ""
     sorted_steps: int = 4
     eval_every: int = 50
     save_every: int = 25

@@ -53,8 +53,9 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     lowest = 0 if config.answer_from == "passages" else plain.layout.retrieval_layers[0]
     adapted = add_adapter(model, config, tuple(range(lowest, plain.spec.layers)))
     trained = MemoryModel(adapted, tokenizer, config.memory, plain.maps)
-    judged = HeldOut(drawn, DocumentMemory(trained, held_out))
-    trainer = Trainer(config, trained, sampler, DocumentMemory(trained, documents), judged, folder)
+    kept = Path(config.cache) if config.cache else None
+    judged = HeldOut(drawn, DocumentMemory(trained, held_out, kept))
+    trainer = Trainer(config, trained, sampler, DocumentMemory(trained, documents, kept), judged, folder)
     if config.start:
         start_from(Path(config.start), trainer.parameters)
     return trainer

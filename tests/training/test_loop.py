@@ -238,3 +238,27 @@ def test_misspelt_settings_are_refused_with_the_nearest_name():
         recipe("mini").override({"memory.topk": "1"})
     with pytest.raises(ConfigError, match="mini"):
         recipe("minni")
+
+
+def test_what_was_read_is_kept_for_the_next_run(build, config, tmp_path, monkeypatch):
+    kept = replace(config, cache=str(tmp_path / "kept"))
+    first = build("first", kept)
+    for number in range(2):
+        first.memory.read(f"d{number}")
+    files = sorted((tmp_path / "kept").iterdir())
+    assert len(files) == 2 and all(file.suffix == ".safetensors" for file in files)
+    second, plain = build("second", kept), build("plain")
+
+    def refused(*args):
+        raise AssertionError("read twice")
+
+    monkeypatch.setattr(second.model, "read", refused)
+    for number in range(2):
+        second.memory.read(f"d{number}"), plain.memory.read(f"d{number}")
+        for old, new in zip(plain.memory.rows(f"d{number}", [0, 1]), second.memory.rows(f"d{number}", [0, 1])):
+            assert torch.equal(old, new) if isinstance(old, torch.Tensor) else old == new
+    with pytest.raises(AssertionError, match="read twice"):
+        second.memory.read("d2")
+    other = build("other", replace(kept, memory=kept.memory.replace(store_dtype="bfloat16")))
+    other.memory.read("d0")
+    assert len(list((tmp_path / "kept").iterdir())) == 3
