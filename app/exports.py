@@ -1,17 +1,25 @@
-"""What a visitor can take home: a document with the trace of its memory, or the conversation as Markdown."""
+"""What a visitor can take home: a document with the trace of its memory, the conversation, the table of chunks."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from app import looking
+from app.looking import Look
+from app.rows.chunks import HEADERS, chunk_rows, select, table
 from app.sessions import Exchange, Visit
-from app.text import chunk_number, duration_words, one_line
+from app.text import chunk_number, duration_words, escape, escape_lines, one_line, plural
 from memlong.errors import DocumentError
+
+if TYPE_CHECKING:
+    from memlong.session.results import Evidence
 
 # Characters that mean something in Markdown at any place, or at the start of a line.
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$!])")
@@ -40,11 +48,76 @@ def document_archive(visit: Visit, item_id: int) -> Path:
     return path
 
 
-def conversation_file(visit: Visit) -> Path:
-    """Write the conversation as a Markdown file and return its path."""
-    path = _folder() / "conversation.md"
-    path.write_text(conversation(visit), "utf-8")
+CONVERSATIONS = {"md": "Markdown", "html": "HTML", "json": "JSON"}
+"""Kinds of file that a conversation can be saved as, and their names."""
+
+
+def conversation_file(visit: Visit, kind: str = "md") -> Path:
+    """Write the conversation as a file of one of :data:`CONVERSATIONS` and return its path."""
+    make = {"md": conversation, "html": conversation_page, "json": conversation_json}[kind]
+    path = _folder() / f"conversation.{kind}"
+    path.write_text(make(visit), "utf-8")
     return path
+
+
+def chunks_file(visit: Visit, look: Look) -> Path:
+    """Write every chunk that the table's filter shows as CSV, as the table has it, and return its path."""
+    path, documents = _folder() / "chunks.csv", looking.documents(visit)
+    found = select(chunk_rows(looking.timeline(visit), look.step), look.rows, documents)
+    with path.open(
+        "w", encoding="utf-8-sig", newline=""
+    ) as file:  # spreadsheets take text without the mark for Latin-1
+        rows = csv.writer(file)
+        rows.writerow(HEADERS)
+        rows.writerows([[_no_formula(cell) for cell in row] for row in table(found, documents)])
+    return path
+
+
+def _no_formula(cell: str | int | float) -> str | int | float:
+    """Return a cell that a spreadsheet shows and does not work out: a document may begin a chunk with "="."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def conversation_json(visit: Visit) -> str:
+    """Return questions, answers, evidence and thumbs as JSON; chunks have the ids that programs know them by."""
+    exchanges = [
+        {
+            "question": each.question, "answer": each.text, "liked": each.liked,
+            "options": asdict(each.options) if each.options else None,
+            "error": str(each.error) if each.error else None,
+            "result": each.answer.to_dict() if each.answer else None,
+        }
+        for each in visit.exchanges
+    ]  # fmt: skip
+    read = [item.title for item in visit.library if item.doc_id is not None]
+    return json.dumps({"read": read, "exchanges": exchanges}, indent=2, ensure_ascii=False) + "\n"
+
+
+def conversation_page(visit: Visit) -> str:
+    """Return the conversation as a page that needs nothing else; what people and documents wrote is escaped."""
+    read = ", ".join(item.title for item in visit.library if item.doc_id is not None) or "nothing"
+    parts = [f"<h1>Conversation</h1><p>Read: {escape(read)}.</p>"]
+    for number, each in enumerate(visit.exchanges, 1):
+        said = each.error if each.error is not None else each.text or "(no answer)"
+        rows = "".join(
+            f"<li><b>{escape(item.title)}{escape(f', {item.place}' if item.place else '')}</b>: "
+            f"{escape(_measures(item))}<blockquote>{escape_lines(item.text.strip())}</blockquote></li>"
+            for item in each.evidence
+        )
+        parts.append(
+            f"<h2>{number}. {escape(each.question)}</h2><p>{escape_lines(said)}</p>"
+            + (f"<p>{escape(_facts(each))}</p>" if each.answer else "")
+            + (f"<details><summary>Evidence</summary><ol>{rows}</ol></details>" if rows else "")
+        )
+    return _PAGE.format("".join(parts))
+
+
+_PAGE = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Conversation</title><meta name="viewport" '
+    'content="width=device-width"><style>body{{max-width:70ch;margin:2rem auto;padding:0 1rem;font:16px/1.6 system-ui}}'
+    "blockquote{{margin:.4rem 0 1rem;padding-left:1rem;border-left:3px solid #2b6cb0;color:#444}}</style></head>"
+    "<body>{}</body></html>\n"
+)
 
 
 def conversation(visit: Visit) -> str:
@@ -61,30 +134,41 @@ def _answer(exchange: Exchange) -> list[str]:
     if exchange.error is not None:
         return [f"*{_plain(str(exchange.error))}*"]
     lines = [_plain(exchange.text) or "(no answer)", ""]
-    answer = exchange.answer
-    if answer is not None:
-        mass = "" if answer.memory_mass is None else f", {answer.memory_mass:.1%} of attention on memory"
-        lines.append(
-            f"Answered from {answer.answer_from} in {duration_words(sum(answer.seconds.values()))}, "
-            f"{answer.n_tokens} tokens{mass}."
-        )
-        if answer.low_evidence:
-            lines.append("The text may not contain the answer.")
-        if answer.reading:
-            lines.append(f"Asked before reading was done: {_plain(answer.reading)}.")
+    if exchange.answer is not None:
+        lines.append(_plain(_facts(exchange)))
     if exchange.liked is not None:
         lines.append(f"Rated: {'up' if exchange.liked else 'down'}.")
     for item in exchange.evidence:
         place = f", {_plain(item.place)}" if item.place else ""
-        mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
         lines += [
             "",
-            f"{item.rank}. {_plain(item.title)}{place}: score {item.score:.3f}{mass}, "
-            f"triggers {item.trigger_count_before} to {item.trigger_count}, chunk {chunk_number(item.chunk_id)}",
+            f"{item.rank}. {_plain(item.title)}{place}: {_measures(item)}",
             "",
             f"   > {_plain(one_line(item.text, 600))}",
         ]
     return lines
+
+
+def _facts(exchange: Exchange) -> str:
+    """Return how an answer came about, and what a reader should know before trusting it."""
+    answer = exchange.answer
+    assert answer is not None
+    mass = "" if answer.memory_mass is None else f", {answer.memory_mass:.1%} of attention on memory"
+    seconds = duration_words(sum(answer.seconds.values()))
+    lines = [f"Answered from {answer.answer_from} in {seconds}, {plural(answer.n_tokens, 'token')}{mass}."]
+    if answer.low_evidence:
+        lines.append("The text may not contain the answer.")
+    if answer.reading:
+        lines.append(f"Asked before reading was done: {answer.reading}.")
+    return " ".join(lines)
+
+
+def _measures(item: Evidence) -> str:
+    mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
+    return (
+        f"score {item.score:.3f}{mass}, triggers {item.trigger_count_before} to {item.trigger_count}, "
+        f"chunk {chunk_number(item.chunk_id)}"
+    )
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ import gradio as gr
 
 from app import asking
 from app.context import App
-from app.exports import conversation_file
+from app.exports import CONVERSATIONS, conversation_file
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
 from app.tabs.pieces import CLICKS, bank_line, error_box, for_chat, from_chat, suggestions
+from app.tabs.saving import Saver, saver
 from memlong.config import AskOptions
 from memlong.errors import MemLongError
 
@@ -55,7 +56,7 @@ class Parts:
     send: gr.Button
     stop: gr.Button
     controls: list[Any]
-    export: gr.DownloadButton
+    exports: dict[str, Saver]
     clear: gr.Button
     evidence: gr.HTML
     reader: gr.HTML
@@ -91,14 +92,13 @@ def build(app: App) -> Parts:
                 stop = gr.Button("Stop", elem_id="stop-answer", scale=0, min_width=84)
             controls = _controls()
             with gr.Row(elem_classes="ml-actions"):
-                small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 170}
-                export = gr.DownloadButton("Export as Markdown", elem_id="export-chat", **small)
-                clear = gr.Button("Clear conversation", elem_id="clear-chat", **small)
+                exports = {kind: saver(f"Save as {words}", f"save-{kind}") for kind, words in CONVERSATIONS.items()}
+                clear = gr.Button("Clear conversation", elem_id="clear-chat", size="sm", scale=0, min_width=170)
         with gr.Column(scale=5, min_width=320):
             gr.HTML('<h2 class="ml-h2">Evidence</h2>', elem_classes="ml-head")
             found = gr.HTML(pane.evidence(None), js_on_load=CLICKS, elem_id="evidence")
             reader = gr.HTML(pane.no_passage(), js_on_load=_SHOW_PASSAGE, elem_id="reader")
-    return Parts(tab, bank, chat, notice, suggest, question, send, stop, controls, export, clear, found, reader, [])
+    return Parts(tab, bank, chat, notice, suggest, question, send, stop, controls, exports, clear, found, reader, [])
 
 
 def _chat() -> gr.Chatbot:
@@ -225,9 +225,6 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
         visit = app.visit(request)
         return [*picture(visit), gr.Dropdown(choices=document_choices(visit))]
 
-    def export(request: gr.Request) -> str:
-        return str(conversation_file(app.visit(request)))
-
     parts.stop.click(stop, None, None, **quick)
     parts.chat.like(like, None, None, **quick)
     parts.chat.select(choose, None, parts.evidence, **quick)
@@ -236,7 +233,15 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
     for wiped in (parts.clear.click, parts.chat.clear):  # the chatbot's own bin empties only what is shown
         wiped(clear, None, [*parts.view, parts.reader], **quick)
     parts.tab.select(arrive, None, [*parts.view, parts.controls[1]], **quick)
-    parts.export.click(export, None, parts.export, **quick)
+    for kind, each in parts.exports.items():
+        each.on_click(_saving(app, kind))
+
+
+def _saving(app: App, kind: str) -> Callable[[gr.Request], str]:
+    def save(request: gr.Request) -> str:
+        return str(conversation_file(app.visit(request), kind))
+
+    return save
 
 
 def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[Any]]:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from app import looking
 from app.context import App
+from app.exports import chunks_file
 from app.looking import Look
 from app.plots import memory as plots
 from app.rows import chunks, log
@@ -61,6 +62,9 @@ def wire(app: App, parts: Parts) -> None:
     def again(request: gr.Request, question: str | None, chunk_id: int | None) -> Iterator[str]:
         yield from compare(app.visit(request), question, chunk_id)
 
+    def save(request: gr.Request, *looks: Any) -> str:
+        return str(chunks_file(app.visit(request), look_of(*looks)))
+
     parts.tab.select(arrive, parts.looks, [parts.timer, *everything], **latest)
     parts.timer.tick(tick, parts.looks, [parts.timer, *everything], **latest)
     # The second click of two would be refused, and hide what came of the first.
@@ -72,6 +76,7 @@ def wire(app: App, parts: Parts) -> None:
         api_visibility="private",
     )  # fmt: skip
     asked.then(arrive, parts.looks, [parts.timer, *everything], **latest)
+    parts.save.on_click(save, parts.looks)
     parts.changed += [acted, asked]
     _wire_time(app, parts, draw_top, draw_details, latest)
     _wire_choices(parts, draw_top, draw_details, latest)

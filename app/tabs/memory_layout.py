@@ -13,6 +13,7 @@ from app.rows import chunks, log, words
 from app.rows.cells import ARRANGEMENTS, COLOURS
 from app.tabs import life
 from app.tabs.memory_map import memory_map
+from app.tabs.saving import Saver, saver
 from app.text import escape
 
 TITLE = "Memory"
@@ -44,6 +45,7 @@ class Parts:
     again: gr.Button
     answers: gr.HTML
     said: gr.HTML
+    save: Saver
     looks: list[Any]
     top: list[Any]
     details: list[Any]
@@ -80,10 +82,10 @@ def lay_out() -> Parts:
                 *_plot(plots.occupancy([]), "occupancy"),
                 *_plot(plots.trigger_counts([]), "trigger-counts"),
             ]
-        table_looks, table = _table()
+        table_looks, table, save = _table()
         log_looks, events = _log()
     return Parts(
-        tab, timer, step, chunk, slider, jump, now, cells, shown, question, again, answers, said,
+        tab, timer, step, chunk, slider, jump, now, cells, shown, question, again, answers, said, save,
         looks=[step, colour, arrangement, chunk, *table_looks, *log_looks],
         top=[head, cells, moment, shown], details=[figures[0], figures[1], *table, *events], changed=[],
     )  # fmt: skip
@@ -129,7 +131,7 @@ def _plot(empty: Any, elem_id: str) -> list[gr.Plot]:
     return [plot]
 
 
-def _table() -> tuple[list[Any], list[Any]]:
+def _table() -> tuple[list[Any], list[Any], Saver]:
     gr.HTML('<h2 class="ml-h2">All chunks</h2>', elem_classes="ml-head")
     with gr.Row(elem_classes="ml-actions"):
         search = gr.Textbox(label="Search text or chunk number", max_lines=1, elem_id="chunk-search", min_width=200)
@@ -152,7 +154,8 @@ def _table() -> tuple[list[Any], list[Any]]:
         [], headers=chunks.HEADERS, datatype=_TABLE_TYPES, interactive=False, column_widths=_TABLE_WIDTHS,
         max_height=420, show_label=False, elem_id="chunk-table", elem_classes="mm-wide", buttons=[],
     )  # fmt: skip
-    return [search, document, state, order, page], [table, said, page]
+    save = saver("Save this table as CSV", "save-table")
+    return [search, document, state, order, page], [table, said, page], save
 
 
 def _log() -> tuple[list[Any], list[Any]]:

@@ -86,7 +86,7 @@ def build(app: App) -> Parts:
                 read = gr.Button("Read all", variant="primary", elem_id="read", scale=0, min_width=140)
                 stop = gr.Button("Stop", elem_id="stop-reading", scale=0, min_width=100)
             cards = gr.HTML(shelf(None), js_on_load=_CARD_CLICKS, elem_id="shelf")
-            export = gr.DownloadButton("Download the export", elem_id="export-file", visible=False)
+            export = gr.DownloadButton("Download the export", elem_id="export-file", visible="hidden")
         with gr.Column(scale=5, min_width=320):
             gr.HTML('<h2 class="ml-h2">3. Watch the memory fill</h2>', elem_classes="ml-head")
             bank = gr.HTML(bank_line(None), elem_id="bank-line")
@@ -175,7 +175,7 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
 
     def export(request: gr.Request, event: gr.EventData) -> Any:
         path = document_archive(app.visit(request), int(event._data["id"]))
-        return gr.DownloadButton(value=str(path), visible=True)
+        return gr.DownloadButton(value=str(path))
 
     parts.changed += [
         parts.files.upload(take, parts.files, out, **long),
