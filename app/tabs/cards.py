@@ -39,7 +39,9 @@ def shelf(visit: Visit | None) -> str:
             '<div class="ml-empty"><strong>No documents yet.</strong> Take a sample above, drop a file, or paste '
             "a text. Its size and reading time appear here before anything is read.</div>"
         )
-    return f'<div class="ml-shelf">{"".join(card(item) for item in items)}</div>'
+    minutes = visit.engine.settings.closed_minutes if visit else 0
+    kept = f"It stays when this page is loaded again, and for {plural(minutes, 'minute')} after it is closed."
+    return f'<div class="ml-shelf">{"".join(card(item) for item in items)}</div><p class="ml-line ml-kept">{kept}</p>'
 
 
 def card(item: Item) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from app import asking
@@ -12,6 +13,7 @@ from app.text import chunk_number, duration_words, escape, escape_lines, number_
 if TYPE_CHECKING:
     from memlong.session.results import Evidence
 
+_WORD = re.compile(r"\w+")
 SNIPPET = 180  # characters of a chunk in the list
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
@@ -96,11 +98,34 @@ def _list(exchange: Exchange, index: int) -> str:
         words = "Nothing was retrieved for this answer." if ended else "Searching memory ..."
         return f'<p class="ml-empty">{words}</p>'
     most = max((item.attention_mass or 0.0 for item in exchange.evidence), default=0.0)
-    rows = "".join(_row(item, index, most) for item in exchange.evidence)
+    rows = "".join(_row(item, index, most, exchange) for item in exchange.evidence)
     return f'<ol class="ml-evidence" aria-label="Retrieved chunks">{rows}</ol>'
 
 
-def _row(item: Evidence, index: int, most: float) -> str:
+def snippet(text: str, answer: str, question: str) -> str:
+    """Return the part of a chunk that has most to do with an answer, as HTML with the answer's own words marked.
+
+    The beginning of a chunk says nothing: chunks begin anywhere.
+    """
+    text, said = " ".join(text.split()), " ".join(answer.split()).strip(" .,;:!?\"'")
+    at = text.casefold().find(said.casefold()) if len(said) > 2 else -1
+    if at < 0:
+        wanted = {word for word in _WORD.findall(f"{answer} {question}".casefold()) if len(word) > 3}
+        places = [found.start() for found in _WORD.finditer(text.casefold()) if found[0] in wanted]
+        if not places:
+            return escape(one_line(text, SNIPPET))
+        at = max(places, key=lambda start: (sum(start <= each < start + SNIPPET for each in places), -start))
+        said = ""
+    start = max(0, min(at - (SNIPPET - len(said)) // 3, len(text) - SNIPPET))
+    start = text.find(" ", start) + 1 if 0 < start < at else start
+    end = max(start + SNIPPET, at + len(said))
+    end = text.rfind(" ", at + len(said), end) if end < len(text) and " " in text[at + len(said) : end] else end
+    before, own, after = text[start:at], text[at : at + len(said)], text[at + len(said) : end]
+    marked = f"<mark>{escape(own)}</mark>" if own else ""
+    return f"{'… ' if start else ''}{escape(before)}{marked}{escape(after)}{' …' if end < len(text) else ''}"
+
+
+def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
     place = f" · {escape(item.place)}" if item.place else ""
     mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
     width = 100 * (item.attention_mass or 0.0) / most if most else 0.0
@@ -109,7 +134,7 @@ def _row(item: Evidence, index: int, most: float) -> str:
         f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{index}" '
         f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'
         f'<span class="ml-rank">{item.rank}</span><span class="ml-source">{escape(item.title)}{place}{tag}</span>'
-        f'<span class="ml-snippet">{escape(one_line(item.text, SNIPPET))}</span>'
+        f'<span class="ml-snippet">{snippet(item.text, exchange.text, exchange.question)}</span>'
         f'<span class="ml-measures"><span>score <b class="ml-score">{item.score:.2f}</b></span>'
         f'<span>attention <b class="ml-mass">{mass}</b></span>'
         f'<span>triggers <b class="ml-triggers">{item.trigger_count_before} → {item.trigger_count}</b></span>'

@@ -290,6 +290,20 @@ def test_the_second_click_of_two_changes_nothing(read: Visit) -> None:
     assert "empty" in list(pictures(read, "", SHORT))[-1][1], "with no answer going on it is a mistake"
 
 
+def test_a_snippet_shows_where_the_answer_stands() -> None:
+    text = "Nothing of note was said. " * 20 + "The lantern <b> stood in the cellar of the inn. " + "And so on. " * 20
+    shown = pane.snippet(text, "In the cellar.", "Where did the lantern stand?")
+    assert "&lt;b&gt; stood <mark>in the cellar</mark> of the inn" in shown
+    assert shown.startswith("… ") and shown.endswith(" …")
+    assert len(shown) < pane.SNIPPET + 60
+    apart = pane.snippet(text, "A vault.", "Where did the lantern stand in that inn?")
+    assert "lantern" in apart and "<mark>" not in apart
+    assert pane.snippet("Short.", "", "") == "Short."
+    assert pane.snippet("", "x", "y") == ""
+    whole = pane.snippet("The cellar of the inn.", "the cellar of the inn", "")
+    assert whole == "<mark>The cellar of the inn</mark>."
+
+
 def test_answers_do_not_pay_for_layers_until_somebody_looks(read: Visit, tmp_path: Path) -> None:
     exchange = ask(read)
     assert exchange.answer is not None and exchange.evidence[0].attention_mass is not None
