@@ -6,15 +6,19 @@ them twice as fast; the name of the processor does not tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from memlong.errors import ModelError, unknown_name
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _SIDE = 384  # 0.1 GFLOP a product: some milliseconds on one core
+_FASTER_KERNEL = 0.98
 _CLEARLY_FASTER = 0.8  # below this share of float32's time the smaller type is worth its rounding
 
 
@@ -55,6 +59,31 @@ def product_seconds(dtype: torch.dtype, device: torch.device) -> float:
     except (RuntimeError, TypeError):
         return float("inf")
     return min(times[1:])
+
+
+@lru_cache(maxsize=1)
+def onednn_is_faster() -> bool:
+    """Whether oneDNN multiplies float32 clearly faster than torch's own choice; a tenth of a second, once."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with torch.no_grad():
+        left, right = torch.ones(1024, 512), torch.ones(256, 512)
+        times: dict[Callable[[Tensor, Tensor], Tensor], float] = {}
+        try:
+            for _ in range(12):  # in turns, so that whatever slows the machine slows both
+                for multiply in (functional.linear, onednn_linear):
+                    started = thread_time()  # not of the wall: other work may hold the core meanwhile
+                    multiply(left, right)
+                    times[multiply] = min(times.get(multiply, float("inf")), thread_time() - started)
+        except (AttributeError, RuntimeError, TypeError):
+            return False
+    return times[onednn_linear] < _FASTER_KERNEL * times[functional.linear]
+
+
+def onednn_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return what ``functional.linear`` does, by oneDNN; float32 on a CPU, no gradient."""
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return out
 
 
 def fastest_dtype(device: torch.device) -> tuple[torch.dtype, str]:

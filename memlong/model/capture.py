@@ -53,6 +53,8 @@ def capturing(spec: ModelSpec, capture: ReadCapture) -> Iterator[None]:
 def stacked(capture: ReadCapture) -> tuple[Tensor, Tensor]:
     """Return keys and values [S, B, G, T, D] of all layers of ``capture``, ascending."""
     keys, values = zip(*(capture.kv[layer] for layer in capture.layers), strict=True)
+    if len(keys) == 1:
+        return keys[0][None], values[0][None]  # views: nothing to copy
     return torch.stack(keys), torch.stack(values)
 
 

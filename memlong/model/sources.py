@@ -6,6 +6,8 @@ token in one layer (its keys of all heads, then its values).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -83,6 +85,32 @@ def expand(
         mapped = maps.apply_map(layer, torch.cat([flat[stored] for stored in source.layers], dim=-1))
         result[layer] = unfold(mapped, chunk_tokens, kv_heads)
     return result
+
+
+def read_alike(layout: MemoryLayout) -> dict[int, int]:
+    """Return retrieval layer -> the lowest retrieval layer that reads the same K-V, often itself."""
+    first: dict[int, int] = {}
+    return {
+        layer: layer if source.kind == "map" else first.setdefault(source.layers[0], layer)
+        for layer, source in layout.sources.items()
+    }
+
+
+def stack_rows(parts: Sequence[Tensor], chunks: int) -> Tensor:
+    """Return [B, G, M, D] of the rows' K or V [N, G, C, D], rows of fewer than ``chunks`` chunks padded with zeros."""
+    if any(states.requires_grad for states in parts):  # trained maps: one gradient for all, not a copy for each row
+        return torch.stack([_padded(states, chunks).transpose(0, 1).flatten(1, 2) for states in parts])
+    _, heads, size, dim = parts[0].shape
+    out = parts[0].new_empty(len(parts), heads, chunks, size, dim)
+    for row, states in enumerate(parts):
+        out[row, :, : len(states)] = states.transpose(0, 1)
+        out[row, :, len(states) :] = 0
+    return out.flatten(2, 3)
+
+
+def _padded(states_NGCD: Tensor, chunks: int) -> Tensor:
+    missing = chunks - len(states_NGCD)
+    return torch.cat([states_NGCD, states_NGCD.new_zeros(missing, *states_NGCD.shape[1:])]) if missing else states_NGCD
 
 
 def _flat(states_NGCD: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ from memlong.model.architecture import base_model, inspect, refuse_positions
 from memlong.model.capture import capturing, evaluating, stacked
 from memlong.model.layout import resolve_layout
 from memlong.model.placing import Placing, places_before
-from memlong.model.sources import KVMaps, expand
+from memlong.model.products import fast_products
+from memlong.model.sources import KVMaps, expand, read_alike, stack_rows
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class MemoryModel:
 
     def _read(self, ids_BT: Tensor, attention_mask: Tensor | None, capture: ReadCapture) -> StoredKV:
         with torch.no_grad(), evaluating(self.model), self.original_weights(), switched(self.base):
-            with capturing(self.spec, capture):
+            with fast_products(self.base), capturing(self.spec, capture):
                 self.model(
                     input_ids=ids_BT,
                     attention_mask=attention_mask,
@@ -228,13 +229,14 @@ class MemoryModel:
             return None if context is None or context.strength == float("-inf") else context
 
         capture.memory = made
-        with torch.no_grad(), evaluating(self.model), switched(self.base), capturing(self.spec, capture):
-            return self.model(
-                input_ids=ids_BT,
-                attention_mask=attention_mask,
-                position_ids=self._positions(ids_BT, attention_mask, 0),
-                use_cache=False,
-            )
+        with torch.no_grad(), evaluating(self.model), switched(self.base):
+            with fast_products(self.base), capturing(self.spec, capture):
+                return self.model(
+                    input_ids=ids_BT,
+                    attention_mask=attention_mask,
+                    position_ids=self._positions(ids_BT, attention_mask, 0),
+                    use_cache=False,
+                )
 
     def memory(
         self,
@@ -265,17 +267,23 @@ class MemoryModel:
         size = rows[0][0].shape[3]
         chunks = max(len(lengths) for _, _, lengths in rows)
         padding = torch.ones(len(rows), chunks, size, dtype=torch.bool)
-        layers: dict[int, tuple[list[Tensor], list[Tensor]]] = {layer: ([], []) for layer in self.layout.sources}
+        alike = read_alike(self.layout)
+        parts: dict[int, tuple[list[Tensor], list[Tensor]]] = {layer: ([], []) for layer in alike.values()}
         for row, (keys, values, lengths) in enumerate(rows):
             for index, length in enumerate(lengths):
                 padding[row, index, :length] = False
             turn = self._turning(lengths, size)
-            for layer, (key_NGCD, value_NGCD) in expand(self.layout, self.maps, keys, values).items():
-                for states, parts in zip((turn(key_NGCD), value_NGCD), layers[layer], strict=True):
-                    parts.append(_join(states, chunks))
+            expanded = expand(self.layout, self.maps, keys, values)
+            for layer, (all_keys, all_values) in parts.items():
+                key_NGCD, value_NGCD = expanded[layer]
+                all_keys.append(turn(key_NGCD))
+                all_values.append(value_NGCD)
         padded = padding.flatten(1)
+        stacked_rows = {
+            layer: LayerMemory(*(stack_rows(part, chunks) for part in both)) for layer, both in parts.items()
+        }
         return MemoryContext(
-            layers={layer: LayerMemory(torch.stack(k), torch.stack(v)) for layer, (k, v) in layers.items()},
+            layers={layer: stacked_rows[first] for layer, first in alike.items()},
             chunk_tokens=size,
             padding_BM=padded.to(self.device) if bool(padded.any()) else None,
             bias=self.bias,
@@ -349,14 +357,6 @@ def off(memory: MemoryContext) -> MemoryContext:
 def _checkpointing(base: PreTrainedModel) -> bool:
     """Whether activations are computed again during the backward pass."""
     return any(getattr(module, "gradient_checkpointing", False) for module in base.modules())
-
-
-def _join(states_NGCD: Tensor, chunks: int) -> Tensor:
-    """Return [G, M, D]: the chunks side by side, padded with zeros to ``chunks``."""
-    missing = chunks - states_NGCD.shape[0]
-    if missing:
-        states_NGCD = torch.cat([states_NGCD, states_NGCD.new_zeros(missing, *states_NGCD.shape[1:])])
-    return states_NGCD.transpose(0, 1).flatten(1, 2)
 
 
 def _pair(base: nn.Module, adapted: Mapping[str, Tensor]) -> list[tuple[nn.Parameter, Tensor, Tensor]]:

@@ -1,0 +1,74 @@
+"""Matrix products of float32 layers by oneDNN, on processors where it is faster than what torch takes by itself.
+
+torch multiplies float32 with the BLAS it was built with. oneDNN, which comes with it and does its bfloat16 products,
+reaches a tenth more on some processors and less on others; :func:`~memlong.hardware.onednn_is_faster` measures it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memlong.hardware import onednn_is_faster, onednn_linear
+
+_LEAST_WEIGHTS = 128 * 128
+_LEAST_ROWS = 64  # below, the weights are read once for so little work that the kernel does not matter
+_lock = threading.RLock()
+
+
+@contextmanager
+def fast_products(model: nn.Module) -> Iterator[None]:
+    """Run large float32 linear layers of ``model`` by the faster kernel, without gradients; undone afterwards.
+
+    Re-entrant, and safe for threads that share a model: results differ in rounding alone.
+    """
+    if not _worthwhile(model):
+        yield
+        return
+    state = model.__dict__.setdefault("_memlong_products", {"depth": 0, "layers": []})
+    with _lock:
+        if state["depth"] == 0:
+            state["layers"] = [module for module in model.modules() if _replaceable(module)]
+            for module in state["layers"]:
+                module.__dict__["forward"] = _forward(module)
+        state["depth"] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            state["depth"] -= 1
+            if state["depth"] == 0:
+                for module in state["layers"]:
+                    del module.__dict__["forward"]
+                state["layers"] = []
+
+
+def _worthwhile(model: nn.Module) -> bool:
+    first = next(model.parameters(), None)
+    return first is not None and first.dtype == torch.float32 and first.device.type == "cpu" and onednn_is_faster()
+
+
+def _replaceable(module: nn.Module) -> bool:
+    # Not subclasses, which multiply in ways of their own, nor layers whose forward another library has replaced.
+    return type(module) is nn.Linear and module.weight.numel() >= _LEAST_WEIGHTS and "forward" not in module.__dict__
+
+
+def _forward(module: nn.Linear) -> Callable[[Tensor], Tensor]:
+    def forward(input: Tensor) -> Tensor:
+        weight, bias = module.weight, module.bias
+        plain = (
+            torch.is_grad_enabled()
+            or input.dtype != torch.float32
+            or weight.dtype != torch.float32
+            or input.device.type != "cpu"
+            or input.numel() < _LEAST_ROWS * input.shape[-1]
+            or torch.is_autocast_enabled("cpu")
+        )
+        return functional.linear(input, weight, bias) if plain else onednn_linear(input, weight, bias)
+
+    return forward
