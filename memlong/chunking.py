@@ -66,13 +66,15 @@ def iter_chunks(tokenizer: Any, text: str, chunk_tokens: int) -> Iterator[Chunk]
         raise ConfigError(f"Chunks of {chunk_tokens} tokens", "At least 1", "Set chunk_tokens to 256, say")
     index, start, covered = 0, 0, 0  # covered: end of the last character that has a token
     ids: list[int] = []
+    known: dict[int, int] = {}  # one number for each kind of token, not for each token
     for token_id, token_start, token_end in iter_tokens(tokenizer, text):
         if len(ids) == chunk_tokens:
             end = max(covered, token_start)
             yield Chunk(index, (start, end), tuple(ids))
             index, start, ids = index + 1, end, []
-        ids.append(token_id)
-        covered = max(covered, token_end)
+        ids.append(known.setdefault(token_id, token_id))
+        if token_end > covered:
+            covered = token_end
     if ids:
         yield Chunk(index, (start, len(text)), tuple(ids))
 
@@ -95,7 +97,8 @@ def iter_tokens(tokenizer: Any, text: str, piece_characters: int = PIECE_CHARACT
         end = min(start + piece_characters, len(text))
         for token in _piece(tokenizer, text, start, end):
             yield token
-            start = max(start, token[2])
+            if token[2] > start:
+                start = token[2]
         # Characters without a token (blanks that the tokenizer drops) must not hold up the next piece.
         start = max(start, end)
 

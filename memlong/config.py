@@ -62,7 +62,7 @@ class MemoryConfig:
     memory_strength: float = 0.0
     memory_positions: str = "zero"
     bank_device: str = "model"
-    read_batch_tokens: int = 2048
+    read_batch_tokens: int = 512
     low_score: float | None = None
     low_mass: float = 0.02
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from math import log
 
@@ -29,8 +28,7 @@ _COMMON = frozenset(
     ).split()
 )
 _COMMON_WEIGHT = 0.1
-
-Feature = tuple[int, float]  # dimension, signed weight
+_MOST_KEPT = 200_000  # words; some 150 bytes each
 
 
 class HashingRetriever:
@@ -53,16 +51,23 @@ class HashingRetriever:
         self.dim = dim
         self.fingerprint = f"hashing-2:{dim}"
         self.notice = ""
+        self._kept: dict[str, bytes] = {}
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]; texts without any sign share one vector of their own."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in zip(vectors, texts, strict=True):
             words = Counter(_WORD.findall(text.lower())) or Counter({"": 1})
-            for word, count in words.items():
-                scale = 1.0 + log(count)
-                for place, weight in _features(word, self.dim):
-                    row[place] += scale * weight
+            features = [self._places(word) for word in words]
+            lengths = np.array([len(found) for found in features]) // 4
+            scales = np.array([1.0 + log(count) for count in words.values()])
+            weights = np.repeat(scales * _TRIGRAM_WEIGHT, lengths)
+            weights[np.cumsum(lengths) - lengths] = scales * [
+                _COMMON_WEIGHT if _common(word) else 1.0 for word in words
+            ]
+            signed = np.frombuffer(b"".join(features), dtype=np.int32)
+            # One addition after the other, in float32: the same sums in every process.
+            np.add.at(row, abs(signed) - 1, np.copysign(weights, signed).astype(np.float32))
             if not row.any():  # signs that cancelled out
                 row[0] = 1.0
         return normalise(vectors)
@@ -79,19 +84,29 @@ class HashingRetriever:
         """Return []: any length is taken."""
         return []
 
+    def _places(self, word: str) -> bytes:
+        """Return where a word and then its trigrams go: int32, counted from 1 so that each carries its sign.
 
-@lru_cache(maxsize=200_000)
-def _features(word: str, dim: int) -> tuple[Feature, ...]:
-    """Return where a word and its trigrams go; cached, because a book repeats its words."""
-    features = [_place(f"w{word}", dim, _COMMON_WEIGHT if word in _COMMON or not word.isalnum() else 1.0)]
-    if len(word) > 3 and word not in _COMMON:
-        framed = f"<{word}>"
-        trigrams = [framed[start : start + 3] for start in range(len(framed) - 2)]
-        features += [_place(f"t{trigram}", dim, _TRIGRAM_WEIGHT) for trigram in trigrams]
-    return tuple(features)
+        Kept, because a book repeats its words, and as bytes, because it has many.
+        """
+        found = self._kept.get(word)
+        if found is None:
+            places = [_place(f"w{word}", self.dim)]
+            if len(word) > 3 and word not in _COMMON:
+                framed = f"<{word}>"
+                places += [_place(f"t{framed[start : start + 3]}", self.dim) for start in range(len(framed) - 2)]
+            found = np.array(places, dtype=np.int32).tobytes()
+            if len(self._kept) < _MOST_KEPT:
+                self._kept[word] = found
+        return found
 
 
-def _place(feature: str, dim: int, weight: float) -> Feature:
+def _common(word: str) -> bool:
+    return word in _COMMON or not word.isalnum()
+
+
+def _place(feature: str, dim: int) -> int:
     # Not Python's hash(): that one is salted anew in every process.
     digest = int.from_bytes(blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest(), "little")
-    return digest % dim, weight if digest >> 63 else -weight
+    place = digest % dim + 1
+    return place if digest >> 63 else -place
