@@ -128,7 +128,7 @@ def publish(found: Mapping[str, Any], as_json: bool, save: bool) -> None:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return processor, cores, instruction sets, memory and GPU: what speed depends on, and no names."""
+    """Return processor, cores, instruction sets, load and GPU: what speed depends on, and no names."""
     facts, flags = _cpu_facts()
     found: dict[str, Any] = {
         "processor": facts or platform.processor() or platform.machine(),
@@ -136,6 +136,8 @@ def machine(device: str) -> dict[str, Any]:
         "instruction_sets": [name for name in _INSTRUCTION_SETS if name in flags],
         "threads_used": 1,
     }
+    if hasattr(os, "getloadavg"):
+        found["load"] = round(os.getloadavg()[2], 1)  # processes that wanted a core, this one among them, 15 minutes
     if device == "cuda":
         import torch
 

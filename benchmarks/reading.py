@@ -23,6 +23,7 @@ from benchmarks.setups import Setup, make_setup
 from memlong.bank.bank import Bank
 from memlong.bank.ledger import ChunkPlace
 from memlong.evaluation.perplexity import Scorer
+from memlong.model.products import fast_products
 from memlong.session.session import Session
 
 SHORT = 16_384
@@ -74,6 +75,8 @@ def measure(setup: Setup, options: Namespace) -> dict[str, Any]:
         "read_vs_baseline_with_fused_attention": seconds["baseline_fused"] / seconds["read"],
         "score_vs_baseline": seconds["baseline"] / seconds["score"],
         "score_vs_baseline_with_fused_attention": seconds["baseline_fused"] / seconds["score"],
+        "read_vs_baseline_with_the_same_products": seconds["baseline_same_products"] / seconds["read"],
+        "score_vs_baseline_with_the_same_products": seconds["baseline_same_products"] / seconds["score"],
         "read_vs_full_attention": seconds["full_attention"] / seconds["read"],
         "tokens_per_second": {name: short / value for name, value in seconds.items()},
         "tokens_per_second_long": {name: options.tokens / value for name, value in long.items()},
@@ -98,10 +101,15 @@ def contenders(setup: Setup, tokens: int) -> dict[str, Callable[[], Any]]:
         for _ in PublishedMemory(setup, room, eager).read(text):
             pass
 
+    def same_products() -> None:
+        with fast_products(setup.llama):
+            baseline(True)
+
     return {
         "read": read,
         "baseline": lambda: baseline(True),
         "baseline_fused": lambda: baseline(False),
+        "baseline_same_products": same_products,
         "score": score,
         "full_attention": lambda: prefill(setup, tokens),
     }

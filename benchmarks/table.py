@@ -70,6 +70,7 @@ def where(reports: Reports) -> str:
         device = machine.get("gpu", machine["processor"])
         sets = " ".join(machine["instruction_sets"])
         cores = f"{machine['cores']} cores, {machine['threads_used']} thread used"
+        cores += f", load {machine['load']:g}" if "load" in machine else ""
         lines.append(f"- `{report['command']}`, {report['date']}: {device} ({cores}; {sets}); {versions}")
     return "\n".join(lines)
 
