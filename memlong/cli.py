@@ -1,4 +1,4 @@
-"""``python -m memlong ask | read | fit``: the library without a page."""
+"""``python -m memlong ask | read | fit | replay``: the library without a page."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ def ask(chosen: argparse.Namespace) -> int:
     if book:
         _read(session, text, book.stem, quiet=chosen.json)
     answer = session.ask(chosen.words[-1], options)
+    if chosen.trace:
+        session.recorder.save_jsonl(chosen.trace)
     if chosen.json:
         evicted = [event.chunk_id for event in session.recorder.events if isinstance(event, Evicted)]
         print(json.dumps(answer.to_dict() | {"evicted": evicted}, ensure_ascii=False, indent=1))
@@ -74,6 +76,8 @@ def read(chosen: argparse.Namespace) -> int:
     session = _session(chosen)
     _read(session, text, book.stem, quiet=chosen.json)
     session.save(chosen.save)
+    if chosen.trace:
+        session.recorder.save_jsonl(chosen.trace)
     report = session.report(0)
     if chosen.json:
         print(json.dumps(vars(report) | {"saved": str(chosen.save)}))
@@ -97,6 +101,37 @@ def fit(chosen: argparse.Namespace) -> int:
     print(fit_report(fits))
     write_part(Path(chosen.out), model.config, chosen.model, maps)
     print(f"Saved in {chosen.out}")
+    return 0
+
+
+def replay(chosen: argparse.Namespace) -> int:
+    """Rebuild the bank at any step from a trace alone, and say what it held and what had left."""
+    from memlong.bank.savefolder import SavedFolder
+    from memlong.session.saving import TRACE
+    from memlong.trace.recorder import Recorder
+    from memlong.trace.replay import rebuild
+
+    path: Path = chosen.trace
+    recorder = Recorder.from_jsonl(SavedFolder(path).read(TRACE)) if path.is_dir() else Recorder.load_jsonl(path)
+    last = recorder.step - 1
+    if chosen.step is not None and not 0 <= chosen.step <= last:
+        raise ConfigError(f"Step {chosen.step}", f"0 to {last}", "Leave --step out for the last one")
+    state = rebuild(recorder.events, chosen.step)
+    if chosen.json:
+        print(json.dumps(state.to_dict() | {"steps": recorder.step}, ensure_ascii=False, indent=1))
+        return 0
+    capacity = "" if state.capacity_tokens is None else f" of {state.capacity_tokens:,}, policy {state.policy}"
+    print(f"Step {state.step} of 0 to {last}: {state.occupancy_tokens:,} tokens held{capacity}")
+    for document in state.documents.values():
+        print(f"{document.title}: {document.n_tokens:,} tokens, {document.n_chunks} chunks, {document.status}")
+    print(f"{len(state.chunks)} chunks held, {len(state.evicted)} evicted, {len(state.deleted)} deleted")
+    for chunk_id, chunk in state.chunks.items():
+        pinned = ", pinned" if chunk.pinned else ""
+        print(
+            f"  chunk {chunk_id}: characters {chunk.span[0]}-{chunk.span[1]}, triggered {chunk.trigger_count}{pinned}"
+        )
+    for chunk_id, departure in sorted((state.evicted | state.deleted).items()):
+        print(f"  chunk {chunk_id} left at step {departure.step}: {departure.rule}")
     return 0
 
 
@@ -204,6 +239,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--preset", choices=PRESETS, default="interpolated")
     command.add_argument("--out", default="maps", help="folder for maps.safetensors and memory.json")
     command.set_defaults(run=fit)
+    command = commands.add_parser("replay", help="rebuild the bank at any step of a trace, without a model")
+    command.add_argument("trace", type=Path, help="trace.jsonl (--trace, or the app's export), or a saved folder")
+    command.add_argument("--step", type=int, help="event after which to stop; left out, the last")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=replay)
     return parser
 
 
@@ -215,5 +255,6 @@ def _common(command: argparse.ArgumentParser, run: Any) -> None:
     command.add_argument("--capacity-tokens", type=int, help="tokens the bank may hold")
     command.add_argument("--policy", help=f"who leaves a full bank: {', '.join(POLICIES)}")
     command.add_argument("--chunk-tokens", type=int, help="tokens of one chunk")
+    command.add_argument("--trace", type=Path, help="write every event to this file, one line of JSON each")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)

@@ -110,11 +110,6 @@ class Bank:
         """Chunks that may still be written before an eviction is due."""
         return len(self._free)
 
-    @property
-    def over_capacity(self) -> bool:
-        """Whether an eviction is due."""
-        return not self.capacity.fits(self.tokens, len(self))
-
     def get(self, chunk_id: int) -> ChunkRecord:
         """Return the record of a held chunk; BankError when it is not held."""
         return self.ledger.get(chunk_id)

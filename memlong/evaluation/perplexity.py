@@ -109,10 +109,6 @@ class Scorer:
         total = float(sum(part.double().sum() for part in losses))
         return TextScore(tokens, total, len(run.bank), run.evicted)
 
-    def token_losses(self, text: str) -> Tensor:
-        """Return the negative log-likelihood [tokens - 1] of every token but the first, in nats, float32."""
-        return torch.cat([torch.zeros(0), *_losses(_Run(self, text).blocks())])
-
     def losses_after(self, text: str, chunks: Sequence[Chunk], first: int) -> tuple[Tensor, int]:
         """Return the losses of all tokens of ``chunks[first:]``, and how many chunks left the bank.
 

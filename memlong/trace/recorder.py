@@ -136,13 +136,24 @@ class Recorder:
         return cls(events)
 
     def save_jsonl(self, path: Path | str) -> None:
-        """Write all events to a file."""
-        Path(path).write_bytes(self.to_jsonl())
+        """Write all events to a file. Raises PersistError when it cannot be written."""
+        try:
+            Path(path).write_bytes(self.to_jsonl())
+        except OSError as error:
+            raise PersistError(f"{path}: {error.strerror}", "A file that can be written", "Choose another") from error
 
     @classmethod
     def load_jsonl(cls, path: Path | str) -> Recorder:
-        """Read a file that :meth:`save_jsonl` wrote; PersistError as for :meth:`from_jsonl`."""
-        return cls.from_jsonl(Path(path).read_bytes())
+        """Read a file that :meth:`save_jsonl` wrote.
+
+        Raises:
+            PersistError: when it cannot be read, or as for :meth:`from_jsonl`.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise PersistError(f"{path}: {error.strerror}", "A trace, as JSONL", "Check the path") from error
+        return cls.from_jsonl(content)
 
 
 def chunks_of(event: Event) -> tuple[int, ...]:

@@ -83,6 +83,21 @@ class ReplayState:
             documents=self.documents.copy(),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; chunks and documents as lists of objects with their ids."""
+        left = {"evicted": self.evicted, "deleted": self.deleted}
+        return {
+            "step": self.step,
+            "capacity_tokens": self.capacity_tokens,
+            "policy": self.policy,
+            "occupancy_tokens": self.occupancy_tokens,
+            "documents": [{"doc_id": id} | each._asdict() for id, each in self.documents.items()],
+            "chunks": [{"chunk_id": id} | each._asdict() for id, each in self.chunks.items()],
+        } | {
+            name: [{"chunk_id": id, "step": d.step, "rule": d.rule} | d.chunk._asdict() for id, d in gone.items()]
+            for name, gone in left.items()
+        }
+
     def apply(self, event: Event) -> None:
         """Go one event further.
 

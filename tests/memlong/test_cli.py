@@ -111,3 +111,26 @@ assert 'torch' not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and "ask" in done.stdout, done.stderr
+
+
+def test_a_trace_is_replayed_without_a_model(model_folder, book, tmp_path, capsys):
+    trace, saved = str(tmp_path / "trace.jsonl"), str(tmp_path / "saved")
+    small = ["--capacity-tokens", "160", "--trace", trace]
+    assert main(["read", str(book), "--save", saved, *options(model_folder), *small]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main(["replay", trace, "--json"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert len(state["chunks"]) == report["chunks_kept"] == 5 and len(state["evicted"]) == report["evicted"]
+    assert state["documents"][0]["status"] == "done" and state["capacity_tokens"] == 160
+    assert main(["replay", saved, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == state
+    step = min(gone["step"] for gone in state["evicted"]) - 1
+    assert main(["replay", trace, "--step", str(step), "--json"]) == 0
+    before = json.loads(capsys.readouterr().out)
+    assert not before["evicted"] and len(before["chunks"]) == 6  # one too many, just before the first has to leave
+    assert main(["replay", trace]) == 0
+    assert "5 chunks held" in capsys.readouterr().out
+    assert main(["replay", trace, "--step", str(state["steps"])]) == 2
+    assert f"0 to {state['steps'] - 1}" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "none.jsonl")]) == 2
+    assert "none.jsonl" in capsys.readouterr().err

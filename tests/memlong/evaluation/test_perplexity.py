@@ -17,6 +17,7 @@ from memlong.evaluation.perplexity import Scorer
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever.hashing import HashingRetriever
 from memlong.session.session import make_bank
+from tests.memlong.evaluation.losses import token_losses
 
 TEXT = " ".join(
     f"In year {year} the harbour master of Brackwater lost {year * 7 % 23} barrels of salt and wrote it down."
@@ -66,21 +67,21 @@ def test_blocks_equal_single_windows(
     expected = _step_by_step(model, retriever, query)
     for block_tokens in (16, 4096):
         scorer = Scorer(model, retriever, query, block_tokens)
-        losses = scorer.token_losses(TEXT)
+        losses = token_losses(scorer, TEXT)
         assert (losses - expected).abs().max() < 2e-4
         score = scorer.score(TEXT)
         assert score.n_tokens == len(expected)
         assert score.loss == pytest.approx(float(expected.double().sum()), rel=1e-5)
         assert score.chunks_evicted > 0 and score.chunks_kept == 10
     off = Scorer(model.with_config(model.config.replace(memory_strength=float("-inf"))), retriever, query)
-    assert (off.token_losses(TEXT) - expected).abs().max() > 0.1
+    assert (token_losses(off, TEXT) - expected).abs().max() > 0.1
 
 
 def test_windows_of_several_chunks_do_not_depend_on_the_block(
     tiny_llama: Callable[..., Any], tiny_tokenizer: Any
 ) -> None:
     model, retriever = _model(tiny_llama, tiny_tokenizer, **PAPER, window_tokens=32), HashingRetriever(64)
-    one, many = (Scorer(model, retriever, "previous", tokens).token_losses(TEXT) for tokens in (32, 256))
+    one, many = (token_losses(Scorer(model, retriever, "previous", tokens), TEXT) for tokens in (32, 256))
     assert (one - many).abs().max() < 2e-4
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from memlong.errors import BankError, ConfigError
 from memlong.index import faiss as ours
 from memlong.index.base import VectorIndex, Vectors
-from memlong.index.exact import ExactIndex
 from memlong.index.faiss import FlatIndex
+from tests.memlong.index.exact import ExactIndex
 
 DIM = 6
 

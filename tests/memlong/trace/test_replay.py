@@ -16,10 +16,10 @@ from memlong.bank.ledger import ChunkPlace, ChunkRecord
 from memlong.bank.results import Eviction
 from memlong.bank.store import KVShape, KVStore
 from memlong.errors import PersistError
-from memlong.index.exact import ExactIndex
 from memlong.trace import events
 from memlong.trace.recorder import Recorder
 from memlong.trace.replay import Replayer, ReplayState, rebuild
+from tests.memlong.index.exact import ExactIndex
 
 DIM = 4
 Snapshot = tuple[dict[int, tuple[object, ...]], set[int], set[int], int]

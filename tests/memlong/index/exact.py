@@ -1,4 +1,4 @@
-"""The plain twin of the faiss index: every score, every time. For tests, and where faiss is not installed."""
+"""The plain twin of the faiss index: every score, every time. What the index is compared with."""
 
 from __future__ import annotations
 
