@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -43,6 +42,9 @@ def add_adapter(
         norms: whether the layers' norms are trained too. copies: matrices that are trained in full, as copies: the
             originals stay, since they write memory.
     """
+    with quiet():
+        from peft import LoraConfig, get_peft_model  # whose relatives talk while they are imported
+
     torch.manual_seed(config.seed)
     copied = _named(model, layers, copies, norms)
     lora = LoraConfig(

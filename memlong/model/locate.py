@@ -98,7 +98,8 @@ def _in_folder(name: str, folder: Path, data_dir: Path | None, progress: Progres
 def _adapters_base(adapter: Path | None) -> str:
     if adapter is None:
         return ""
-    from peft import PeftConfig
+    with quiet():
+        from peft import PeftConfig  # whose relatives talk while they are imported
 
     return str(PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or "")
 

@@ -65,6 +65,7 @@ def _forward(module: nn.Linear) -> Callable[[Tensor], Tensor]:
             torch.is_grad_enabled()
             or input.dtype != torch.float32
             or weight.dtype != torch.float32
+            or type(weight.data) is not Tensor  # sharded over processes
             or input.device.type != "cpu"
             or input.numel() < _LEAST_ROWS * input.shape[-1]
             or torch.is_autocast_enabled("cpu")
