@@ -102,6 +102,7 @@ def prepare(page: Any) -> None:
     cells.press("Enter")
     page.wait_for_selector("#life .mm-life")
     open_tab(page, "Attention")
+    page.wait_for_selector("#attention-said .ma-words")  # a chunk is chosen now
     page.locator("#shade").click()
     page.wait_for_function("document.querySelector('#shaded .ma-chunk') && !document.querySelector('#shaded .ml-bar')")
 
