@@ -52,7 +52,8 @@ def refuse_writers(layout: MemoryLayout, adapter: Path) -> None:
 
 
 def _write(part: MemoryPart, adapter: Path, layout: MemoryLayout, out: Path) -> None:
-    from peft import PeftModel
+    with quiet():
+        from peft import PeftModel  # whose relatives talk while they are imported
 
     plain, tokenizer = load_base(part.base)
     maps, bias = read_maps(part.folder, layout, inspect(plain))
