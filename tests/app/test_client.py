@@ -33,7 +33,7 @@ def test_names_are_documented_and_typed_and_nothing_else_is_offered(address: str
 
 def test_a_program_reads_asks_and_looks(address: str, tmp_path: Path) -> None:
     path = tmp_path / "log-book.txt"
-    path.write_text(log_book(120))
+    path.write_text(log_book(40))  # it fits: what is asked for must not be evicted
     mine, other = client.Client(address, verbose=False), client.Client(address, verbose=False)
 
     def call(name: str, *given: Any, by: Any = mine) -> Any:
