@@ -129,12 +129,12 @@ def _turns(
     known = _TURNING.get(module)
     if known is None:
         plain, own = attention_states(module, args, zero), attention_states(module, args, kwargs)
-        known = all(close(rotation.turn(plain[i]), own[i]) for i in (0, 1)) and torch.equal(plain[2], own[2])
+        known = all(_close(rotation.turn(plain[i]), own[i]) for i in (0, 1)) and torch.equal(plain[2], own[2])
         _TURNING[module] = known
     return known
 
 
-def close(mine: Tensor, own: Tensor) -> bool:
+def _close(mine: Tensor, own: Tensor) -> bool:
     """Equal but for the last bits: 1e-6 of the largest number in float32, one rounding in narrower types."""
     reach = max(1e-6, torch.finfo(own.dtype).eps if own.dtype.itemsize < 4 else 0.0)
     return mine.shape == own.shape and bool((mine - own).abs().max() <= reach * own.abs().max())

@@ -20,7 +20,7 @@ from memlong.attention.register import switched
 from memlong.attention.rotation import Rotation
 from memlong.errors import ModelError
 from memlong.model.architecture import ModelSpec, position_zero
-from memlong.model.capture import attention_states, close, evaluating
+from memlong.model.capture import attention_states, evaluating
 
 # Their frequencies depend on the length of the whole text, so a key has no rotation of its own.
 _CHANGING = frozenset({"dynamic", "longrope"})
@@ -74,7 +74,10 @@ class Placing:
             plain = attention_states(module, (), own | {"position_embeddings": position_zero(placed, self._scale)})[1]
         except TypeError:
             return False
-        return close(self.turn(plain, self.rotation(places_1T.to(plain.device))), turned)
+        ours = self.turn(plain, self.rotation(places_1T.to(plain.device)))
+        # Half precision rounds several times on the model's way; another layout is off by about the keys themselves.
+        reach = 1e-4 if turned.dtype == torch.float32 else 0.03
+        return ours.shape == turned.shape and bool((ours - turned).abs().max() <= reach * turned.abs().max())
 
 
 def places_before(lengths: Sequence[int], chunk_tokens: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -56,6 +58,18 @@ def test_one_chunk_is_the_text_before_the_question(family: str) -> None:
 def test_models_whose_keys_we_cannot_turn_are_refused(family: str) -> None:
     with pytest.raises(ConfigError if family in LEARNED else ModelError, match="memory_positions"):
         placed(family)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "phi3", "glm", "cohere"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_changes_no_verdict(family: str, dtype: torch.dtype) -> None:
+    model = copy.deepcopy(build(family)).to(dtype)
+    config = MemoryConfig(memory_positions="before", chunk_tokens=C, window_tokens=C)
+    if family in REFUSED:
+        with pytest.raises(ModelError, match="memory_positions"):
+            MemoryModel(model, None, config)
+    else:
+        assert MemoryModel(model, None, config).config == config
 
 
 def test_shorter_chunks_leave_no_gap() -> None:
