@@ -7,7 +7,7 @@ function of the same name must be registered too: without it the mask is silentl
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -20,8 +20,10 @@ from transformers.masking_utils import sdpa_mask
 from memlong.attention import learning, retrieval
 from memlong.attention.context import CaptureProbe, KVCaptured, MemoryContext, ReadCapture
 from memlong.errors import ModelError
+from memlong.nesting import is_inside, nested
 
 NAME = "memlong"
+_SWITCH = "_memlong_switch"
 
 Bound = MemoryContext | ReadCapture | CaptureProbe
 
@@ -31,7 +33,6 @@ _HARMLESS = frozenset(
     "position_embeddings num_items_in_batch logits_to_keep output_router_logits cu_seq_lens_q cu_seq_lens_k "
     "max_length_q max_length_k token_type_ids layer_past".split()
 )
-_lock = threading.RLock()
 _current = threading.local()
 
 
@@ -153,28 +154,27 @@ def switched(model: nn.Module) -> Iterator[None]:
 
     Re-entrant and safe for threads that share a model: the first one in switches, the last one out restores.
     """
-    with _lock:
-        state = model.__dict__.setdefault("_memlong_switch", {"depth": 0, "saved": []})
-        if state["depth"] == 0:
-            register()
-            configs = _configs(model)
-            state["saved"] = [(config, config._attn_implementation_internal) for config in configs]
-            for config in configs:
-                config._attn_implementation_internal = NAME
-        state["depth"] += 1
-    try:
+    with nested(model, _SWITCH, lambda: _to_ours(model)):
         yield
-    finally:
-        with _lock:
-            state["depth"] -= 1
-            if state["depth"] == 0:
-                for config, name in state["saved"]:
-                    config._attn_implementation_internal = name
 
 
 def is_switched(model: nn.Module) -> bool:
     """Whether some thread is inside :func:`switched` with this model."""
-    return model.__dict__.get("_memlong_switch", {"depth": 0})["depth"] > 0
+    return is_inside(model, _SWITCH)
+
+
+def _to_ours(model: nn.Module) -> Callable[[], None]:
+    """Name our attention in every configuration of ``model``, and return what names its own again."""
+    register()
+    saved = [(config, config._attn_implementation_internal) for config in _configs(model)]
+    for config, _ in saved:
+        config._attn_implementation_internal = NAME
+
+    def restore() -> None:
+        for config, name in saved:
+            config._attn_implementation_internal = name
+
+    return restore
 
 
 def _configs(model: nn.Module) -> list[Any]:

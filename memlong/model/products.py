@@ -6,7 +6,6 @@ reaches a tenth more on some processors and less on others; :func:`~memlong.hard
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -15,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memlong.hardware import onednn_is_faster, onednn_linear
+from memlong.nesting import nested
 
 _LEAST_WEIGHTS = 128 * 128
 _LEAST_ROWS = 64  # below, the weights are read once for so little work that the kernel does not matter
-_lock = threading.RLock()
 
 
 @contextmanager
@@ -30,22 +29,21 @@ def fast_products(model: nn.Module) -> Iterator[None]:
     if not _worthwhile(model):
         yield
         return
-    state = model.__dict__.setdefault("_memlong_products", {"depth": 0, "layers": []})
-    with _lock:
-        if state["depth"] == 0:
-            state["layers"] = [module for module in model.modules() if _replaceable(module)]
-            for module in state["layers"]:
-                module.__dict__["forward"] = _forward(module)
-        state["depth"] += 1
-    try:
+    with nested(model, "_memlong_products", lambda: _replaced(model)):
         yield
-    finally:
-        with _lock:
-            state["depth"] -= 1
-            if state["depth"] == 0:
-                for module in state["layers"]:
-                    del module.__dict__["forward"]
-                state["layers"] = []
+
+
+def _replaced(model: nn.Module) -> Callable[[], None]:
+    """Have large layers multiply by the other kernel, and return what has them multiply as before."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and _replaceable(module)]
+    for module in layers:
+        module.__dict__["forward"] = _forward(module)
+
+    def restore() -> None:
+        for module in layers:
+            del module.__dict__["forward"]
+
+    return restore
 
 
 def _worthwhile(model: nn.Module) -> bool:
@@ -53,7 +51,7 @@ def _worthwhile(model: nn.Module) -> bool:
     return first is not None and first.dtype == torch.float32 and first.device.type == "cpu" and onednn_is_faster()
 
 
-def _replaceable(module: nn.Module) -> bool:
+def _replaceable(module: nn.Linear) -> bool:
     # Not subclasses, which multiply in ways of their own, nor layers whose forward another library has replaced.
     return type(module) is nn.Linear and module.weight.numel() >= _LEAST_WEIGHTS and "forward" not in module.__dict__
 
