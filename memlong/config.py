@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from memlong.errors import ConfigError, unknown_name
 
 PRESETS: tuple[str, ...] = ("own", "interpolated", "projected", "paper")
-STORE_DTYPES: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8")
+STORE_DTYPES: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8", "k8v4")
 MEMORY_POSITIONS: tuple[str, ...] = ("zero", "before")
 ANSWER_FROM: tuple[str, ...] = ("memory", "passages", "both", "nothing")
 
@@ -34,7 +34,7 @@ class MemoryConfig:
         top_k: chunks fetched per query.
         capacity_tokens: tokens the bank may hold before it evicts.
         policy: name of the eviction policy.
-        store_dtype: number type of stored K-V.
+        store_dtype: number type of stored K-V; ``k8v4`` keeps keys in int8 and values in four bits.
         retrieve_every: generated tokens between two retrievals; 0 keeps the first retrieval for the whole answer.
         local_tokens: local context (question and answer) before its oldest chunk is spilled into the bank.
         memory_strength: added to the per-head memory bias before the softmax; 0 is neutral, -inf switches memory off.

@@ -13,6 +13,7 @@ import torch
 
 from memlong.bank.memory import in_words
 from memlong.hardware import fastest_dtype, product_seconds, resolve_device
+from memlong.model.estimate import pair_bytes
 from memlong.model.layout import resolve_layout
 from training.adapters import add_adapter, trainable
 from training.base import open_base_config
@@ -117,4 +118,4 @@ def _tokens(config: AnyConfig) -> tuple[int, int]:
 def _token_bytes(text: Any, stored: tuple[int, ...], dtype: str) -> int:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * len(stored) * heads * size * getattr(torch, dtype).itemsize)
+    return len(stored) * heads * pair_bytes(size, dtype)

@@ -167,7 +167,9 @@ def _form(setup: Setup) -> list[Any]:
                 elem_id="retrieval-layers", info="From the lowest stored layer up.",
             )  # fmt: skip
         stores = [OWN, *((name, name) for name in STORE_DTYPES)]
-        made["store_dtype"] = _menu("store_dtype", "The bank's number type", stores, values, "int8 halves the bank.")
+        made["store_dtype"] = _menu(
+            "store_dtype", "The bank's number type", stores, values, "int8 halves the bank, k8v4 takes 3/8."
+        )
         places = [OWN, *((POSITION_WORDS[name], name) for name in MEMORY_POSITIONS)]
         info = "Where retrieved keys stand for a question."
         made["memory_positions"] = _menu("memory_positions", "Places of retrieved keys", places, values, info)

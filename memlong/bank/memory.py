@@ -37,7 +37,7 @@ def require_memory(needed: int, tokens: int, device: torch.device | str = "cpu")
         f"A bank of {tokens:,} tokens needs {in_words(needed)}",
         f"{in_words(free)} of memory are free on {device}",
         f"Lower the capacity to {int(tokens * free / needed):,} tokens or fewer, store fewer layers, "
-        "or keep the bank in int8",
+        "or keep the bank in int8 or k8v4",
     )
 
 

@@ -7,23 +7,16 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from memlong.bank.quantise import dequantise, quantise
-from memlong.errors import BankError, unknown_name
-
-DTYPES: dict[str, torch.dtype] = {
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float32": torch.float32,
-    "int8": torch.int8,
-}
-SCALE_DTYPES: dict[str, torch.dtype] = {"float16": torch.float16, "float32": torch.float32}
+from memlong.bank.formats import StoreFormat, make_format
+from memlong.errors import BankError
 
 
 @dataclass(frozen=True)
@@ -44,10 +37,14 @@ class KVShape:
             raise BankError(f"{self}", "Every size is at least 1", "Check the model's and the memory's settings")
 
     def bytes_per_token(self, dtype: str = "bfloat16", scale_dtype: str = "float16") -> int:
-        """Return the bytes of one token's keys and values in all stored layers, int8 scales included."""
-        scale = _named(SCALE_DTYPES, scale_dtype, "scale type").itemsize if dtype == "int8" else 0
-        number = _named(DTYPES, dtype, "store_dtype").itemsize
-        return 2 * self.stored_layers * self.kv_heads * (self.head_dim * number + scale)
+        """Return the bytes of one token's keys and values in all stored layers, scales included."""
+        tensors = make_format(dtype, scale_dtype).tensors(self.of_slot)
+        return sum(math.prod(shape) * kept.itemsize for shape, kept in tensors.values()) // self.chunk_tokens
+
+    @property
+    def of_slot(self) -> tuple[int, int, int, int]:
+        """S, G, C, D."""
+        return self.stored_layers, self.kv_heads, self.chunk_tokens, self.head_dim
 
 
 class GatheredKV(NamedTuple):
@@ -66,9 +63,9 @@ class KVStore:
 
     Args:
         slots: chunks that fit. shape: of one chunk's K-V.
-        dtype: how numbers are kept: ``bfloat16``, ``float16``, ``float32`` or ``int8``.
+        dtype: how numbers are kept: ``bfloat16``, ``float16``, ``float32``, ``int8`` or ``k8v4`` (see ``formats``).
         device: where the slots lie; host memory may serve a model on a GPU, only gathered chunks travel.
-        scale_dtype: type of the int8 scales.
+        scale_dtype: type of the scales of ``int8`` and ``k8v4``.
 
     Raises:
         BankError: for an unknown type or a size below 1.
@@ -87,13 +84,30 @@ class KVStore:
         self.slots, self.shape, self.dtype, self.scale_dtype = slots, shape, dtype, scale_dtype
         self.device = torch.device(device)
         self.bytes_per_token = shape.bytes_per_token(dtype, scale_dtype)
+        self._format: StoreFormat = make_format(dtype, scale_dtype)
         self._tensors = self._reserve(slots)
         self._staging: dict[str, Tensor] = {}
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The memory itself: ``kv`` [slots, S, 2, G, C, D] and, for int8, ``scale`` [slots, S, 2, G, C]."""
+        """The memory itself, by the names of the format; the first axis is the slot."""
         return self._tensors
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take these tensors for the slots, as they are: pages of a mapped file stay where they are.
+
+        Raises:
+            BankError: when they are not what :attr:`tensors` would be.
+        """
+        for name, own in self._tensors.items():
+            given = tensors.get(name)
+            if given is None or (given.shape, given.dtype) != (own.shape, own.dtype):
+                raise BankError(
+                    f"{name}: {'nothing' if given is None else f'{list(given.shape)} of {given.dtype}'}",
+                    f"{list(own.shape)} of {own.dtype}",
+                    "Give tensors of a store of the same shape and format",
+                )
+        self._tensors = {name: tensors[name] for name in self._tensors}
 
     @property
     def nbytes(self) -> int:
@@ -107,16 +121,11 @@ class KVStore:
             BankError: when the shapes do not belong to this store.
         """
         self.check(keys_SGTD, values_SGTD)
-        tokens = keys_SGTD.shape[2]
-        kv_S2GCD = self._tensors["kv"][slot]
-        kv_S2GCD[..., tokens:, :] = 0
-        for part, states in enumerate((keys_SGTD, values_SGTD)):
-            states = states.detach()
-            if self.dtype == "int8":
-                states, scale_SGT = quantise(states, SCALE_DTYPES[self.scale_dtype])
-                self._tensors["scale"][slot, :, part, :, :tokens] = scale_SGT
-                self._tensors["scale"][slot, :, part, :, tokens:] = 0
-            kv_S2GCD[:, part, :, :tokens] = states
+        tensors = {name: tensor[slot] for name, tensor in self._tensors.items()}
+        if keys_SGTD.shape[2] < self.shape.chunk_tokens:
+            for tensor in tensors.values():
+                tensor.zero_()
+        self._format.write(tensors, keys_SGTD.detach(), values_SGTD.detach())
 
     def check(self, keys_SGTD: Tensor, values_SGTD: Tensor) -> None:
         """Refuse K-V that a slot cannot hold.
@@ -156,18 +165,13 @@ class KVStore:
 
         Args:
             slots: rows to fetch, N of them; none gives tensors with N = 0.
-            out_dtype: type to compute in; None keeps the store's own (float32 for int8).
+            out_dtype: type to compute in; None keeps the store's own (float32 for quantised ones).
             device: where to; None leaves them beside the store.
         """
         device = self.device if device is None else torch.device(device)
-        out_dtype = out_dtype or (torch.float32 if self.dtype == "int8" else DTYPES[self.dtype])
         index = torch.as_tensor(list(slots), dtype=torch.long, device=self.device)
         picked = {name: self._select(name, index, device) for name in self._tensors}
-        if self.dtype == "int8":
-            kv_NS2GCD = dequantise(picked["kv"], picked["scale"], out_dtype)
-        else:
-            kv_NS2GCD = picked["kv"].to(out_dtype)
-        return GatheredKV(*kv_NS2GCD.permute(2, 1, 0, 3, 4, 5).unbind(0))
+        return GatheredKV(*self._format.read(picked, out_dtype or self._format.wide))
 
     def resize(self, slots: int, keep: Sequence[int]) -> dict[int, int]:
         """Change the number of slots; ``keep`` move to the front in their order, all others are lost.
@@ -187,12 +191,10 @@ class KVStore:
         return {old: new for new, old in enumerate(keep)}
 
     def _reserve(self, slots: int) -> dict[str, Tensor]:
-        s = self.shape
-        shape = (slots, s.stored_layers, 2, s.kv_heads, s.chunk_tokens, s.head_dim)
-        tensors = {"kv": torch.empty(shape, dtype=DTYPES[self.dtype], device=self.device)}
-        if self.dtype == "int8":
-            tensors["scale"] = torch.empty(shape[:-1], dtype=SCALE_DTYPES[self.scale_dtype], device=self.device)
-        return tensors
+        return {
+            name: torch.empty((slots, *shape), dtype=dtype, device=self.device)
+            for name, (shape, dtype) in self._format.tensors(self.shape.of_slot).items()
+        }
 
     def _select(self, name: str, index: Tensor, device: torch.device) -> Tensor:
         source = self._tensors[name]
@@ -207,9 +209,3 @@ class KVStore:
         rows = buffer[: len(index)]
         torch.index_select(source, 0, index, out=rows)
         return rows.to(device)  # waits for the copy, so the buffer is free again
-
-
-def _named(known: dict[str, torch.dtype], name: str, kind: str) -> torch.dtype:
-    if name not in known:
-        raise unknown_name(kind, name, known, BankError)
-    return known[name]

@@ -62,14 +62,21 @@ def estimate(
 
 
 def _bank_bytes(text: Any, memory: MemoryConfig) -> int:
-    """Return the bytes of one token's keys and values in all stored layers, int8 scales included."""
+    """Return the bytes of one token's keys and values in all stored layers, scales included."""
     heads = text.num_attention_heads
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
-    scale = 2 if memory.store_dtype == "int8" else 0  # a float16 beside every head's vector
-    vector = head_dim * getattr(torch, memory.store_dtype).itemsize + scale
     stored = len(resolve_layout(memory, text.num_hidden_layers).stored_layers)
-    return int(2 * stored * kv_heads * vector)
+    return stored * kv_heads * pair_bytes(head_dim, memory.store_dtype)
+
+
+def pair_bytes(head_dim: int, store_dtype: str) -> int:
+    """Return the bytes of one key and one value of a head as the bank keeps them, float16 scales included."""
+    if store_dtype == "int8":
+        return 2 * head_dim + 4
+    if store_dtype == "k8v4":
+        return head_dim + head_dim // 2 + 6  # scales of both, and the lowest value
+    return int(2 * head_dim * getattr(torch, store_dtype).itemsize)
 
 
 def parameter_count(base_config: Any) -> int:

@@ -21,12 +21,13 @@ from safetensors import safe_open
 
 from memlong.bank import memory, persist, savefolder
 from memlong.bank.bank import Bank
+from memlong.bank.formats import FORMATS
 from memlong.bank.ledger import ChunkPlace
 from memlong.bank.persist import load, save
-from memlong.bank.store import DTYPES, KVShape
+from memlong.bank.store import KVShape
 from memlong.errors import BankError, PersistError
 
-SHAPE = KVShape(stored_layers=2, kv_heads=2, chunk_tokens=4, head_dim=3)
+SHAPE = KVShape(stored_layers=2, kv_heads=2, chunk_tokens=4, head_dim=4)
 ROOT = Path(__file__).resolve().parents[3]
 FINGERPRINT = {"model": "tiny", "retriever": "hashing-8", "stored_layers": (1, 2)}
 
@@ -38,7 +39,7 @@ def make_bank(chunks: int, dtype: str = "float32", seed: int = 0) -> Bank:
     for n in range(chunks):
         tokens = 4 if n % 3 else 2
         vector = rng.normal(size=8).astype(np.float32)
-        keys, values = torch.from_numpy(rng.normal(size=(2, 2, 2, tokens, 3)).astype(np.float32))
+        keys, values = torch.from_numpy(rng.normal(size=(2, 2, 2, tokens, 4)).astype(np.float32))
         bank.write(ChunkPlace(n // 5, n % 5, (n * 9, n * 9 + 9), tokens), vector, keys, values, step=n)
         bank.trigger([hit.chunk_id for hit in bank.search(vector, 2)], step=n)
         bank.evict()
@@ -65,7 +66,7 @@ def content(bank: Bank) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("chunks", [0, 1, 25])
 def test_a_bank_comes_back_as_it_was(tmp_path: Path, dtype: str, chunks: int) -> None:
     bank = make_bank(chunks, dtype)
@@ -79,7 +80,7 @@ def test_a_loaded_bank_lives_on(tmp_path: Path) -> None:
     bank = make_bank(25)
     save(bank, tmp_path, FINGERPRINT)
     again = load(tmp_path, FINGERPRINT).bank
-    keys = torch.ones(2, 2, 4, 3)
+    keys = torch.ones(2, 2, 4, 4)
     for each in (bank, again):
         for _ in range(6):
             record = each.write(ChunkPlace(9, 0, (0, 1), 4), np.ones(8, np.float32), keys, -keys)

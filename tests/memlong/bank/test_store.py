@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from memlong.bank.formats import FORMATS, PLAIN
 from memlong.bank.quantise import dequantise, quantise
-from memlong.bank.store import DTYPES, KVShape, KVStore
+from memlong.bank.store import KVShape, KVStore
 from memlong.errors import BankError
 
 SHAPE = KVShape(stored_layers=3, kv_heads=2, chunk_tokens=5, head_dim=4)
@@ -21,21 +22,21 @@ def kv(tokens: int = 5, seed: int = 0, shape: KVShape = SHAPE) -> tuple[Tensor, 
     return keys, values
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", PLAIN)
 def test_gathers_what_was_written_in_the_order_asked_for(dtype: str) -> None:
     store = KVStore(4, SHAPE, dtype)
     for slot in (3, 0, 2):
         store.write(slot, *kv(seed=slot))
     keys_SNGCD, values_SNGCD = store.gather([2, 3, 2])
     assert keys_SNGCD.shape == (3, 3, 2, 5, 4)
-    assert keys_SNGCD.dtype == DTYPES[dtype]
+    assert keys_SNGCD.dtype == PLAIN[dtype]
     for n, slot in enumerate([2, 3, 2]):
         keys, values = kv(seed=slot)
-        assert torch.equal(keys_SNGCD[:, n], keys.to(DTYPES[dtype]))
-        assert torch.equal(values_SNGCD[:, n], values.to(DTYPES[dtype]))
+        assert torch.equal(keys_SNGCD[:, n], keys.to(PLAIN[dtype]))
+        assert torch.equal(values_SNGCD[:, n], values.to(PLAIN[dtype]))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FORMATS)
 def test_positions_behind_a_short_chunk_are_zero_whatever_was_there(dtype: str) -> None:
     store = KVStore(1, SHAPE, dtype)
     store.write(0, *kv(5))
@@ -74,6 +75,27 @@ def test_int8_is_off_by_half_a_scale_at_most(scale_dtype: str, size: float) -> N
         assert torch.all((found[:, 0] - states).abs() <= scale / 2 * (1 + 1e-5))
 
 
+@pytest.mark.parametrize("scale_dtype", ["float16", "float32"])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 100.0])
+def test_k8v4_keeps_keys_as_int8_does_and_values_within_half_a_step_of_sixteen(scale_dtype: str, size: float) -> None:
+    int8, k8v4 = (KVStore(1, SHAPE, name, scale_dtype=scale_dtype) for name in ("int8", "k8v4"))
+    keys, values = (states * size for states in kv())
+    values[0, 0, 0] += 7 * size  # far from zero: its own lowest number takes that up
+    for store in (int8, k8v4):
+        store.write(0, keys, values)
+    found = k8v4.gather([0], torch.float32)
+    assert torch.equal(found.keys_SNGCD, int8.gather([0], torch.float32).keys_SNGCD)
+    lowest, highest = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
+    step = (highest - lowest) / 15
+    rounding = values.abs().amax(-1, keepdim=True) * 2**-10 if scale_dtype == "float16" else 1e-5 * size
+    assert torch.all((found.values_SNGCD[:, 0] - values).abs() <= step / 2 + rounding + 6.2e-5)
+
+
+def test_k8v4_refuses_heads_of_an_odd_size() -> None:
+    with pytest.raises(BankError, match="Heads of size 5"):
+        KVStore(1, KVShape(1, 1, 4, 5), "k8v4")
+
+
 def test_int8_keeps_zero_and_the_largest_number() -> None:
     states = torch.tensor([[0.0, -2.0, 1.0], [0.0, 0.0, 0.0]])
     steps, scale = quantise(states, torch.float32)
@@ -88,6 +110,8 @@ def test_int8_keeps_zero_and_the_largest_number() -> None:
         ("bfloat16", "float16", 2 * 3 * 2 * 4 * 2),
         ("int8", "float16", 2 * 3 * 2 * (4 + 2)),
         ("int8", "float32", 2 * 3 * 2 * (4 + 4)),
+        ("k8v4", "float16", 3 * 2 * (4 + 2 + 2 + 4)),
+        ("k8v4", "float32", 3 * 2 * (4 + 4 + 2 + 8)),
     ],
 )
 def test_bytes_are_known_before_and_after(dtype: str, scale_dtype: str, expected: int) -> None:
@@ -97,7 +121,7 @@ def test_bytes_are_known_before_and_after(dtype: str, scale_dtype: str, expected
     assert store.nbytes == 7 * SHAPE.chunk_tokens * expected
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FORMATS)
 def test_resizing_keeps_what_it_is_told_to(dtype: str) -> None:
     store = KVStore(4, SHAPE, dtype)
     for slot in range(4):
@@ -133,6 +157,19 @@ def test_keys_and_values_of_two_sizes_are_refused_by_name() -> None:
         KVStore(1, SHAPE).write(0, keys, values[..., :3])
 
 
+def test_a_store_takes_tensors_of_its_own_kind_as_they_are() -> None:
+    full, empty = KVStore(2, SHAPE, "k8v4"), KVStore(2, SHAPE, "k8v4")
+    for slot in range(2):
+        full.write(slot, *kv(seed=slot))
+    empty.adopt(full.tensors)
+    assert all(empty.tensors[name].data_ptr() == tensor.data_ptr() for name, tensor in full.tensors.items())
+    assert torch.equal(empty.gather([1]).values_SNGCD, full.gather([1]).values_SNGCD)
+    for wrong in ({"keys": full.tensors["keys"]}, KVStore(3, SHAPE, "k8v4").tensors, KVStore(2, SHAPE).tensors):
+        with pytest.raises(BankError, match="Give tensors of a store"):
+            empty.adopt(wrong)
+    assert torch.equal(empty.gather([0]).values_SNGCD, full.gather([0]).values_SNGCD)
+
+
 def test_unknown_types_and_sizes_are_refused() -> None:
     with pytest.raises(BankError, match="Did you mean 'bfloat16'"):
         KVStore(1, SHAPE, "bfloat61")
@@ -151,7 +188,7 @@ def test_gradients_do_not_reach_into_the_store() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("home", ["cpu", "cuda"])
 def test_chunks_travel_to_a_gpu_and_from_it(dtype: str, home: str) -> None:
     here, there = KVStore(3, SHAPE, dtype), KVStore(3, SHAPE, dtype, home)

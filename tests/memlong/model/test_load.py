@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from memlong.bank.formats import FORMATS
+from memlong.bank.store import KVShape
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, ModelError
 from memlong.model import adapter as adapters
@@ -111,7 +113,10 @@ def test_the_estimate_is_what_is_taken(folder):
         assert per_token == 4 * numbers // IDS.numel()
     four, eight, plain = (estimate(folder, name, MEMORY, dtype="bf16").weights_bytes for name in ("4bit", "8bit", None))
     assert four < eight < plain
-    assert estimate(folder, config=MEMORY.replace(store_dtype="int8")).bank_bytes_per_token == 2 * 3 * 2 * (16 + 2)
+    for store_dtype in FORMATS:
+        shape = KVShape(stored_layers=3, kv_heads=2, chunk_tokens=4, head_dim=16)
+        found = estimate(folder, config=MEMORY.replace(store_dtype=store_dtype)).bank_bytes_per_token
+        assert found == shape.bytes_per_token(store_dtype)
 
 
 @pytest.mark.parametrize("merge", [True, False])
