@@ -16,37 +16,39 @@ from training.data.passages import Passages
 
 
 class DocumentMemory:
-    """Slots for the chunks of all documents; a document is read when it is first needed.
+    """A store for the chunks of each document; a document is read when it is first needed.
 
     The original weights write stored K-V, so they never go stale while the adapter learns.
 
     Args:
         model: reads the chunks. documents: all documents that may be asked for.
-        folder: where what was read is kept for the next run, a file a document; None keeps nothing.
+        folder: where what was read is kept for the next run, a file a document; None keeps it in memory.
     """
 
     def __init__(self, model: MemoryModel, documents: Sequence[Passages], folder: Path | None = None) -> None:
         self.model, self.folder = model, folder
-        self._first: dict[str, int] = {}
         self._documents = {document.doc_id: document for document in documents}
-        self._read: set[str] = set()
-        slots = 0
-        for document in documents:
-            self._first[document.doc_id] = slots
-            slots += len(document.chunks)
-        spec, config = model.spec, model.config
-        shape = KVShape(len(model.layout.stored_layers), spec.kv_heads, config.chunk_tokens, spec.head_dim)
-        self.store = KVStore(slots, shape, config.store_dtype)
+        self._read: dict[str, KVStore] = {}
 
     def read(self, doc_id: str, on_batch: Callable[[int], None] | None = None) -> None:
         """Read a document that was not read yet, window by window in batches; ``on_batch`` is told the tokens."""
         if doc_id in self._read:
             return
-        document, config = self._documents[doc_id], self.model.config
-        first, last = self._first[doc_id], self._first[doc_id] + len(document.chunks)
-        if self._fetch(document, first, last):
-            self._read.add(doc_id)
-            return
+        document, spec, config = self._documents[doc_id], self.model.spec, self.model.config
+        shape = KVShape(len(self.model.layout.stored_layers), spec.kv_heads, config.chunk_tokens, spec.head_dim)
+        store = KVStore(len(document.chunks), shape, config.store_dtype)
+        path = self._file(document) if self.folder else None
+        if path is None or not path.is_file():
+            self._fill(store, document, on_batch)
+            if path is not None:
+                _keep(store, path)
+        if path is not None:
+            # Pages of the file instead of memory of our own: the system may drop them when memory is short.
+            store.adopt(load_file(path))
+        self._read[doc_id] = store
+
+    def _fill(self, store: KVStore, document: Passages, on_batch: Callable[[int], None] | None) -> None:
+        config = self.model.config
         per_batch = max(1, config.read_batch_tokens // config.chunk_tokens)
         for start in range(0, len(document.chunks), per_batch):
             chunks = document.chunks[start : start + per_batch]
@@ -59,24 +61,9 @@ class DocumentMemory:
             device = self.model.device
             kv = self.model.read(ids.to(device), None if bool(mask.all()) else mask.to(device))
             for row, chunk in enumerate(chunks):
-                self.store.write(first + chunk.index, *kv.piece(row, 0, chunk.n_tokens))
+                store.write(chunk.index, *kv.piece(row, 0, chunk.n_tokens))
             if on_batch:
                 on_batch(int(mask.sum()))
-        self._read.add(doc_id)
-        if self.folder is not None:
-            path = self._file(document)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # A kill leaves a whole file or none.
-            save_file({name: t[first:last] for name, t in self.store.tensors.items()}, f"{path}.new")
-            Path(f"{path}.new").replace(path)
-
-    def _fetch(self, document: Passages, first: int, last: int) -> bool:
-        """Take a document from the folder, and say whether it was there."""
-        if self.folder is None or not (path := self._file(document)).is_file():
-            return False
-        for name, tensor in load_file(path).items():
-            self.store.tensors[name][first:last] = tensor
-        return True
 
     def _file(self, document: Passages) -> Path:
         """Return the file of a document, named by all that its K-V depend on."""
@@ -93,10 +80,16 @@ class DocumentMemory:
     def rows(self, doc_id: str, chunks: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
         """Return (keys [S, N, G, C, D], values, lengths) of these chunks of a document, for ``stack_memory``."""
         document = self._documents[doc_id]
-        slots = [self._first[doc_id] + index for index in chunks]
-        gathered = self.store.gather(slots, self.model.dtype, self.model.device)
+        gathered = self._read[doc_id].gather(chunks, self.model.dtype, self.model.device)
         return (
             gathered.keys_SNGCD,
             gathered.values_SNGCD,
             [document.chunks[index].n_tokens for index in chunks],
         )
+
+
+def _keep(store: KVStore, path: Path) -> None:
+    """Write a store's tensors; a kill leaves a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(store.tensors, f"{path}.new")
+    Path(f"{path}.new").replace(path)
