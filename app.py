@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 
 # Before gradio is imported: it reads this once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -16,8 +17,12 @@ def launch(settings: Settings, wait: bool = True) -> str:
     """Serve the page, load the model behind it, and return the address; ``wait`` blocks until the end.
 
     Raises:
-        MemLongError: when the port is taken.
+        MemLongError: when the port is taken, or what an MCP server needs is not installed.
     """
+    if settings.mcp and find_spec("mcp") is None:
+        raise MemLongError(
+            "--mcp without the package mcp", "It is an extra", "Run pip install 'mcp>=1.21,<2', or leave --mcp out"
+        )
     from app import spaces, theme
     from app.build import build
     from app.context import App

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from app import asking, lab, reading, replaying
 from app.context import App
 from app.sessions import Visit
+from app.settings import Settings
 from app.text import shorten
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError
+
+SESSION_HEADER = "x-memlong-session"
+_UPLOADED = "/gradio_api/file="  # where gradio serves what was sent to it
+_NAME = re.compile(r"[\w.-]{1,64}")
+
+
+def session_key(session_hash: str | None, headers: Mapping[str, str], settings: Settings) -> str:
+    """Return the key of a program's session: the name that it sends in a header, else its connection.
+
+    All MCP clients come through one connection of the app's own. Where other machines reach the app, two strangers
+    would share a memory there, so a name is needed.
+
+    Raises:
+        ConfigError: for what is no name, or an MCP client without one on an app that others reach.
+    """
+    name = headers.get(SESSION_HEADER, "")
+    if name:
+        if not _NAME.fullmatch(name):
+            allowed = "Letters, digits, dots and dashes, 64 at most"
+            raise ConfigError(f"{SESSION_HEADER}: {shorten(name, 80)}", allowed, "Send another one")
+        return f"named {name}"
+    if headers.get("x-gradio-user") == "mcp" and not settings.is_local:
+        given = "An MCP client that does not name its session"
+        raise ConfigError(given, f"A header {SESSION_HEADER}", "Set it to something nobody guesses")
+    return session_hash or "api"
+
+
+def own_upload(given: str, folder: Path) -> str:
+    """Return the path that an address of this app's own uploads stands for; paths are returned as they are.
+
+    Raises:
+        DocumentError: for an address of anything else: the app fetches nothing.
+    """
+    if not given.startswith(("http://", "https://")):
+        return given
+    path = Path(unquote(given.partition(_UPLOADED)[2].partition("?")[0])).resolve()
+    if _UPLOADED not in given or not path.is_relative_to(folder):
+        do = f"POST it to /gradio_api/upload, then send the address that ends in {_UPLOADED}PATH"
+        raise DocumentError(f"The address {shorten(given, 100)}", "Files sent to this app", do)
+    return str(path)
 
 
 def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dict[str, Any]:

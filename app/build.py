@@ -44,7 +44,7 @@ def build(app: App) -> gr.Blocks:
         settings_page.connect(app, page, tabs, parts, train.wire(app, parts["train"]))
         _wire_between(app, parts, tabs)
         _wire_visits(app, page, parts["read"], parts["ask"])
-        _wire_api(app)
+        _wire_api(app, page)
     for handler in page.fns.values():
         handler.fn = handler.fn and in_plain_words(handler.fn)
     page.queue(default_concurrency_limit=None, max_size=64, api_open=False)
@@ -154,36 +154,78 @@ def as_it_was(visit: Visit) -> list[Any]:
     return [*read.picture(visit), *bank, *ask.picture(visit), gr.Dropdown(choices=ask.document_choices(visit))]
 
 
-def _wire_api(app: App) -> None:
-    """Offer the same work to programs, under names and with types of plain values."""
+def _wire_api(app: App, page: gr.Blocks) -> None:
+    """Offer the same work to programs, with plain values. A function's name is that of the endpoint and of the tool."""
     folder = Path(gr.utils.get_upload_folder()).resolve()
 
-    def upload(request: gr.Request, file: gr.FileData) -> dict[str, Any]:
-        """Add a document and read it into the memory of this client's session; returns what came of it."""
-        return api.upload(app, app.visit(request), file, folder)
+    def visit(request: gr.Request) -> Visit:
+        return app.visits.get(api.session_key(request.session_hash, request.headers, app.settings))
 
-    def ask_(
+    def upload(request: gr.Request, file: gr.FileData) -> dict[str, Any]:
+        """Add a document and read it into the memory of this client's session; returns what came of it.
+
+        Args:
+            file: txt, md, pdf, epub, docx or html, sent to this app before, or as a data: address
+        """
+        return api.upload(app, visit(request), file, folder)
+
+    def ask(
         request: gr.Request, question: str, answer_from: str = "memory", top_k: int = 0, max_tokens: int = 64
     ) -> dict[str, Any]:
-        """Answer a question from what this client uploaded; returns the answer with its evidence."""
-        return api.ask(app.visit(request), question, answer_from, top_k, max_tokens)
+        """Answer a question from what this client uploaded; returns the answer with its evidence.
+
+        Args:
+            question: in words
+            answer_from: memory, passages (in the prompt), both, or nothing
+            top_k: chunks to retrieve; 0 takes the model's own number
+            max_tokens: length of the answer at most
+        """
+        return api.ask(visit(request), question, answer_from, top_k, max_tokens)
 
     def memory_state(request: gr.Request) -> dict[str, Any]:
         """Return what the memory of this client's session holds: capacity, policy, documents, chunks."""
-        return api.memory_state(app.visit(request))
+        return api.memory_state(visit(request))
 
     def trace(request: gr.Request, since: int = 0) -> list[dict[str, Any]]:
-        """Return the events of this client's session from a step on."""
-        return api.trace(app.visit(request), since)
+        """Return the events of this client's session: chunks written, retrieved and evicted, attention by layer.
+
+        Args:
+            since: the step to begin with
+        """
+        return api.trace(visit(request), since)
 
     def compare(request: gr.Request, question: str, top_k: int = 0, max_tokens: int = 64) -> dict[str, Any]:
-        """Answer a question from memory, passages, both and nothing, with one retriever and one seed."""
-        return api.compare(app.visit(request), question, top_k, max_tokens)
+        """Answer a question from memory, passages, both and nothing, with one retriever and one seed.
+
+        Args:
+            question: in words
+            top_k: chunks to retrieve; 0 takes the model's own number
+            max_tokens: length of each answer at most
+        """
+        return api.compare(visit(request), question, top_k, max_tokens)
 
     def policies(request: gr.Request) -> dict[str, Any]:
         """Replay what this client read and asked under every eviction policy, without the language model."""
-        return api.policies(app.visit(request))
+        return api.policies(visit(request))
 
-    offered = {"upload": upload, "ask": ask_, "memory_state": memory_state, "trace": trace}
-    for name, function in (offered | {"compare": compare, "policies": policies}).items():
-        gr.api(function, api_name=name, concurrency_limit=None)
+    for function in (upload, ask, memory_state, trace, compare, policies):
+        gr.api(function, api_name=function.__name__, concurrency_limit=None)
+    _take_own_uploads(page, folder)
+
+
+def _take_own_uploads(page: gr.Blocks, folder: Path) -> None:
+    """Let ``upload`` take the address of a file that was sent to this app, and fetch no other one.
+
+    MCP clients send a file first and then name its address; gradio would ask the network for it, and refuses an
+    address of this very machine.
+    """
+    (file,) = next(fn.inputs for fn in page.fns.values() if fn.api_name == "upload")
+    keep = file.async_move_resource_to_block_cache
+
+    async def take(given: str | Path | None) -> str | None:
+        try:
+            return await keep(api.own_upload(str(given or ""), folder))
+        except MemLongError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    file.async_move_resource_to_block_cache = take

@@ -67,7 +67,7 @@ class Settings:
     share: bool = _option(False, "make a temporary public link (sends all traffic through gradio's servers)")
     auth: str = _option("", "NAME:PASSWORD that visitors must enter (better in the environment than here)")
     root_path: str = _option("", "path of the app behind a proxy, such as /memlong")
-    mcp: bool = _option(False, "also serve the API to programs as an MCP server (needs gradio[mcp])")
+    mcp: bool = _option(False, "also serve the API to programs as an MCP server (needs the package mcp)")
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -89,10 +89,15 @@ class Settings:
         return (name, password) if self.auth else None
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the app."""
+        return self.host in _LOOPBACK and not self.share and not self.root_path
+
+    @property
     def changes_allowed(self) -> bool:
         """Whether visitors may load other models and start training."""
         if self.allow_changes == "auto":
-            return self.host in _LOOPBACK and not self.share and not self.root_path
+            return self.is_local
         return self.allow_changes == "on"
 
     @property

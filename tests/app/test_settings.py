@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
 from app.settings import Settings, from_command_line, from_environment, parser, variable
-from memlong.errors import ConfigError
+from memlong.errors import ConfigError, MemLongError
 
 
 def test_options_win_over_the_environment_and_it_over_the_defaults() -> None:
@@ -60,3 +61,15 @@ def test_quantised_weights_are_one_of_the_precisions() -> None:
     assert Settings(precision="4bit").dtype == "auto"
     assert (Settings(precision="float32").quantization, Settings(precision="float32").dtype) == (None, "float32")
     assert variable("data_dir") == "MEMLONG_DATA_DIR"
+
+
+def test_an_mcp_server_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import app as package
+
+    spec = spec_from_file_location("launcher", Path(package.__file__).parents[1] / "app.py")
+    assert spec is not None and spec.loader is not None
+    launcher = module_from_spec(spec)
+    spec.loader.exec_module(launcher)
+    monkeypatch.setattr(launcher, "find_spec", lambda name: None)
+    with pytest.raises(MemLongError, match="without the package mcp"):
+        launcher.launch(Settings(mcp=True))
