@@ -32,6 +32,7 @@ class Vectors:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._chunks: dict[int, Vector] = {}
+        self._squares = np.zeros(session.retriever.dim)  # sums over all chunks ever written
         self._questions: dict[str, Vector] = {}
         self._top_k = 0
         self._by_chunks: list[NDArray[np.int64]] = []  # what each chunk as a query would have fetched
@@ -41,16 +42,22 @@ class Vectors:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, ChunkWritten):
-            self._chunks[event.chunk_id] = self._session.bank.embedding(event.chunk_id)
+            vector = self._session.bank.embedding(event.chunk_id)
+            self._chunks[event.chunk_id] = vector
+            self._squares += np.square(vector, dtype=np.float64)
 
     def chunks(self, chunk_ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the vectors [n, E] of chunks, also of those that left."""
         return np.stack([self._chunks[chunk_id] for chunk_id in chunk_ids])
 
     def questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors [Q, E] of questions that :meth:`embed` was given."""
-        size = self._session.retriever.dim
-        return np.stack([self._questions[text] for text in texts]) if texts else np.zeros((0, size), np.float32)
+        """Return the vectors [Q, E] of questions that :meth:`embed` was given, as if nothing had ever left."""
+        retriever = self._session.retriever
+        if not texts:
+            return np.zeros((0, retriever.dim), np.float32)
+        plain_QE = np.stack([self._questions[text] for text in texts])
+        mean_squares_E = (self._squares / max(1, len(self._chunks))).astype(np.float32)
+        return np.asarray(retriever.weigh_query(plain_QE, mean_squares_E))
 
     def embed(self, texts: Sequence[str]) -> Iterator[int]:
         """Embed the questions that are not known yet; yields how many are left after each."""

@@ -44,7 +44,8 @@ def measure(retriever: Any, options: Namespace) -> dict[str, Any]:
     embedded: list[np.ndarray] = []
     embed = common.timed(lambda: embedded.append(retriever.embed_documents(texts)), options.device)
     chunks_nE = embedded[0]
-    questions_QE = np.stack([retriever.embed_query(text) for _, text in made.questions])
+    plain_QE = np.stack([retriever.embed_query(text) for _, text in made.questions])
+    questions_QE = retriever.weigh_query(plain_QE, np.square(chunks_nE).mean(axis=0))
     queries = np.concatenate([chunks_nE, questions_QE])
     capacities = [round(share * made.tokens / CHUNK_TOKENS) * CHUNK_TOKENS for share in SHARES]
     runs = {

@@ -76,7 +76,10 @@ def load_documents(config: TrainConfig, tokenizer: Any, limit: int) -> list[Pass
 def embed(
     documents: Sequence[Passages], retriever: Any, cache: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return embeddings of chunks and of questions by doc_id; only documents that ``cache`` lacks are embedded."""
+    """Return embeddings of chunks and of questions by doc_id, the latter as they search a bank of this document.
+
+    Only documents that ``cache`` lacks are embedded.
+    """
     kept: dict[str, np.ndarray] = {}
     if cache.is_file():
         with np.load(cache, allow_pickle=False) as file:
@@ -93,7 +96,8 @@ def embed(
         np.savez(fresh, **kept)  # type: ignore[arg-type]
         fresh.replace(cache)
     chunks, asked = ({d.doc_id: kept[f"{letter}|{d.doc_id}"] for d in documents} for letter in "cq")
-    return chunks, asked
+    weighed = {name: retriever.weigh_query(asked[name], np.square(chunks[name]).mean(axis=0)) for name in asked}
+    return chunks, weighed
 
 
 def _fits(kept: Mapping[str, np.ndarray], document: Passages, size: int) -> bool:

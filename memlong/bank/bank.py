@@ -247,6 +247,10 @@ class Bank:
         """Return the tokens of each chunk."""
         return [self.ledger.get(chunk_id).n_tokens for chunk_id in chunk_ids]
 
+    def mean_squares(self) -> np.ndarray:
+        """Return the mean [E] of the squares of each number over all embeddings held."""
+        return self.index.mean_squares()
+
     def set_policy(self, policy: str | Policy) -> None:
         """Let another policy choose from now on; counts are kept."""
         self.policy = make_policy(policy) if isinstance(policy, str) else policy

@@ -61,6 +61,10 @@ class VectorIndex(Protocol):
         """Return a copy [E] of the vector held for an id."""
         ...
 
+    def mean_squares(self) -> Vectors:
+        """Return the mean [E] of the squares of each number over all vectors held; zeros of none."""
+        ...
+
     def search(
         self,
         queries_QE: Vectors,

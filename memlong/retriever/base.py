@@ -53,6 +53,14 @@ class Retriever(Protocol):
         """Return one unit vector [E]."""
         ...
 
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+        """Return the vector [..., E] that a question searches with, given what may be found.
+
+        Args:
+            query_E: of :meth:`embed_query`, any leading axes. mean_squares_E: of all vectors that may be found.
+        """
+        ...
+
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return the tokens of each text, special ones included; None for a retriever without tokens."""
         ...

@@ -54,6 +54,10 @@ class EncoderRetriever:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])
 
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+        """Return the query as it is."""
+        return query_E
+
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return the tokens of each text, special ones included."""
         return [len(ids) for ids in self._tokenise(texts)] if texts else []

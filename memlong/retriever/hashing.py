@@ -76,6 +76,10 @@ class HashingRetriever:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])
 
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+        """Return the query as it is."""
+        return query_E
+
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return None: words are counted, not tokenised."""
         return None

@@ -68,6 +68,10 @@ class SentenceRetriever:
         """Return one unit vector [E]."""
         return np.asarray(self._embed([text], self._prompts["query"])[0])
 
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+        """Return the query as it is."""
+        return query_E
+
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return the tokens of each text with the document prompt, special ones included."""
         return [len(ids) for ids in self._tokenise(texts, self._prompts["document"])] if texts else []

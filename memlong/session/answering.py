@@ -134,7 +134,7 @@ class Answering:
         session, options = self.session, self.options
         if not len(session.bank):
             return []
-        embedding = session.timed("embed", session.retriever.embed_query, text)
+        embedding = session.embed_query(text)
         documents = set(options.documents) if options.documents is not None else None
         forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
         top_k = (options.top_k or session.config.top_k) - len(forced)

@@ -289,6 +289,11 @@ class Session:
         """Chunks read in this session, of all documents."""
         return sum(document.chunks_read for document in self.documents.values())
 
+    def embed_query(self, text: str) -> np.ndarray:
+        """Return the vector [E] that a text searches this bank with."""
+        plain_E = self.timed("embed", self.retriever.embed_query, text)
+        return np.asarray(self.retriever.weigh_query(plain_E, self.bank.mean_squares()))
+
     def search(
         self,
         embedding_E: np.ndarray,

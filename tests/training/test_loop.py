@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -178,6 +179,14 @@ def test_only_new_documents_are_embedded(tmp_path, tiny_tokenizer):
     for mine, theirs in zip((chunks, asked), fresh, strict=True):
         assert mine.keys() == theirs.keys()
         assert all((mine[name] == theirs[name]).all() for name in mine)
+
+    class Halved(HashingRetriever):
+        def weigh_query(self, query_E, mean_squares_E):
+            return query_E * mean_squares_E
+
+    _, weighed = running.embed(parts, Halved(64), cache)
+    for name, vectors in weighed.items():
+        np.testing.assert_allclose(vectors, asked[name] * np.square(chunks[name]).mean(axis=0))
     third = Counting(32)
     running.embed(parts, third, cache)
     assert third.texts == sum(len(p.texts) + len(p.asked) for p in parts), "another embedder's vectors do not count"

@@ -16,6 +16,9 @@ class ByLetter:
     def embed_documents(self, texts):
         return np.array([[text.count(letter) for letter in "abcd"] for text in texts], dtype=np.float32)
 
+    def weigh_query(self, query_E, mean_squares_E):
+        return query_E
+
     def embed_query(self, text):
         return self.embed_documents([text])[0]
 

@@ -54,6 +54,11 @@ class ExactIndex:
             raise unknown_ids([id])
         return self._vectors[id].copy()
 
+    def mean_squares(self) -> Vectors:
+        """Return the mean [E] of squares."""
+        held = np.array([*self._vectors.values(), np.zeros(self.dim)], dtype=np.float64)
+        return np.square(held).sum(axis=0) / max(len(self), 1)
+
     def search(
         self,
         queries_QE: Vectors,

@@ -67,6 +67,7 @@ def test_equals_its_twin_whatever_happens(steps: list[tuple]) -> None:
             queries = np.array([query, query[::-1]], dtype=np.float32)
             assert pairs(flat, queries, k, **limits) == pairs(exact, queries, k, **limits)
         assert flat.ids() == exact.ids()
+        np.testing.assert_allclose(flat.mean_squares(), exact.mean_squares(), atol=1e-6)
     for id in exact.ids():
         assert np.array_equal(flat.vector(id), exact.vector(id))
 

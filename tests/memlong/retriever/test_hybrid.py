@@ -30,6 +30,31 @@ def test_a_name_decides_between_texts_that_are_alike(hybrid):
         assert int(np.argmax(scores)) == place
 
 
+def test_what_every_chunk_says_hardly_counts_in_a_question(hybrid):
+    chunks = hybrid.embed_documents(
+        ["Zenda lies in Ruritania, and the prisoner of Zenda saw the harbour.", "Zenda has a castle with a dungeon.",
+         "The prisoner of Zenda was a king.", "A king of Zenda will not be taken as a prisoner lightly."]
+    )  # fmt: skip
+    plain = hybrid.embed_query("In the prisoner of Zenda, who saw the castle?")
+    squares = np.square(chunks).mean(axis=0)
+    weighed = hybrid.weigh_query(plain, squares)
+    assert plain.shape == weighed.shape
+    size = hybrid.dense.dim
+    before, after = (chunks[:, size:] @ query[size:] for query in (plain, weighed))
+    assert int(np.argmax(before)) != 1 and int(np.argmax(after)) == 1
+
+
+def test_a_question_scores_three_to_seven_of_two_cosines(hybrid):
+    chunks, question = hybrid.embed_documents(TEXTS), hybrid.embed_query("What was lost by Zorvin Calder?")
+    squares = np.square(chunks).mean(axis=0)
+    weighed, size = hybrid.weigh_query(np.stack([question, question]), squares), hybrid.dense.dim
+    words = question[size:] / (squares[size:] + squares[size:].mean())
+    cosines = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in (
+        (chunks[0, :size], question[:size]), (chunks[0, size:], words))]  # fmt: skip
+    np.testing.assert_allclose(weighed[1] @ chunks[0], 0.3 * cosines[0] + 0.7 * cosines[1], atol=1e-5)
+    assert np.array_equal(hybrid.weigh_query(question, np.zeros(hybrid.dim)), question), "an empty bank"
+
+
 def test_forms_of_one_word_are_alike(hybrid):
     one, other, third = hybrid.embed_words(["wandering", "wandered", "mountain"])
     assert one @ other > 0.1 > abs(float(one @ third))

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,6 +67,25 @@ def test_the_chunk_with_the_fact_is_the_best_evidence(make_session, long_text):
     assert set(answer.seconds) == {"embed", "search", "gather", "prefill", "decode"}
     assert answer.n_tokens == len(answer.token_texts) > 0
     json.dumps(answer.to_dict())
+
+
+def test_a_question_is_weighed_by_what_the_bank_holds(make_session, long_text):
+    session = make_session()
+    session.read(long_text, "log")
+    plain = session.ask(QUESTION, max_tokens=1, retrieve_every=0)
+    vectors = np.stack([session.bank.embedding(record.chunk_id) for record in session.bank.records()])
+    given = []
+
+    def backwards(query_E, mean_squares_E):
+        given.append(mean_squares_E)
+        return -query_E
+
+    session.retriever.weigh_query = backwards
+    weighed = session.ask(QUESTION, max_tokens=1, retrieve_every=0)
+    np.testing.assert_allclose(given[0], np.square(vectors).mean(axis=0), atol=1e-6)
+    furthest = -(vectors @ session.retriever.embed_query(QUESTION)).min()
+    assert weighed.retrieved[0].score == pytest.approx(furthest, abs=1e-6)
+    assert weighed.retrieved[0].chunk_id not in {item.chunk_id for item in plain.retrieved}
 
 
 def test_memory_changes_the_answer_and_strength_minus_infinity_is_none(make_session, long_text):
