@@ -24,7 +24,7 @@ HEADER = (
     "it let go.</p></header>"
 )
 NAME = "MemLong"
-ARRIVAL, KEYBOARD = (Path(__file__).with_name(name) for name in ("arrival.js", "keyboard.js"))
+ARRIVAL, KEYBOARD, FIGURES = (Path(__file__).with_name(name) for name in ("arrival.js", "keyboard.js", "figures.js"))
 
 
 def build(app: App) -> gr.Blocks:
@@ -81,8 +81,8 @@ def _refusals() -> Iterator[None]:
 
 
 def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
-    """A question on the Read tab opens the Ask tab and is asked there."""
-    first, second = parts["read"], parts["ask"]
+    """A question on the Read tab is asked on the tab Ask; a passage there leads to its chunk's life and its layers."""
+    first, second, third, fourth = (parts[name] for name in ("read", "ask", "memory", "attention"))
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
     def to_ask(event: gr.EventData) -> tuple[Any, str]:
@@ -97,6 +97,17 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
         concurrency_limit=None, api_visibility="private",
     )  # fmt: skip
     second.changed.append(asked)
+
+    def follow(request: gr.Request, event: gr.EventData) -> list[Any]:
+        act, number = event._data["act"], event._data.get("id")
+        if act == "life":
+            return [gr.Tabs(selected="memory"), int(number), gr.skip()]
+        if act == "layers":
+            visit = app.visit(request)
+            return [gr.Tabs(selected="attention"), gr.skip(), attention.menu_of(visit, int(number))]
+        return [gr.skip()] * 3
+
+    second.reader.click(follow, None, [tabs, third.chunk, fourth.looks[0]], **quick)
 
 
 def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts) -> None:
@@ -140,6 +151,8 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts
     came = page.load(come, ticket, of_memory, js=ARRIVAL.read_text("utf-8"), queue=False, **quiet)
     came.then(go_on, None, [*parts.view, parts.said], concurrency_limit=None, **quiet)
     page.load(None, None, None, js=KEYBOARD.read_text("utf-8"), **quiet)
+    for script in Path(gr.__file__).parent.glob("templates/frontend/assets/PlotlyPlot-*.js"):
+        page.load(None, None, None, js=FIGURES.read_text("utf-8").replace("SCRIPT", script.name), **quiet)
     page.unload(leave)
 
 

@@ -48,7 +48,7 @@ def figure(title: str, x: str, y: str, how: str, height: int = 320) -> go.Figure
         bargap=0.08,
         meta={"how": how},
         dragmode=False,
-        modebar={"remove": _TOOLS},
+        modebar={"remove": _TOOLS, "bgcolor": "rgba(0,0,0,0)", "color": TEXT, "activecolor": MEMORY},
     )  # fmt: skip
     axis: dict[str, Any] = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     fig.update_xaxes(title={"text": x, "font": {"size": FONT_SIZE}}, **axis)

@@ -21,15 +21,29 @@ from memlong.errors import MemLongError
 TITLE = "Ask"
 FROM_WORDS = [("memory", "memory"), ("passages in the prompt", "passages"), ("both", "both"), ("nothing", "nothing")]
 PLACEHOLDER = "Ask about what was read.\n\nThe answer is written here; the chunks it came from appear beside it."
-# Brings the passage into view inside its pane, and the pane into view where it lies below the fold.
+# Brings the passage, and in it the answer's own words, into view inside its pane, and the pane into view where it lies
+# below the fold. When the pane changes its width, as when a phone is turned, lines break elsewhere: then once more.
 _SHOW_PASSAGE = (
     CLICKS
     + """
+const sizes = new ResizeObserver(([seen]) => {
+  const paper = seen.target, width = paper.clientWidth;
+  if (width && String(width) !== paper.dataset.width) show(paper);
+});
+const show = (paper) => {
+  const top = paper.getBoundingClientRect().top;
+  const mark = paper.querySelector('#passage'), own = paper.querySelector('.ml-own') || mark;
+  const below = mark.getBoundingClientRect().top - top - 60, room = paper.clientHeight - 90;
+  paper.scrollTop += Math.max(below, own.getBoundingClientRect().bottom - top - room);
+  paper.dataset.width = paper.clientWidth;
+};
 watch('value', () => {
   const mark = element.querySelector('#passage');
   if (!mark) return;
   const paper = mark.closest('.ml-paper');
-  paper.scrollTop = Math.max(0, mark.offsetTop - paper.offsetTop - 60);
+  show(paper);
+  sizes.disconnect();
+  sizes.observe(paper);
   const box = element.getBoundingClientRect();
   if (box.top < 0 || box.top > window.innerHeight - 160) element.scrollIntoView({block: 'start'});
   paper.focus({preventScroll: true});
@@ -346,7 +360,8 @@ def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
         except MemLongError as error:
             return [gr.skip(), error_box(error)]
         text = asking.document_text(visit, item.doc_id)
-        return [gr.skip(), pane.passage(item, text, int(around or pane.AROUND), int(index))]
+        said = visit.exchanges[int(index)].text
+        return [gr.skip(), pane.passage(item, text, int(around or pane.AROUND), int(index), said)]
     return [gr.skip(), gr.skip()]
 
 

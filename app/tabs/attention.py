@@ -148,6 +148,15 @@ def chosen(timeline: Timeline, answer_id: int | None) -> int | None:
     return next((row.answer_id for row in rows if row.recorded), rows[0].answer_id if rows else None)
 
 
+def menu_of(visit: Visit, number: int) -> gr.Dropdown:
+    """Return the menu of answers with that of the conversation's exchange ``number`` chosen, as far as it has one."""
+    answer = visit.exchanges[number].answer if 0 <= number < len(visit.exchanges) else None
+    visit.settle_layers()
+    chosen_id = chosen(looking.timeline(visit), answer.answer_id if answer else None)
+    menu: gr.Dropdown = choices(visit, chosen_id, ALL, MEAN)[0]
+    return menu
+
+
 def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) -> list[Any]:
     """Return the three menus for an answer; what was chosen stays chosen where it still exists."""
     timeline = looking.timeline(visit)
@@ -226,11 +235,14 @@ def sentence(look: Looked, token: int | None, head: str | int, names: list[str])
     mass_LN, share_L = look.by_chunk(token, head), look.memory_share(head)
     share_L = share_L.mean(axis=0) if token is None else share_L[token]
     best, layer = int(mass_LN.mean(axis=0).argmax()), int(share_L.argmax())
+    there = int(mass_LN[:, best].argmax())
     return (
         f'<p class="ml-line" role="status">{escape(whose(look, token, head).capitalize())}: '
         f"<strong>{mass_words(float(share_L.mean()))}</strong> of attention on memory. Most on "
-        f"<strong>{escape(names[best])}</strong> ({mass_words(float(mass_LN.mean(axis=0)[best]))}); layer "
-        f"<strong>{look.layers[layer]}</strong> looks most at memory ({mass_words(float(share_L[layer]))}).</p>"
+        f"<strong>{escape(names[best])}</strong> ({mass_words(float(mass_LN.mean(axis=0)[best]))}), where layer "
+        f"<strong>{look.layers[there]}</strong> looks most ({mass_words(float(mass_LN[there, best]))}). Layer "
+        f"<strong>{look.layers[layer]}</strong> looks most at memory as a whole ({mass_words(float(share_L[layer]))})."
+        "</p>"
     )
 
 

@@ -144,10 +144,12 @@ def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
     )
 
 
-def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0) -> str:
+def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0, answer: str = "") -> str:
     """Return the passage of a chunk highlighted in its document, ``around`` characters of context on each side.
 
-    ``text`` is the whole document; "" when it was removed (then the chunk alone is shown).
+    Args:
+        text: the whole document; "" when it was removed (then the chunk alone is shown).
+        index: of the exchange that it is evidence of. answer: where the chunk says these words they stand out.
     """
     place = f" · {escape(item.place)}" if item.place else ""
     start, end = item.span if text else (0, len(item.text))
@@ -155,14 +157,31 @@ def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0) -> 
     first, last = max(0, start - around), min(len(text), end + around)
     earlier = button("Show more before", "more", item.chunk_id, f"{index}/{around + AROUND}") if first else ""
     later = button("Show more after", "more", item.chunk_id, f"{index}/{around + AROUND}") if last < len(text) else ""
+    said = words_of(answer, text[start:end])
+    own = [start + at for at in said] if said else [start, start]
+    marked = escape_lines(text[start : own[0]])
+    marked += f'<strong class="ml-own">{escape_lines(text[own[0] : own[1]])}</strong>' if said else ""
+    marked += escape_lines(text[own[1] : end])
+    leads = button("Its life", "life", item.chunk_id, label=f"Life of chunk {chunk_number(item.chunk_id)}")
+    leads += button("Which layers looked", "layers", index) if item.attention_mass is not None else ""
     return (
         f'<section class="ml-passage" aria-label="Passage in its document"><header><h3>{escape(item.title)}{place}</h3>'
         f"<span>characters {number_words(start)} to {number_words(end)} of {number_words(len(text))}, "
-        f"chunk {chunk_number(item.chunk_id)}</span>{button('Close', 'close')}</header>"
+        f"chunk {chunk_number(item.chunk_id)}</span>"
+        f'<nav class="ml-leads" aria-label="More about this chunk">{leads}{button("Close", "close")}</nav></header>'
         f'<div class="ml-paper" tabindex="0">{earlier}<p>{"…" if first else ""}{escape_lines(text[first:start])}'
-        f'<mark id="passage">{escape_lines(text[start:end])}</mark>{escape_lines(text[end:last])}'
+        f'<mark id="passage">{marked}</mark>{escape_lines(text[end:last])}'
         f"{'…' if last < len(text) else ''}</p>{later}</div></section>"
     )
+
+
+def words_of(answer: str, text: str) -> tuple[int, int] | None:
+    """Return where a text says an answer in its own words, whatever lies between them; None when it does not."""
+    words = answer.strip(" .,;:!?\"'").split()
+    if sum(map(len, words)) < 3:
+        return None
+    found = re.search(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE)
+    return found.span() if found else None
 
 
 def no_passage() -> str:

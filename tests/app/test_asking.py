@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +141,27 @@ def test_passages_are_marked_in_context_and_escaped(read: Visit) -> None:
     assert asking.document_text(read, item.doc_id) == text, "the text of an answer's document stays readable"
     reading.remove(read, 0)
     assert '<mark id="passage">' in pane.passage(item, asking.document_text(read, item.doc_id))
+
+
+def test_the_answer_s_own_words_stand_out_in_its_passage(read: Visit) -> None:
+    item = ask(read).evidence[0]
+    text = asking.document_text(read, item.doc_id)
+    words = text[item.span[0] : item.span[1]].split()[3:6]
+    html = pane.passage(item, text, answer=" ".join(words).upper() + ".")
+    assert html.count('<strong class="ml-own">') == 1
+    plain = re.sub(r"<[^>]+>", "", html[html.index('<mark id="passage">') : html.index("</mark>")])
+    assert unescape(plain).split() == text[item.span[0] : item.span[1]].split(), "nothing is lost or said twice"
+    assert "ml-own" not in pane.passage(item, text, answer="no such words at all")
+    assert pane.words_of("a\nlead  box.", "in A lead\nbox, below") == (3, 13)
+    assert pane.words_of("a.", "a b") is None, "too short to mean anything"
+
+
+def test_a_passage_leads_to_its_chunk_s_life_and_its_layers(read: Visit) -> None:
+    item = ask(read).evidence[0]
+    html = pane.passage(item, asking.document_text(read, item.doc_id), index=0)
+    assert f'data-act="life" data-id="{item.chunk_id}"' in html
+    assert 'data-act="layers" data-id="0"' in html
+    assert 'data-act="layers"' not in pane.passage(replace(item, attention_mass=None), "")
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,20 @@ def test_a_long_document_overflows_the_bank_and_answers_show_their_evidence(page
         page.click("#save-md")
     assert "Ottoline Varga" in Path(saved.value.path()).read_text("utf-8"), "the first click saves what is there now"
 
+    page.set_viewport_size({"width": 390, "height": 900})  # lines break elsewhere, and the passage is brought back
+    page.wait_for_function(
+        "() => { const paper = document.querySelector('#reader .ml-paper'), box = paper.getBoundingClientRect(),"
+        " mark = paper.querySelector('#passage').getBoundingClientRect();"
+        " return paper.dataset.width === String(paper.clientWidth) && mark.top >= box.top && mark.top < box.bottom; }"
+    )
+    page.set_viewport_size({"width": 1440, "height": 900})
+    number_of_chunk = number(page.inner_text("#reader header"), r"chunk ([\d,]+)")
+    page.click("#reader [data-act=life]")
+    page.wait_for_selector(f"#life .mm-life[data-id='{number_of_chunk - 1}']")
+    page.get_by_role("tab", name="Ask").click()
+    page.click("#reader [data-act=layers]")
+    page.wait_for_selector("#attention-said .ma-words")
+
 
 def test_memory_tab_shows_what_left(page: Any, tmp_path: Path) -> None:
     upload(page, tmp_path, "log-book.txt", log_book())

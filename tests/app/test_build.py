@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,14 @@ def test_programs_see_six_names_and_nothing_else(page: Any) -> None:
 def test_every_handler_of_the_page_is_private(page: Any) -> None:
     public = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
     assert public <= {"upload", "ask", "memory_state", "trace", "compare", "policies", "leave"}
+
+
+def test_the_script_of_figures_is_fetched_before_a_tab_needs_it(page: Any) -> None:
+    assets = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    named = [fn.js for fn in page.fns.values() if isinstance(fn.js, str) and "PlotlyPlot-" in fn.js]
+    assert len(named) == 1
+    name = re.search(r"PlotlyPlot-[\w-]+\.js", named[0])
+    assert name and (assets / name[0]).is_file()
 
 
 def test_stopping_never_waits(page: Any) -> None:

@@ -51,6 +51,9 @@ def test_menus_offer_tokens_and_heads_that_exist(visit_of_two_answers: Visit) ->
 def test_pictures_of_any_token_and_head(visit_of_two_answers: Visit, token: int, head: str | int) -> None:
     said, heat, layers, tokens, scatter = attention.pictures(visit_of_two_answers, 0, token, head)
     assert "of attention on memory" in said
+    most = np.asarray(heat.data[0].z)
+    row = int(most[:, int(most.mean(axis=0).argmax())].argmax())
+    assert f"where layer <strong>{heat.data[0].y[row].removesuffix(' *')}</strong> looks most" in said
     assert heat.data[0].z.shape == (4, len(heat.data[0].x))
     assert len(layers.data[0].y) == 4
     assert len(tokens.data[0].y) == 6
@@ -77,6 +80,9 @@ def test_a_real_answer_adds_up(visit: Visit, long_text: str) -> None:
         pass
     visit.settle_layers()
     _, heat, layers, tokens, _ = attention.pictures(visit, 0, attention.ALL, MEAN)
+    menu = attention.menu_of(visit, 0)
+    assert menu.value == visit.exchanges[0].answer.answer_id
+    assert attention.menu_of(visit, 7).value == menu.value, "what is not there leaves the newest"
     assert heat.data[0].z.sum(axis=1) == pytest.approx(layers.data[0].x, abs=1e-3)
     answer = visit.exchanges[0].answer
     assert answer is not None and answer.memory_mass is not None
