@@ -89,7 +89,7 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
             "Open the tab Read and take a sample, or set 'Answer from' to nothing",
         )
     # A document removed since its box was ticked is no reason to refuse the question.
-    options = with_known_documents(options, session.documents)
+    options = with_known_documents(options, session.present)
     steps = visit.engine.steps(session.stream(exchange.question, options, visit.stop_answering.is_set), "question")
     shown, n_evidence = 0.0, -1
     try:
@@ -111,8 +111,7 @@ def with_known_documents(options: AskOptions, documents: Mapping[int, object]) -
     if options.documents is None:
         return options
     known = tuple(doc_id for doc_id in options.documents if doc_id in documents)
-    values = {name: getattr(options, name) for name in options.__dataclass_fields__} | {"documents": known or None}
-    return AskOptions(**values)
+    return options.replace(documents=known or None)
 
 
 def stop(visit: Visit) -> None:

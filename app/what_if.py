@@ -170,7 +170,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
             if chunk_id not in session.bank:
                 looking.refuse_bringing(visit, session, chunk_id)
             visit.engine.run(_bring, onlooker, chunk_id)
-        options = asking.with_known_documents(exchange.options or AskOptions(), session.documents)
+        options = asking.with_known_documents(exchange.options or AskOptions(), session.present)
         options = replace(options, masked=tuple(without), forced=tuple(instead))
         last = Changed("")
         for step in visit.engine.steps(onlooker.stream(exchange.question, options, visit.stop_lab.is_set), "question"):

@@ -6,12 +6,12 @@ No torch here: the app and the training configuration read these classes without
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, wraps
 from math import inf, isnan
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from memlong.errors import ConfigError, unknown_name
 
@@ -19,8 +19,26 @@ PRESETS: tuple[str, ...] = ("own", "interpolated", "projected", "paper")
 STORE_DTYPES: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8", "k8v4")
 MEMORY_POSITIONS: tuple[str, ...] = ("zero", "before")
 ANSWER_FROM: tuple[str, ...] = ("memory", "passages", "both", "nothing")
+T = TypeVar("T")
 
 
+def _known_names_only(kind: type[T]) -> type[T]:
+    """Have a dataclass refuse unknown names with the nearest known one, where Python's own refusal names none."""
+    build = kind.__init__
+
+    @wraps(build)
+    def checked(self: T, *values: Any, **named: Any) -> None:
+        known = _hints(cast(type, kind))
+        for name in named:
+            if name not in known:
+                raise unknown_name("setting", name, known)
+        build(self, *values, **named)
+
+    setattr(kind, "__init__", checked)  # noqa: B010  (types know no other way)
+    return kind
+
+
+@_known_names_only
 @dataclass(frozen=True)
 class MemoryConfig:
     """What is stored, who reads it, how much is kept and what leaves first.
@@ -99,12 +117,7 @@ class MemoryConfig:
         Raises:
             ConfigError: for an unknown key, with the nearest known name, or a value that does not fit.
         """
-        known = {field.name for field in fields(cls)}
-        for key in values:
-            if key not in known:
-                raise unknown_name("setting", key, known)
-        given: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-        return cls(**given)
+        return cls(**dict(values))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that :meth:`from_dict` takes back (JSON-safe)."""
@@ -112,13 +125,10 @@ class MemoryConfig:
 
     def replace(self, **changes: Any) -> MemoryConfig:
         """Return a checked copy with ``changes``; unknown names are refused as in :meth:`from_dict`."""
-        known = {field.name for field in fields(self)}
-        for key in changes:
-            if key not in known:
-                raise unknown_name("setting", key, known)
         return replace(self, **changes)
 
 
+@_known_names_only
 @dataclass(frozen=True)
 class AskOptions:
     """How one question is answered.
@@ -136,7 +146,7 @@ class AskOptions:
         seed: seed of the sampling.
         retrieve_every: generated tokens between retrievals; None takes the memory's setting.
         record_attention: whether attention mass is computed (evidence shows it; the Attention view needs it).
-        stop: extra texts that end the answer.
+        stop: texts that end the answer; none is empty.
         history: earlier turns of the conversation put before the question.
     """
 
@@ -168,6 +178,12 @@ class AskOptions:
         if self.history < 0 or (self.retrieve_every or 0) < 0:
             given = f"history={self.history}, retrieve_every={self.retrieve_every}"
             raise ConfigError(given, "Whole numbers from 0", "Raise them")
+        if "" in self.stop:
+            raise ConfigError("stop with an empty text", "Texts of one character or more", "Leave it out")
+
+    def replace(self, **changes: Any) -> AskOptions:
+        """Return a checked copy with ``changes``. Raises ConfigError for unknown names, with the nearest known one."""
+        return replace(self, **changes)
 
 
 def _refuse_types(settings: Any) -> None:

@@ -6,6 +6,7 @@ Shapes: B batch rows, T tokens, S stored layers, N chunks, G key/value heads, C 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -77,6 +78,7 @@ class MemoryModel:
         self._placing = self._find_placing()
         self.name = str(getattr(self.base.config, "_name_or_path", "") or self.base.config.model_type)
         self._adapted = _pair(self.base, adapted) if adapted else []
+        self._weights = threading.RLock()  # held while weights are in use that another thread could exchange
         self._fingerprint: str | None = None
         self._set_adapted(True)
 
@@ -148,15 +150,7 @@ class MemoryModel:
             memory = None
         positions = self._positions(ids_BT, attention_mask, start)
         kwargs.setdefault("use_cache", past_key_values is not None)
-        if memory is None:
-            return self.model(
-                input_ids=ids_BT,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                past_key_values=past_key_values,
-                **kwargs,
-            )
-        if torch.is_grad_enabled() and _checkpointing(self.base):
+        if memory is not None and torch.is_grad_enabled() and _checkpointing(self.base):
             if not is_switched(self.base):
                 raise ModelError(
                     "Activations that are computed again during the backward pass, without memory",
@@ -164,7 +158,8 @@ class MemoryModel:
                     "Put both into it, or switch gradient checkpointing off",
                 )
             kwargs["memory"] = memory  # nothing is bound during the backward pass, but keywords are kept
-        with switched(self.base), bound(memory):
+        ours = nullcontext() if memory is None else switched(self.base)
+        with self._weights if self.adapts else nullcontext(), ours, bound(memory) if memory else nullcontext():
             return self.model(
                 input_ids=ids_BT,
                 attention_mask=attention_mask,
@@ -306,14 +301,15 @@ class MemoryModel:
 
     @contextmanager
     def original_weights(self) -> Iterator[None]:
-        """Run the frozen original weights: adapters are off, and back on afterwards."""
+        """Run the frozen original weights: adapters are off, and back on afterwards; other threads wait meanwhile."""
         disabled: Any = getattr(self.model, "disable_adapter", nullcontext)
-        self._set_adapted(False)
-        try:
-            with disabled():
-                yield
-        finally:
-            self._set_adapted(True)
+        with self._weights:
+            self._set_adapted(False)
+            try:
+                with disabled():
+                    yield
+            finally:
+                self._set_adapted(True)
 
     def _find_placing(self) -> Placing | None:
         if self.config.memory_positions == "zero":

@@ -16,6 +16,7 @@ from memlong.attention.context import MassObserver
 from memlong.bank.bank import Hit
 from memlong.chunking import Chunk
 from memlong.config import AskOptions
+from memlong.errors import BankError, ConfigError
 from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.prompt import encode_prompt
 from memlong.session.layers import Looked
@@ -27,6 +28,25 @@ if TYPE_CHECKING:
     from memlong.session.session import Session
 
 CONVERSATION = "conversation"
+
+
+def refuse(session: Session, question: str, options: AskOptions) -> None:
+    """Refuse a question that cannot be asked, before anything is noted.
+
+    Raises:
+        ConfigError: for an empty question. BankError: for documents or forced chunks that are not here.
+    """
+    if not question.strip():
+        raise ConfigError("An empty question", "A question in words", "Type one")
+    unknown = set(options.documents or ()) - set(session.present)
+    if unknown:
+        raise BankError(
+            f"Documents {sorted(unknown)} are not here",
+            f"Known: {sorted(session.present)}",
+            "Ask one of these, or all",
+        )
+    for chunk_id in options.forced:
+        session.bank.get(chunk_id)
 
 
 @dataclass

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
+
 from memlong.bank.bank import Bank, Eviction
 from memlong.bank.store import KVShape
 from memlong.config import MemoryConfig
 from memlong.errors import BankError
+from memlong.hardware import resolve_device
 from memlong.model.architecture import refuse_long_windows
 from memlong.model.wrapper import MemoryModel
 from memlong.session.reading import read_windows
@@ -23,11 +26,17 @@ def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
 
     Raises:
         BankError: when it does not fit into memory. ConfigError: for windows that the model has no positions for.
+        ModelError: for a device that this machine does not have.
     """
     refuse_long_windows(model.spec, config.window_tokens)
     shape = KVShape(len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim)
-    device = config.bank_device if config.bank_device != "model" else model.device
+    device = bank_device(model, config)
     return Bank.create(shape, dim, config.capacity_tokens, config.policy, config.store_dtype, device)
+
+
+def bank_device(model: MemoryModel, config: MemoryConfig) -> torch.device:
+    """Return where stored K-V lie. Raises ModelError for a device that this machine does not have."""
+    return model.device if config.bank_device == "model" else resolve_device(config.bank_device)
 
 
 def bring_back(session: Session, chunk_id: int) -> None:
@@ -44,11 +53,17 @@ def bring_back(session: Session, chunk_id: int) -> None:
             "Choose one from the list of evicted chunks",
         )
     document = session.documents.get(gone.doc_id)
-    if document is None or document.status == "removed" or gone.doc_id not in session.readings:
+    if document is None or document.status == "removed":
         raise BankError(
             f"The document of chunk {chunk_id} is not here any more",
             "Chunks of documents of this session",
             "Read the document again",
+        )
+    if gone.doc_id not in session.readings:
+        raise BankError(
+            f"Chunk {chunk_id} was part of the conversation, which is not read again",
+            "Chunks of documents of this session",
+            "Ask again what it was about",
         )
     chunks = session.readings[gone.doc_id].chunks
     per_window = session.config.window_tokens // session.config.chunk_tokens

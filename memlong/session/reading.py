@@ -40,15 +40,19 @@ class Reading:
     too_long: int = 0
 
     def steps(self, session: Session, step_seconds: float | None = None) -> Iterator[ReadProgress]:
-        """Read from where it was left, one batch of windows a step; fewer windows where one would take longer."""
+        """Read from where it was left, one batch of windows a step; fewer windows where one would take longer.
+
+        Ends early when the document is removed between two steps.
+        """
         document, config = self.document, session.config
         per_window = config.window_tokens // config.chunk_tokens
         windows = most = max(1, config.read_batch_tokens // config.window_tokens)
         if step_seconds is not None and session.speed is not None:
             windows = min(most, max(1, int(session.speed * step_seconds / config.window_tokens)))
         here, started_tokens = 0.0, self._tokens_done()
-        document.status = "reading"
-        while document.chunks_read < len(self.chunks):
+        if document.status != "removed":
+            document.status = "reading"
+        while document.chunks_read < len(self.chunks) and document.status != "removed":
             started = time.perf_counter()
             at, before = document.chunks_read, self._tokens_done()
             left = self._batch(session, self.chunks[at : at + windows * per_window], per_window)

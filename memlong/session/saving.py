@@ -12,6 +12,7 @@ from memlong.bank.savefolder import SavedFolder
 from memlong.chunking import PageSpan, chunk_text
 from memlong.config import MemoryConfig
 from memlong.model.wrapper import MemoryModel
+from memlong.session.banking import bank_device
 from memlong.session.reading import Reading
 from memlong.session.results import DocumentState
 from memlong.trace.recorder import Recorder
@@ -72,7 +73,7 @@ def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) 
     Raises:
         PersistError: for a damaged folder, or a bank of another model, retriever or chunk size.
     """
-    saved = persist.load(folder, fingerprint(model, retriever, model.config), _device(model))
+    saved = persist.load(folder, fingerprint(model, retriever, model.config), bank_device(model, model.config))
     extra = saved.extra
     config = MemoryConfig.from_dict(extra["config"])
     trace = Recorder.from_jsonl(saved.files.read(TRACE))
@@ -92,7 +93,3 @@ def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) 
         record = ChunkRecord(**row | {"span": tuple(row["span"])})
         session.gone[record.chunk_id] = record
     return session
-
-
-def _device(model: MemoryModel) -> Any:
-    return model.device if model.config.bank_device == "model" else model.config.bank_device

@@ -16,7 +16,7 @@ from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import BankError, ConfigError, DocumentError
 from memlong.model.wrapper import MemoryModel
 from memlong.session import saving
-from memlong.session.answering import CONVERSATION, Answering
+from memlong.session.answering import CONVERSATION, Answering, refuse
 from memlong.session.banking import bring_back, make_bank, note_evictions
 from memlong.session.layers import LayerNotes
 from memlong.session.reading import Reading
@@ -98,7 +98,7 @@ class Session:
             progress: called after every batch of windows. cancel: asked as often; what was read until then stays.
 
         Raises:
-            DocumentError: for a text without any token. BankError: when everything held is pinned.
+            DocumentError: for a text without any word. BankError: when everything held is pinned.
         """
         doc_id = self.open(text, title, spans)
         for step in self.read_steps(doc_id):
@@ -115,11 +115,11 @@ class Session:
         """Cut a document into chunks (unless ``chunks`` are its), ready for :meth:`read_steps`, and return its id.
 
         Raises:
-            DocumentError: for a text without any token.
+            DocumentError: for a text without any word.
         """
         if chunks is None:
             chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
-        if not chunks:
+        if not chunks or not text.strip():
             raise DocumentError(f"{title!r} holds no text", "At least one word", "Choose another document")
         document = DocumentState(
             doc_id=len(self.documents),
@@ -194,10 +194,8 @@ class Session:
     # Answering
 
     def ask(self, question: str, options: AskOptions | None = None, **changes: Any) -> Answer:
-        """Answer a question; see :class:`~memlong.config.AskOptions` for ``changes``."""
-        if options is None:
-            options = AskOptions(**changes)
-        *_, answer = self.stream(question, options)
+        """Answer a question; ``changes`` go on top of ``options`` (see :class:`~memlong.config.AskOptions`)."""
+        *_, answer = self.stream(question, (options or AskOptions()).replace(**changes))
         assert isinstance(answer, Answer)
         return answer
 
@@ -210,18 +208,10 @@ class Session:
             cancel: asked once per token; the answer so far is kept.
 
         Raises:
-            ConfigError: for an empty question. BankError: for documents that do not exist.
+            ConfigError: for an empty question. BankError: for documents or forced chunks that are not here.
         """
-        if not question.strip():
-            raise ConfigError("An empty question", "A question in words", "Type one")
         options = options or AskOptions()
-        unknown = set(options.documents or ()) - set(self.documents)
-        if unknown:
-            raise BankError(
-                f"Documents {sorted(unknown)} do not exist",
-                f"Known: {sorted(self.documents)}",
-                "Ask one of these, or all",
-            )
+        refuse(self, question, options)
         self.asked += 1
         yield from Answering(self, self.asked - 1, question.strip(), options).steps(cancel)
 
@@ -258,9 +248,9 @@ class Session:
 
     def remove_document(self, doc_id: int) -> None:
         """Remove a document and its chunks. Raises BankError when there is none."""
-        document = self.documents.get(doc_id)
-        if document is None or document.status == "removed":
-            raise BankError(f"Document {doc_id}", f"Known: {sorted(self.documents)}", "Choose one of these")
+        if doc_id not in self.present:
+            raise BankError(f"Document {doc_id}", f"Known: {sorted(self.present)}", "Choose one of these")
+        document = self.documents[doc_id]
         self.bank.delete_document(doc_id)
         document.status, document.text = "removed", ""
         self.readings.pop(doc_id, None)
@@ -283,6 +273,11 @@ class Session:
         self._reconfigure(self.config.replace(policy=name))
 
     # What reading and answering share
+
+    @property
+    def present(self) -> dict[int, DocumentState]:
+        """The documents that were not removed."""
+        return {doc_id: document for doc_id, document in self.documents.items() if document.status != "removed"}
 
     @property
     def chunks_read(self) -> int:

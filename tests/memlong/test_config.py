@@ -44,6 +44,7 @@ def test_a_memory_setting_of_another_type_is_refused(name: str, value: Any, allo
         {"top_k": 0},
         {"max_tokens": 2.5},
         {"stop": "word"},
+        {"stop": ("word", "")},
         {"documents": ["0"]},
         {"record_attention": 1},
         {"retrieve_every": -1},
@@ -65,3 +66,10 @@ def test_lists_become_tuples_and_minus_infinity_is_a_strength() -> None:
 def test_an_unknown_setting_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="capacity_tokens"):
         MemoryConfig.from_dict({"capacity_token": 5})
+
+
+@pytest.mark.parametrize("kind", [AskOptions, MemoryConfig])
+def test_unknown_names_are_refused_with_the_nearest_one_however_they_come(kind: type) -> None:
+    for build in (kind, kind().replace):
+        with pytest.raises(ConfigError, match="Did you mean 'top_k'"):
+            build(topk=3)

@@ -213,6 +213,19 @@ def test_adapted_weights_stand_in_while_answering_alone(tiny_llama: Build) -> No
         wrap(model, adapted={"model.layers.0.self_attn.k_proj.weight": torch.zeros(1)})
 
 
+def test_a_thread_that_reads_does_not_take_the_adapter_from_one_that_answers(tiny_llama: Build) -> None:
+    model = tiny_llama(layers=4, hidden=32, vocab=64).requires_grad_(False)
+    name = "model.layers.0.self_attn.k_proj.weight"
+    wrapped = wrap(model, adapted={name: dict(model.named_parameters())[name].data * 1.5})
+    wanted, said = wrapped.forward(ids()).logits, []
+    other = threading.Thread(target=lambda: said.append(wrapped.forward(ids()).logits))
+    with wrapped.original_weights():
+        other.start()
+        other.join(0.2)  # it waits for the adapted weights; without a lock it would be done with the wrong ones
+    other.join()
+    assert torch.equal(said[0], wanted)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_reach_weights_bias_and_memory(tiny_llama: Build, checkpointing: bool) -> None:
     grads = []

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from memlong.errors import PersistError
+from memlong.config import AskOptions
+from memlong.errors import BankError, ConfigError, DocumentError, ModelError, PersistError
 from memlong.session import Session
 
 QUESTION = "Where stood the brass lantern of Ottoline Varga?"
@@ -75,7 +76,7 @@ def test_any_question_is_answered(make_session, long_text, question: str):
     assert session.ask(question, max_tokens=2).n_tokens <= 2
 
 
-@pytest.mark.parametrize("text", ["a", " ", "\ud800 x", "\x00", "\U0001f642" * 60, "\u05e9\u05dc\u05d5\u05dd " * 30])
+@pytest.mark.parametrize("text", ["a", "\ud800 x", "\x00", "\U0001f642" * 60, "\u05e9\u05dc\u05d5\u05dd " * 30])
 def test_any_text_is_read_whole(make_session, text: str):
     session: Session = make_session()
     session.read(text)
@@ -105,3 +106,51 @@ def test_a_step_of_reading_is_as_short_as_it_is_told_to_be(make_session, long_te
     ids = [[r.chunk_id for r in session.bank.records() if r.doc_id == doc_id] for doc_id in (first, third)]
     for one, other in zip(*(session.bank.gather(some) for some in ids), strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
+
+def test_a_document_that_is_removed_while_it_is_read_leaves_nothing_behind(make_session, long_text):
+    session = make_session()
+    session.read(long_text, "kept")
+    held = len(session.bank)
+    doc_id = session.open(long_text, "dropped")
+    steps = session.read_steps(doc_id)
+    next(steps)
+    session.remove_document(doc_id)
+    assert list(steps) == [] and len(session.bank) == held
+    assert session.documents[doc_id].status == "removed" and list(session.present) == [0]
+    with pytest.raises(BankError, match=r"Known: \[0\]"):
+        session.remove_document(doc_id)
+    with pytest.raises(BankError, match=r"Known: \[0\]"):
+        session.ask(QUESTION, documents=(0, doc_id))
+
+
+@pytest.mark.parametrize("text", ["", " \n\t "])
+def test_a_text_without_a_word_is_refused_and_leaves_no_trace(make_session, text: str):
+    session = make_session()
+    with pytest.raises(DocumentError, match="no text"):
+        session.read(text)
+    assert not session.documents and session.recorder.step == 1
+
+
+def test_changes_go_on_top_of_options_and_unknown_ones_are_refused(make_session, long_text):
+    session = make_session()
+    session.read(long_text)
+    answer = session.ask(QUESTION, AskOptions(max_tokens=9, top_k=1, retrieve_every=0), max_tokens=2)
+    assert answer.n_tokens <= 2 and len(answer.retrieved) == 1
+    with pytest.raises(ConfigError, match="Did you mean 'top_k'"):
+        session.ask(QUESTION, topk=1)
+    with pytest.raises(BankError, match="Chunk 999"):
+        session.ask(QUESTION, forced=(999,))
+
+
+def test_spilled_context_that_left_cannot_be_brought_back(make_session, long_text):
+    session = make_session(local_tokens=48, capacity_tokens=64)
+    session.ask(long_text, max_tokens=1)
+    with pytest.raises(BankError, match="part of the conversation"):
+        session.restore(next(iter(session.gone)))
+
+
+@pytest.mark.parametrize("device", ["tpu"] if torch.cuda.is_available() else ["tpu", "cuda"])
+def test_a_bank_on_a_device_that_is_not_here_is_refused_in_words(make_session, device: str):
+    with pytest.raises(ModelError, match=device):
+        make_session(bank_device=device)
