@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from memlong.bank.eviction import POLICIES, make_policy
 from memlong.bank.savefolder import require_writable
 from memlong.config import ANSWER_FROM, PRESETS, AskOptions
-from memlong.errors import ConfigError, DocumentError, MemLongError
+from memlong.errors import ConfigError, DocumentError, MemLongError, unknown_name
 
 if TYPE_CHECKING:
     from memlong.model.wrapper import MemoryModel
@@ -42,6 +42,8 @@ def ask(chosen: argparse.Namespace) -> int:
     from memlong.trace.events import Evicted
 
     # Before the model is loaded: a wrong path or number shall not cost half a minute.
+    if not chosen.words[-1].strip():
+        raise ConfigError("An empty question", "A question in words", 'Write it in quotes: "Who kept the key?"')
     options = AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens)
     book = None if chosen.load else Path(chosen.words[0])
     text = read_text(book) if book else ""
@@ -86,6 +88,8 @@ def read(chosen: argparse.Namespace) -> int:
             f"{report.title}: {report.n_tokens:,} tokens, {report.chunks_kept} of {report.chunks_read} chunks kept, "
             f"{report.seconds:.0f} s; saved in {chosen.save}"
         )
+        if report.too_long:
+            print(f"{report.too_long} chunks had to be embedded in parts: the retriever takes less at once.")
     return 0
 
 
@@ -127,11 +131,10 @@ def replay(chosen: argparse.Namespace) -> int:
     print(f"{len(state.chunks)} chunks held, {len(state.evicted)} evicted, {len(state.deleted)} deleted")
     for chunk_id, chunk in state.chunks.items():
         pinned = ", pinned" if chunk.pinned else ""
-        print(
-            f"  chunk {chunk_id}: characters {chunk.span[0]}-{chunk.span[1]}, triggered {chunk.trigger_count}{pinned}"
-        )
+        start, end = chunk.span
+        print(f"  chunk {chunk_id + 1}: characters {start}-{end}, triggered {chunk.trigger_count}{pinned}")
     for chunk_id, departure in sorted((state.evicted | state.deleted).items()):
-        print(f"  chunk {chunk_id} left at step {departure.step}: {departure.rule}")
+        print(f"  chunk {chunk_id + 1} left at step {departure.step}: {departure.rule}")
     return 0
 
 
@@ -161,12 +164,16 @@ def _session(chosen: argparse.Namespace) -> Session:
     from memlong.session import Session
     from memlong.session.saving import saved_config
 
+    # Unknown names, and files that cannot be written, are refused before anything is loaded.
     if chosen.policy is not None:
-        make_policy(chosen.policy)  # an unknown name is refused before anything is loaded
+        make_policy(chosen.policy)
+    if chosen.trace is not None:
+        require_writable(chosen.trace.absolute().parent)
+    name, options = _retriever(chosen.retriever)
     saved = saved_config(chosen.load) if getattr(chosen, "load", None) else None
     if saved is not None and chosen.chunk_tokens is None:
         chosen.chunk_tokens, chosen.window_tokens = saved.chunk_tokens, saved.window_tokens
-    model, retriever = _model(chosen), make_retriever(chosen.retriever)
+    model, retriever = _model(chosen), make_retriever(name, **options)
     if retriever.notice:
         print(retriever.notice, file=sys.stderr)
     if saved is None:
@@ -177,6 +184,19 @@ def _session(chosen: argparse.Namespace) -> Session:
     if chosen.capacity_tokens is not None:
         session.set_capacity(chosen.capacity_tokens)
     return session
+
+
+def _retriever(name: str) -> tuple[str, dict[str, str]]:
+    """Return what to make a retriever of; ``sentence:MODEL`` is any model of the sentence-transformers library."""
+    from memlong.retriever import RETRIEVERS
+
+    kind, _, model = name.partition(":")
+    if kind == "sentence" and model.strip():
+        return kind, {"model": model}
+    known = ["auto", *(each for each in RETRIEVERS if each != "sentence"), "sentence:MODEL"]
+    if name not in known[:-1]:
+        raise unknown_name("retriever", name, known)
+    return name, {}
 
 
 def _model(chosen: argparse.Namespace) -> MemoryModel:
@@ -249,9 +269,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(command: argparse.ArgumentParser, run: Any) -> None:
     command.add_argument("--model", default="bundled", help='"bundled", a folder or a hub id')
-    command.add_argument(
-        "--retriever", default="auto", help="auto, bge-m3, hybrid, minilm, hashing, or a sentence-transformers model"
-    )
+    command.add_argument("--retriever", default="auto", help="auto, bge-m3, hybrid, minilm, hashing, or sentence:MODEL")
     command.add_argument("--capacity-tokens", type=int, help="tokens the bank may hold")
     command.add_argument("--policy", help=f"who leaves a full bank: {', '.join(POLICIES)}")
     command.add_argument("--chunk-tokens", type=int, help="tokens of one chunk")

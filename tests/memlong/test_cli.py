@@ -81,6 +81,10 @@ def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_pa
         (["read", str(book), "--save", str(book / "saved")], "Nothing can be saved"),
         (["ask", str(book), QUESTION, "--policy", "fif"], "'fifo'"),
         (["ask", str(book), QUESTION, "--top-k", "0"], "top_k=0"),
+        (["ask", str(book), " "], "An empty question"),
+        (["ask", str(book), QUESTION, "--trace", str(book / "trace.jsonl")], "Nothing can be saved"),
+        (["ask", str(book), QUESTION, "--retriever", "hashin"], "Did you mean 'hashing'"),
+        (["ask", str(book), QUESTION, "--retriever", "sentence"], "sentence:MODEL"),
     ):
         assert main([*words, *nowhere]) == 2
         assert said in capsys.readouterr().err
@@ -129,8 +133,28 @@ def test_a_trace_is_replayed_without_a_model(model_folder, book, tmp_path, capsy
     before = json.loads(capsys.readouterr().out)
     assert not before["evicted"] and len(before["chunks"]) == 6  # one too many, just before the first has to leave
     assert main(["replay", trace]) == 0
-    assert "5 chunks held" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "5 chunks held" in said
+    for chunk in state["chunks"]:  # people count from 1
+        assert f"chunk {chunk['chunk_id'] + 1}: characters {chunk['span'][0]}-" in said
     assert main(["replay", trace, "--step", str(state["steps"])]) == 2
     assert f"0 to {state['steps'] - 1}" in capsys.readouterr().err
     assert main(["replay", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err
+
+
+def test_any_sentence_transformers_model_is_named_with_the_word_sentence(model_folder, book, tmp_path, capsys):
+    """A folder that holds none: the library is asked for it, and its refusal told."""
+    plain = ["--model", str(model_folder), "--chunk-tokens", "32"]
+    assert main(["ask", str(book), QUESTION, *plain, "--retriever", f"sentence:{tmp_path / 'none'}"]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
+def test_chunks_that_the_embedder_takes_in_parts_are_reported(model_folder, book, tmp_path, capsys, monkeypatch):
+    from memlong.retriever.base import TooLong
+    from memlong.retriever.hashing import HashingRetriever
+
+    monkeypatch.setattr(HashingRetriever, "check", lambda self, texts: [TooLong(0, 9, 3)] if texts else [])
+    saved = ["--save", str(tmp_path / "saved"), *options(model_folder)[:-1]]
+    assert main(["read", str(book), *saved]) == 0
+    assert "had to be embedded in parts" in capsys.readouterr().out
