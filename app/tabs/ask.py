@@ -32,9 +32,10 @@ const sizes = new ResizeObserver(([seen]) => {
 });
 const show = (paper) => {
   const top = paper.getBoundingClientRect().top;
-  const mark = paper.querySelector('#passage'), own = paper.querySelector('.ml-own') || mark;
-  const below = mark.getBoundingClientRect().top - top - 60, room = paper.clientHeight - 90;
-  paper.scrollTop += Math.max(below, own.getBoundingClientRect().bottom - top - room);
+  const begins = paper.querySelector('#passage').getBoundingClientRect().top - top - 60;
+  const own = paper.querySelector('.ml-own');
+  const ends = own ? own.getBoundingClientRect().bottom - top - paper.clientHeight + 90 : begins;
+  paper.scrollTop += Math.max(begins, ends);
   paper.dataset.width = paper.clientWidth;
 };
 watch('value', () => {
