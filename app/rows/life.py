@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.rows.chunks import ChunkRow, Documents, chunk_rows, place_of, text_of, title_of
@@ -17,18 +17,34 @@ MOST_STATIONS = 400
 
 
 @dataclass(frozen=True, slots=True)
+class Looking:
+    """How much one layer looked at a chunk, as a mean over an answer's tokens.
+
+    Attributes:
+        mass: mean over heads. head, most: the head that looked most, and how much; None where heads are not known.
+    """
+
+    layer: int
+    mass: float
+    head: int | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Station:
     """One thing that happened to a chunk. ``words`` is plain text of a stranger: escape it.
 
     Attributes:
         step: event clock. what: written, retrieved, attended, pinned, unpinned, evicted, deleted, restored.
         future: whether it happened after the step that is being looked at.
+        layers: of an answer that attended, lowest first.
     """
 
     step: int
     what: str
     words: str
     future: bool = False
+    layers: tuple[Looking, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,33 +141,55 @@ def _words(event: e.Event, chunk_id: int, timeline: Timeline, documents: Documen
 
 
 def _attended(about: Iterable[e.Event], chunk_id: int, now: int) -> list[Station]:
-    """Return one station for each answer that attended to the chunk: how much, where most."""
+    """Return one station for each answer that attended to the chunk: how much, where most, and every layer."""
     tokens: dict[int, list[tuple[e.TokenGenerated, float]]] = {}
-    layers: dict[int, dict[int, float]] = {}
+    layers: dict[int, dict[int, list[e.LayerMass]]] = {}
     for event in about:
-        if isinstance(event, e.TokenGenerated | e.LayerMass):
-            mass = dict(event.chunk_mass or ()).get(chunk_id, 0.0)
-            if isinstance(event, e.TokenGenerated):
-                tokens.setdefault(event.answer_id, []).append((event, mass))
-            else:
-                by_layer = layers.setdefault(event.answer_id, {})
-                by_layer[event.layer] = by_layer.get(event.layer, 0.0) + mass
+        if isinstance(event, e.TokenGenerated):
+            tokens.setdefault(event.answer_id, []).append((event, _mass(event, chunk_id)))
+        elif isinstance(event, e.LayerMass):
+            layers.setdefault(event.answer_id, {}).setdefault(event.layer, []).append(event)
     stations = []
     for answer_id, looked in tokens.items():
         peak, most = max(looked, key=lambda pair: pair[1])
         mean = sum(mass for _, mass in looked) / len(looked)
         by_layer = layers.get(answer_id, {})
-        where = ""
-        if by_layer:
-            layer = max(by_layer, key=lambda each: by_layer[each])
-            where = f"; most in layer {layer} ({mass_words(by_layer[layer] / len(looked))})"
+        lookings = tuple(_looking(layer, by_layer[layer], chunk_id, len(looked)) for layer in sorted(by_layer))
         words = (
             f"in answer {answer_id + 1}: {mass_words(mean)} of attention over "
-            f"{plural(len(looked), 'token')}, most for {peak.text!r} ({mass_words(most)}){where}"
+            f"{plural(len(looked), 'token')}, most for {peak.text!r} ({mass_words(most)}){_where(lookings)}"
         )
         last = looked[-1][0].step
-        stations.append(Station(last, "attended", words, last > now))
+        stations.append(Station(last, "attended", words, last > now, lookings))
     return stations
+
+
+def _where(lookings: tuple[Looking, ...]) -> str:
+    if not lookings:
+        return ""
+    top = max(lookings, key=lambda each: each.mass)
+    head = f", there in head {top.head} ({mass_words(top.most)})" if top.head is not None else ""
+    return f"; most in layer {top.layer} ({mass_words(top.mass)}){head}"
+
+
+def _mass(event: e.TokenGenerated | e.LayerMass, chunk_id: int) -> float:
+    return dict(event.chunk_mass or ()).get(chunk_id, 0.0)
+
+
+def _looking(layer: int, events: Sequence[e.LayerMass], chunk_id: int, n_tokens: int) -> Looking:
+    """Return what one layer paid to a chunk, over all tokens of an answer; tokens without an event paid nothing."""
+    heads: list[float] = []
+    for event in events:
+        place = next((at for at, (each, _) in enumerate(event.chunk_mass) if each == chunk_id), None)
+        for head, shares in enumerate(event.head_chunk_mass or ()):
+            if head == len(heads):
+                heads.append(0.0)
+            heads[head] += 0.0 if place is None else shares[place]
+    mass = sum(_mass(event, chunk_id) for event in events) / n_tokens
+    if not heads:
+        return Looking(layer, mass)
+    head = max(range(len(heads)), key=heads.__getitem__)
+    return Looking(layer, mass, head, heads[head] / n_tokens)
 
 
 def _document_removed(timeline: Timeline, chunk_id: int, now: int) -> Station | None:

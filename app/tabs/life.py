@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.rows.chunks import headline
-from app.rows.life import Life, Station, summary
+from app.rows.life import Life, Looking, Station, summary
 from app.rows.timeline import Timeline
 from app.rows.words import event_words, mass_words
 from app.sessions import Exchange, Visit
@@ -104,8 +104,29 @@ def _station(station: Station) -> str:
     dim = " mm-future" if station.future else ""
     return (
         f'<li class="mm-at-{station.what}{dim}"><b>{escape(station.what.capitalize())}</b> '
-        f"<span>{escape(station.words)}{later}</span><time>event {number_words(station.step)}</time></li>"
+        f"<span>{escape(station.words)}{later}</span>{_layers(station)}<time>event {number_words(station.step)}</time>"
+        "</li>"
     )
+
+
+def _layers(station: Station) -> str:
+    """Return a bar for each layer that could look: the higher, the more it looked."""
+    if not station.layers:
+        return ""
+    most = max(each.mass for each in station.layers) or 1.0
+    bars = "".join(
+        f'<i style="height:{100 * each.mass / most:.0f}%" title="{_looked(each)}"></i>' for each in station.layers
+    )
+    first, last = station.layers[0].layer, station.layers[-1].layer
+    return (
+        f'<span class="mm-layers" role="img" aria-label="Attention by layer, {first} to {last}">{bars}</span>'
+        f'<span class="mm-layers-ends"><span>layer {first}</span><span>{last}</span></span>'
+    )
+
+
+def _looked(each: Looking) -> str:
+    head = f", most in head {each.head}: {mass_words(each.most)}" if each.head is not None else ""
+    return f"layer {each.layer}: {mass_words(each.mass)}{head}"
 
 
 def _text(life: Life) -> str:

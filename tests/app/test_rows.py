@@ -8,12 +8,14 @@ import weakref
 import numpy as np
 import pytest
 
+from app.rows.attention import looked
 from app.rows.cells import DELETED, EMPTY, EVICTED, HELD, PINNED, map_cells
 from app.rows.chunks import Filter, chunk_rows, headline, page_of, place_of, select, table, trigger_histogram
 from app.rows.life import life_of, summary
 from app.rows.log import LogFilter, log_events, log_table
 from app.rows.timeline import Timeline, timeline_of
-from app.rows.words import KINDS
+from app.rows.words import KINDS, mass_words
+from app.tabs.life import life_html
 from memlong.trace import events as e
 from memlong.trace.recorder import Recorder
 from memlong.trace.replay import rebuild
@@ -264,6 +266,18 @@ def test_a_life_shows_how_much_attention_which_answer_paid() -> None:
     attended = [station for station in life.stations if station.what == "attended"]
     assert attended
     assert "most in layer" in attended[0].words and "of attention over 6 tokens" in attended[0].words
+    layers = attended[0].layers
+    assert [each.layer for each in layers] == list(session.layers)
+    look = looked(timeline, 0)
+    assert look is not None and look.heads_TLHN is not None
+    mean_L = look.mean_TLN[:, :, look.chunk_ids.index(chunk_id)].mean(axis=0)
+    heads_LH = look.heads_TLHN[:, :, :, look.chunk_ids.index(chunk_id)].mean(axis=0)
+    assert [each.mass for each in layers] == pytest.approx(mean_L.tolist())
+    assert [each.head for each in layers] == heads_LH.argmax(axis=1).tolist()
+    assert [each.most for each in layers] == pytest.approx(heads_LH.max(axis=1).tolist())
+    html = life_html(life)
+    assert html.count('<i style="height:') == sum(len(station.layers) for station in life.stations)
+    assert f"layer {layers[-1].layer}: {mass_words(layers[-1].mass)}, most in head {layers[-1].head}" in html
 
 
 def test_a_life_seen_from_an_earlier_step_marks_what_came_later() -> None:
