@@ -9,6 +9,7 @@ from importlib.util import find_spec
 # Before gradio is imported: it reads this once.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from app import network
 from app.settings import Settings, from_command_line
 from memlong.errors import MemLongError
 
@@ -17,12 +18,14 @@ def launch(settings: Settings, wait: bool = True) -> str:
     """Serve the page, load the model behind it, and return the address; ``wait`` blocks until the end.
 
     Raises:
-        MemLongError: when the port is taken, or what an MCP server needs is not installed.
+        MemLongError: when nothing can listen on that address, or what an MCP server needs is not installed.
     """
     if settings.mcp and find_spec("mcp") is None:
         raise MemLongError(
             "--mcp without the package mcp", "It is an extra", "Run pip install 'mcp>=1.21,<2', or leave --mcp out"
         )
+    network.require_free(settings.host, settings.port)
+    network.past_proxies(settings.host, os.environ)
     from app import spaces, theme
     from app.build import build
     from app.context import App
@@ -39,10 +42,11 @@ def launch(settings: Settings, wait: bool = True) -> str:
             run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, footer_links=["api"],
             state_session_capacity=max(settings.sessions, 1), max_threads=4 * settings.sessions + 16,
             show_error=True, prevent_thread_lock=True,
+            # Gradio's look at its own page gives up for good after three seconds, which loading a model can take away.
+            _frontend=False,
         )  # fmt: skip
     except OSError as error:
-        given = f"Nothing can listen on {settings.host}, port {settings.port}"
-        raise MemLongError(given, "A free port of this machine", "Choose another --port, or --host") from error
+        raise network.cannot_listen(settings.host, settings.port) from error
     if wait:
         try:
             page.block_thread()

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 from app import spaces
 from memlong.bank.eviction import POLICIES
@@ -74,10 +74,10 @@ class Settings:
             choices, value = each.metadata["choices"], getattr(self, each.name)
             if choices and value not in choices:
                 raise ConfigError(f"{each.name}={value!r}", f"One of: {', '.join(choices)}", _advice(each))
-            if type(value) is int and value < (0 if each.name == "port" else 1):
+            if type(value) is int and value < 1 and each.name != "port":
                 raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
         check_retriever(self.retriever)
-        if self.port > 65_535:
+        if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port={self.port}", "0 (any that is free) to 65535", "Change --port or MEMLONG_PORT")
         if self.auth and not all(self.auth.partition(":")[::2]):
             raise ConfigError("A login without a name or a password", "NAME:PASSWORD", "Set MEMLONG_AUTH so")
@@ -124,9 +124,16 @@ def from_command_line(arguments: Sequence[str], environment: Mapping[str, str]) 
     """Return the settings: options win over environment variables, these over the defaults.
 
     Raises:
-        ConfigError: for a value that is not allowed. SystemExit: after ``--help``, or for unknown options.
+        ConfigError: for an unknown option, or a value that is not allowed. SystemExit: after ``--help``.
     """
-    given = {key: value for key, value in vars(parser().parse_args(arguments)).items() if value is not None}
+    made, hints = parser(), get_type_hints(Settings)
+    chosen, unknown = made.parse_known_args(arguments)
+    if unknown:
+        raise unknown_name("option", unknown[0], [option(each.name) for each in fields(Settings)])
+    given = {key: value for key, value in vars(chosen).items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, str):
+            given[name] = _parse(option(name), name, hints[name], value)
     return Settings(**(from_environment(environment) | given))
 
 
@@ -137,8 +144,13 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for each in fields(Settings):
         text = environment.get(variable(each.name), "").strip()
         if text:
-            found[each.name] = _parse(each.name, hints[each.name], text)
+            found[each.name] = _parse(variable(each.name), each.name, hints[each.name], text)
     return found
+
+
+def option(name: str) -> str:
+    """Return the command line option of a setting: ``data_dir`` is ``--data-dir``."""
+    return "--" + name.replace("_", "-")
 
 
 def variable(name: str) -> str:
@@ -147,36 +159,39 @@ def variable(name: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line. Options that are not given come out as None."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line: options come out as text, and as None where they are not given."""
+    made = _Parser(
         prog="python app.py",
+        allow_abbrev=False,
         description="Ask a book, and see how the model's memory finds the answer.",
         epilog=f"Every option is also an environment variable: --data-dir is {variable('data_dir')}.",
     )
     hints = get_type_hints(Settings)
     for each in fields(Settings):
-        option = "--" + each.name.replace("_", "-")
         words = f"{each.metadata['help']} [default: {_shown(each)}]".replace("%", "%%")
         if hints[each.name] is bool:
-            made.add_argument(option, action=argparse.BooleanOptionalAction, default=None, help=words)
+            made.add_argument(option(each.name), action=argparse.BooleanOptionalAction, default=None, help=words)
             continue
-        kind = Path if each.name == "data_dir" else hints[each.name]
-        choices = each.metadata["choices"] or None
-        made.add_argument(option, type=kind, choices=choices, default=None, help=words, metavar=_metavar(each))
+        made.add_argument(option(each.name), default=None, help=words, metavar=_metavar(each))
     return made
 
 
-def _parse(name: str, hint: Any, text: str) -> Any:
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message[:1].upper() + message[1:], "What python app.py --help lists", "Write it so")
+
+
+def _parse(given_as: str, name: str, hint: Any, text: str) -> Any:
     if hint is bool:
         if text.lower() not in _TRUE + _FALSE:
-            raise ConfigError(f"{variable(name)}={text}", "true or false", "Set it to 1 or 0, or unset it")
+            raise ConfigError(f"{given_as}={text}", "true or false", "Set it to 1 or 0, or unset it")
         return text.lower() in _TRUE
     if hint is int:
         try:
             return int(text.replace("_", ""))
         except ValueError:
-            advice = "Set it to a number such as 4096, or unset it"
-            raise ConfigError(f"{variable(name)}={text}", "A whole number", advice) from None
+            advice = "Set it to a number such as 4096, or leave it out"
+            raise ConfigError(f"{given_as}={text}", "A whole number", advice) from None
     return Path(text).expanduser() if name == "data_dir" else text
 
 
@@ -185,8 +200,9 @@ def _shown(each: Field[Any]) -> str:
 
 
 def _metavar(each: Field[Any]) -> str | None:
-    return None if each.metadata["choices"] else each.name.rpartition("_")[2].upper()
+    choices = each.metadata["choices"]
+    return "{" + ",".join(choices) + "}" if choices else each.name.rpartition("_")[2].upper()
 
 
 def _advice(each: Field[Any]) -> str:
-    return f"Change --{each.name.replace('_', '-')} or {variable(each.name)}"
+    return f"Change {option(each.name)} or {variable(each.name)}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
@@ -63,13 +66,64 @@ def test_quantised_weights_are_one_of_the_precisions() -> None:
     assert variable("data_dir") == "MEMLONG_DATA_DIR"
 
 
-def test_an_mcp_server_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--port", "abc"], "--port=abc. A whole number."),
+        (["--port", "-1"], "0 (any that is free) to 65535"),
+        (["--port"], "Argument --port: expected one argument. What python app.py --help lists."),
+        (["--capacity", "2.5"], "--capacity=2.5. A whole number."),
+        (["--policy", "fif"], "policy='fif'. One of: trigger_count"),
+        (["--hots", "x"], "Did you mean '--host'?"),
+        (["--pol", "lru"], "Unknown option '--pol'."),
+    ],
+)
+def test_a_wrong_option_is_refused_in_three_parts(arguments: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_command_line(arguments, {})
+    assert said in str(refused.value) and refused.value.allowed and refused.value.do
+
+
+@pytest.fixture
+def launcher() -> ModuleType:
+    """The file ``app.py``, whose name the package has."""
     import app as package
 
     spec = spec_from_file_location("launcher", Path(package.__file__).parents[1] / "app.py")
     assert spec is not None and spec.loader is not None
     launcher = module_from_spec(spec)
     spec.loader.exec_module(launcher)
+    return launcher
+
+
+def test_an_mcp_server_without_its_package_is_refused(launcher: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "find_spec", lambda name: None)
     with pytest.raises(MemLongError, match="without the package mcp"):
         launcher.launch(Settings(mcp=True))
+
+
+def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Gradio looks at its own page: through a proxy it sees nothing, and three seconds are short while weights load."""
+    import gradio
+
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gradio.networking, "url_ok", lambda url: False)
+    settings = Settings(port=_free_port(), model=str(tmp_path / "none"), retriever="hashing")
+    try:
+        address = launcher.launch(settings, wait=False)
+        assert build_opener(ProxyHandler({})).open(address).status == 200
+        with pytest.raises(MemLongError, match="Nothing can listen on 127"):
+            launcher.launch(settings, wait=False)
+    finally:
+        gradio.close_all()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

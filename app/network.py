@@ -1,0 +1,39 @@
+"""The address that the app listens on: free or refused in words, and reached past any proxy."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import MutableMapping
+
+from memlong.errors import MemLongError
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse an address that nothing can listen on now; the server would wait for it for ever.
+
+    Raises:
+        MemLongError: for a host that is not this machine's, or a port that is taken.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            if os.name != "nt":  # there it would share the port
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended
+            tried.bind(address)
+    except OSError as error:
+        raise cannot_listen(host, port) from error
+
+
+def cannot_listen(host: str, port: int) -> MemLongError:
+    """Return the refusal of an address."""
+    given = f"Nothing can listen on {host}, port {port}"
+    return MemLongError(given, "A free port of this machine", "Choose another --port, or --host")
+
+
+def past_proxies(host: str, environment: MutableMapping[str, str]) -> None:
+    """Have requests of this machine to itself go there: the server asks its own page whether it is up."""
+    for name in ("no_proxy", "NO_PROXY"):
+        others = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+        all_of_them = [*others.split(","), "localhost", "127.0.0.1", "::1", host]
+        environment[name] = ",".join(filter(None, dict.fromkeys(all_of_them)))
