@@ -112,6 +112,8 @@ def numbers(given: Sequence[object]) -> list[int]:
     found = []
     for each in given:
         words = str(each).strip().split(" ")[0]
+        if not words:  # Enter in an empty box
+            continue
         if not words.isdecimal() or len(words) > 12 or not int(words):
             raise ConfigError(
                 f"{one_line(str(each), 40)!r}", "Numbers of chunks, from 1", "Choose from the menu, or type one"

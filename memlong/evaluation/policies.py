@@ -214,21 +214,27 @@ def conclusion(rows: Sequence[Replayed], used: str) -> str:
     smallest = min(row.capacity_tokens for row in tight)
     here = sorted((row for row in tight if row.capacity_tokens == smallest), key=lambda row: -row.recall)
     best, worst = here[0], here[-1]
-    by = "questions" if best.by_questions else "the text, while it was read,"
-    words = (
-        f"With room for {smallest:,} tokens, and of the chunks that {by} would have fetched from an unlimited bank, "
-    )
+    room = f"with room for {smallest:,} tokens"
+    what = "questions" if best.by_questions else "the rest of the text"
+    kept = f"of what {what} would have fetched from a bank without limits"
     if best.recall - worst.recall < ALIKE:
-        return words + f"every policy still held {best.recall:.0%}, within two points."
-    words += f"{best.policy} still held {best.recall:.0%} and {worst.policy} {worst.recall:.0%}."
+        return f"No policy would have kept more: {room}, each still held {best.recall:.0%} {kept}, within two points."
+    ends = f"{worst.policy} least, {worst.recall:.0%}"
     mine = next((row for row in here if row.policy == used), None)
     if mine is None:
-        return words
+        return f"{best.policy} kept most: {room}, it still held {best.recall:.0%} {kept}, {ends}."
+    own = f"{used}, which this session uses,"
     if best.recall - mine.recall >= ALIKE:
-        return words + f" {used}, which this session uses, held {mine.recall:.0%}: {best.policy} would have kept more."
+        least = "the least of all" if mine is worst else ends
+        return (
+            f"Yes, {best.policy} would have kept more: {room}, it still held {best.recall:.0%} {kept}; "
+            f"{own} held {mine.recall:.0%}, {least}."
+        )
     others = max(row.recall for row in here if row is not mine)
-    alone = "kept the most" if mine.recall - others >= ALIKE else "is as good as any, within two points"
-    return words + f" {used}, which this session uses, {alone}."
+    alone = "kept most" if mine.recall - others >= ALIKE else "is as good as any, within two points"
+    return (
+        f"No other policy would have kept more: {room}, {own} {alone}: it still held {mine.recall:.0%} {kept}, {ends}."
+    )
 
 
 def _best(scores: Vectors, top_k: int) -> NDArray[np.int64]:

@@ -174,7 +174,7 @@ def test_policies_are_replayed_on_what_was_really_asked(read: Visit) -> None:
     assert last.questions == 1 and last.rows[0].wanted_by_questions == 3, "one question, three chunks"
     said, recall, course, table = pieces.policies(last)
     assert len(recall.data) == len(course.data) == len(POLICIES)
-    assert "trigger_count (yours)" in table and last.words.startswith("With room for ")
+    assert "trigger_count (yours)" in table and "with room for " in last.words
     assert "Too few questions" in said and "1 question asked" in said
 
 
@@ -308,11 +308,11 @@ def test_a_chunk_that_left_is_brought_back_for_one_answer(crowded: Visit) -> Non
         what_if.keep(crowded, [])
 
 
-@pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), [" "]])
+@pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), ["0"]])
 def test_what_is_no_number_of_a_chunk_is_refused(given: list[Any]) -> None:
     with pytest.raises(ConfigError):
         what_if.numbers(given)
-    assert what_if.numbers(["12 · Chapter 1", 12, 3]) == [11, 2], "numbers count from 1, ids from 0"
+    assert what_if.numbers(["12 · Chapter 1", 12, "", 3]) == [11, 2], "numbers count from 1, ids from 0"
 
 
 def test_a_needle_is_hidden_in_a_session_of_its_own(read: Visit) -> None:
