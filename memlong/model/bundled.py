@@ -45,17 +45,24 @@ def bundled_model_folder(data_dir: Path | None, progress: Progress | None = None
         progress: called with the share done and words for a person.
 
     Raises:
-        ModelError: no source has the model, or the package's file is not the one we know.
+        ModelError: no source has the model, the package's file is not the one we know, or the folder cannot be written.
     """
     tell = progress or (lambda share, words: None)
     target = (data_dir or default_data_dir()) / "models" / NAME
     if is_whole(target):
         return target
     gguf = packaged_gguf()
-    if gguf is not None:
-        _convert(gguf, target, tell)
-    else:
-        _fetch(target, tell)
+    try:
+        if gguf is not None:
+            _convert(gguf, target, tell)
+        else:
+            _fetch(target, tell)
+    except OSError as error:
+        raise ModelError(
+            f"The bundled model cannot be put into {target.parent} ({error.strerror or error})",
+            "A data folder that can be made and written, on a disk with 300 MB of room",
+            "Set MEMLONG_DATA_DIR (or --data-dir of the app) to another folder, or make room",
+        ) from error
     tell(1.0, f"{NAME} is ready")
     return target
 

@@ -145,6 +145,13 @@ def test_a_stop_in_the_middle_leaves_nothing(package, tmp_path):
     assert is_whole(bundled_model_folder(tmp_path))
 
 
+def test_a_data_folder_that_cannot_be_written_is_refused_in_words(package, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ModelError, match="cannot be put into") as refused:
+        bundled_model_folder(tmp_path / "file" / "data")
+    assert "MEMLONG_DATA_DIR" in refused.value.do
+
+
 def test_without_any_source_the_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(bundled, "PACKAGE", "no_such_package_here")
     monkeypatch.setattr(bundled, "HUB_ID", "nobody/no-such-model")
