@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 
 from app.documents import refusals
 
@@ -19,6 +20,7 @@ _COMMON = frozenset(
 )
 _SAMPLE = 200_000
 _JUNK_SHARE = 0.01
+_ACCENTED_SHARE = 0.3  # of western text at most; other alphabets have no plain letters
 
 
 def decode(raw: bytes, declared: str | None = None) -> tuple[str, str]:
@@ -34,11 +36,19 @@ def decode(raw: bytes, declared: str | None = None) -> tuple[str, str]:
     return text.replace("\r\n", "\n").replace("\r", "\n"), encoding
 
 
+def as_utf8(head: bytes) -> bytes:
+    """Return the beginning of a file in UTF-8 if it is UTF-16, else as it is: for looking at what it is."""
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "utf-16" if marked else _wide(head)
+    return head.decode(encoding, "ignore").encode() if encoding else head
+
+
 def _decode(raw: bytes, declared: str | None) -> tuple[str, str]:
     for mark, encoding in _MARKS:
         if raw.startswith(mark):
             return raw.decode(encoding, "replace"), encoding
-    for candidate in ("utf-8", _wide(raw), declared):
+    # UTF-16 first: with plain letters alone it is UTF-8 too, every other one of them a zero.
+    for candidate in (_wide(raw), "utf-8", declared):
         if candidate:
             try:
                 return raw.decode(candidate), candidate
@@ -53,13 +63,14 @@ def _decode(raw: bytes, declared: str | None) -> tuple[str, str]:
 
 
 def _wide(raw: bytes) -> str | None:
-    """Return the name of UTF-16 without a mark: in western text every other byte is zero."""
-    sample = raw[:2000]
-    zeros_even, zeros_odd = sample[::2].count(0), sample[1::2].count(0)
-    half = len(sample) / 2
-    if len(sample) < 8 or max(zeros_even, zeros_odd) < 0.7 * half or min(zeros_even, zeros_odd) > 0.05 * half:
-        return None
-    return "utf-16-le" if zeros_odd > zeros_even else "utf-16-be"
+    """Return the name of UTF-16 without a mark: every other byte names the alphabet, or is zero as in blanks."""
+    halves = {"utf-16-be": raw[:2000:2], "utf-16-le": raw[1:2000:2]}
+    for name, other in (("utf-16-be", "utf-16-le"), ("utf-16-le", "utf-16-be")):
+        few = Counter(halves[name]).most_common(3)
+        most = len(raw) >= 8 and sum(count for _, count in few) >= 0.9 * len(halves[name])
+        if most and 0 in dict(few) and halves[other].count(0) <= 0.05 * len(halves[other]):
+            return name
+    return None
 
 
 def _western(raw: bytes) -> str | None:
@@ -73,7 +84,7 @@ def _western(raw: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     high = [char for char in text[:_SAMPLE] if char > "\x7f"]
-    return text if len(high) < 0.15 * len(text[:_SAMPLE]) and _COMMON.issuperset(high) else None
+    return text if len(high) < _ACCENTED_SHARE * len(text[:_SAMPLE]) and _COMMON.issuperset(high) else None
 
 
 def _guess(raw: bytes) -> tuple[str, str]:

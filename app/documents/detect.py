@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from app.documents import refusals
 from app.documents.archive import Archive
+from app.documents.decode import as_utf8
 from app.documents.limits import Limits
 from app.documents.registry import FORMATS
 
@@ -33,6 +34,7 @@ _OFFICE = (
     ("ppt/", "a PowerPoint presentation"),
     ("content.xml", "an OpenDocument file"),
 )
+_BLANK = b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"
 _UNPACK = "Unpack it and upload the documents in it"
 
 
@@ -44,8 +46,10 @@ def detect(path: Path, name: str, limits: Limits) -> tuple[str, list[str]]:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    if not head.strip(b"\x00 \t\r\n\xef\xbb\xbf"):
-        raise refusals.empty()
+        while not head.strip(_BLANK):
+            if not (more := file.read(_HEAD)):
+                raise refusals.empty()
+            head = more  # a text may begin with pages of blank lines
     extension = PurePosixPath(name.lower()).suffix
     kind = _kind(path, head, extension, limits)
     return kind, _warnings(kind, extension)
@@ -67,6 +71,7 @@ def _kind(path: Path, head: bytes, extension: str, limits: Limits) -> str:
         # Short magic numbers made of letters also begin honest sentences: those must look binary too.
         if head.startswith(magic) and (magic not in _TEXTUAL or b"\x00" in head):
             raise refusals.wrong_kind(what)
+    head = as_utf8(head)
     if _HTML.search(head) or (extension in FORMATS["html"].extensions and _MARKUP.search(head)):
         return "html"
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
@@ -96,4 +101,4 @@ def _warnings(kind: str, extension: str) -> list[str]:
     promised = next((entry for entry in FORMATS.values() if extension in entry.extensions), None)
     if promised is None or promised.kind == kind:
         return []
-    return [f"The name ends in {extension}, but the content is a {FORMATS[kind].words}; it was read as that."]
+    return [f"The name ends in {extension}, but the content is {FORMATS[kind].a_file}; it was read as that."]

@@ -39,6 +39,9 @@ _IMPLIED = frozenset(
     "a b big code em font i nobr s small strike strong tt u".split()
 )
 _SELF_CLOSED = re.compile(r"<([A-Za-z][A-Za-z0-9:]{0,30})((?:\s[^<>]*)?)/>")
+_OWN_NAMES = re.compile(
+    r"(\A.{0,2000}?<!DOCTYPE[^<>\[]{0,500})\[[^\]]{0,20000}\]\s{0,100}(?=>)", re.IGNORECASE | re.DOTALL
+)
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})""", re.IGNORECASE)
 
 
@@ -61,12 +64,12 @@ def declared_encoding(raw: bytes) -> str | None:
 
 def open_tags(text: str) -> str:
     """Return XHTML with ``<title/>`` as ``<title></title>``: read as HTML the former swallows all that
-    follows."""
+    follows. Declarations inside the document type go: HTML has none, and would show their end as text."""
 
     def opened(match: re.Match[str]) -> str:
         return match[0] if match[1].lower() in _VOID else f"<{match[1]}{match[2]}></{match[1]}>"
 
-    return _SELF_CLOSED.sub(opened, text)
+    return _SELF_CLOSED.sub(opened, _OWN_NAMES.sub(r"\1", text))
 
 
 def check_nesting(text: str, limits: Limits) -> None:

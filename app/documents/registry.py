@@ -30,6 +30,11 @@ class Format:
     extensions: tuple[str, ...]
     module: str
 
+    @property
+    def a_file(self) -> str:
+        """The name with its article: "a PDF", "an EPUB"."""
+        return f"{'an' if self.words[0] in 'EH' else 'a'} {self.words}"
+
     def parser(self) -> Parser:
         """Import the module and return its ``parse``."""
         parser: Parser = import_module(self.module).parse

@@ -51,7 +51,7 @@ def add_plain(builder: Builder, text: str) -> None:
     blocks = [block for block in normalise(unwrap(_ILLUSTRATION.sub("", text))).split("\n\n") if block]
     numerals = _numeral_headings(blocks)
     skip = False
-    for i, (block, following) in enumerate(zip(blocks, [*blocks[1:], ""], strict=True)):
+    for i, (block, following) in enumerate(zip(blocks, [*blocks, ""][1:], strict=True)):
         if skip:
             skip = False
             builder.add(block, clean=False)

@@ -9,6 +9,7 @@ import pytest
 from app.documents.builder import Parsed
 from app.documents.limits import Limits
 from app.documents.parse import parse_file
+from app.text import normalise
 from tests.app.documents import samples
 
 PARTS = {
@@ -61,6 +62,7 @@ def test_content_decides_and_a_wrong_extension_is_mentioned(kind: str, tmp_path:
     parsed = read(tmp_path, samples.ALL[kind](), f"x.{wrong}")
     assert parsed.kind == ("txt" if kind == "md" else kind)
     assert any(f".{wrong}" in warning for warning in parsed.warnings)
+    assert not any(f" a {words}" in warning for words in ("EPUB", "HTML") for warning in parsed.warnings)
     assert read(tmp_path, samples.ALL[kind](), "x").warnings == () or kind == "md"
 
 
@@ -72,6 +74,22 @@ class TestText:
     def test_encodings(self, encoding: str, tmp_path: Path) -> None:
         text = "Le garçon déjà vu mangeait des pâtes à Orléans. " * 20
         assert read(tmp_path, text.encode(encoding), "a.txt").text == text.strip()
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+    @pytest.mark.parametrize(
+        "text",
+        ["The keeper lit the lamp.", "Привет, мир. Это книга.", "שלום עולם. ספר על הים.", "Łódź -- \u201eśnieg\u201d."],
+    )
+    def test_two_bytes_a_letter_with_and_without_a_mark(self, text: str, encoding: str, tmp_path: Path) -> None:
+        found = read(tmp_path, (text * 20).encode(encoding), "a.txt").text
+        assert found == normalise(text * 20)
+
+    def test_dense_accents_are_western(self, tmp_path: Path) -> None:
+        text = "Café à la crème, déjà vu, naïve. " * 20
+        assert read(tmp_path, text.encode("latin-1"), "a.txt").text == text.strip()
+
+    def test_pages_of_blanks_may_come_first(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "\n" * 9000 + "Some words.", "a.txt").text == "Some words."
 
     def test_a_letter_cut_off_at_the_end_does_not_change_the_encoding(self, tmp_path: Path) -> None:
         assert read(tmp_path, ("né " * 9000).encode()[:-2], "a.txt").text.startswith("né né")
@@ -224,6 +242,18 @@ class TestHtml:
     def test_declared_encoding_is_used(self, tmp_path: Path) -> None:
         raw = '<html><head><meta charset="koi8-r"></head><body><p>Привет</p></body></html>'.encode("koi8-r")
         assert read(tmp_path, raw, "a.html").text == "Привет"
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+    def test_two_bytes_a_letter_are_a_page_too(self, encoding: str, tmp_path: Path) -> None:
+        parsed = read(tmp_path, "<html><body><h1>Één</h1><p>Text here.</p></body></html>".encode(encoding), "a.html")
+        assert (parsed.kind, parsed.text) == ("html", "Één\n\nText here.")
+
+    def test_declarations_of_the_document_type_are_no_text(self, tmp_path: Path) -> None:
+        head = '<?xml version="1.0"?><!DOCTYPE html [<!ENTITY x "y"> ]>'
+        body = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head><body><p>Text.</p></body></html>'
+        assert read(tmp_path, head + body, "a.html").text == "Text."
+        members = samples.epub_members({"one.xhtml": head + body})
+        assert read(tmp_path, samples.archive(members), "a.epub").text == "Text."
 
     def test_script_and_frame_are_left_out(self, tmp_path: Path) -> None:
         text = read(tmp_path, samples.html(), "a.html").text

@@ -38,6 +38,13 @@ def test_empty(content: bytes, tmp_path: Path) -> None:
     assert "empty" in refused(tmp_path, content, "a.txt").given
 
 
+@pytest.mark.parametrize("text", ["\u00a0\u2003 ", "\u200b\u200e", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_blanks_of_every_kind_are_no_text(text: str, encoding: str, tmp_path: Path) -> None:
+    given = refused(tmp_path, (text * 3000).encode(encoding), "a.txt").given
+    assert "no text" in given or "empty" in given
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -225,7 +232,9 @@ class TestMarkup:
         path.write_text("<html><body>" + "<p>word<b><a name=x>" * 5000)
         assert parse_file(path, "a.html", Limits()).text.count("word") == 5000
 
-    @pytest.mark.parametrize("text", ["<!--" * 50_000, "<" * 100_000, "<a " * 50_000, "<?xml " + "<!" * 50_000])
+    @pytest.mark.parametrize(
+        "text", ["<!--" * 50_000, "<" * 100_000, "<a " * 50_000, "<?xml " + "<!" * 50_000, "<!DOCTYPE[" * 50_000]
+    )
     def test_unclosed_markup_ends(self, text: str, tmp_path: Path) -> None:
         path = tmp_path / "a"
         path.write_text("<html><body>text" + text)
