@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app import reading
+from app import looking, reading
 from app.context import App
 from app.exports import document_archive
 from app.library import Item
@@ -17,7 +18,7 @@ from app.rows.timeline import Timeline, timeline_of
 from app.samples import samples
 from app.sessions import Visit
 from app.tabs.cards import sample_cards, shelf
-from app.tabs.memory_map import map_value, memory_map
+from app.tabs.memory_map import map_update, memory_map
 from app.tabs.pieces import CLICKS, bank_line, engine_line, error_box, suggestions
 from app.text import plural
 from memlong.bank.eviction import POLICIES
@@ -156,7 +157,10 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
     quick = long | {"queue": False}
 
     def take(request: gr.Request, paths: list[str] | None) -> Iterator[list[Any]]:
-        yield from pictures(app, request, lambda visit: _take(visit, paths or [], app))
+        # The box is emptied at once, not when the files are open: what it holds would come again with the next ones.
+        emptied = chain([None], repeat(gr.skip()))
+        for picture, box in zip(pictures(app, request, lambda visit: _take(visit, paths or [], app)), emptied):
+            yield [*picture, box]
 
     def paste(request: gr.Request, text: str, title: str) -> Iterator[list[Any]]:
         yield from pictures(app, request, lambda visit: _paste(visit, text, title, app))
@@ -173,24 +177,28 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
     def apply(request: gr.Request, capacity: float | None, policy: str) -> list[Any]:
         return set_bank(app, app.visit(request), capacity, policy)
 
+    def whole_map(request: gr.Request) -> dict[str, Any]:
+        visit = app.visit(request)
+        visit.maps.pop("live-map", None)
+        return map_update(visit.maps, "live-map", looking.timeline(visit))
+
     def export(request: gr.Request, event: gr.EventData) -> Any:
         path = document_archive(app.visit(request), int(event._data["id"]))
         return gr.DownloadButton(value=str(path))
 
     parts.changed += [
-        parts.files.upload(take, parts.files, out, **long),
+        parts.files.upload(take, parts.files, [*out, parts.files], **long),
         parts.add.click(paste, [parts.text, parts.title], out, **long),
         parts.samples.click(click, None, out, **long),
         parts.read.click(read, None, out, **long),
         parts.view[0].click(click, None, out, **long),
         parts.apply.click(apply, [parts.capacity, parts.policy], [*parts.view, parts.bank_said], **long),
     ]
-    # An upload stays in its box until the next one; emptied, the box is ready for more.
-    parts.changed[0].then(lambda: None, None, parts.files, **quick)
     parts.changed[1].then(lambda: ("", ""), None, [parts.text, parts.title], **quick)
     parts.stop.click(stop, None, None, **quick)
     saved = parts.view[0].select(export, None, parts.export, **long)
     saved.then(None, None, None, js=_SAVE_FILE)
+    parts.view[2].input(whole_map, None, parts.view[2], **quick)
     parts.view[0].click(_to_ask, None, tabs, **quick)
 
 
@@ -218,7 +226,7 @@ def picture(visit: Visit) -> list[Any]:
     session = visit.session
     timeline = timeline_of(session.recorder) if session is not None else Timeline()
     questions = suggestions(visit.library.questions[:4], NEXT_WORDS)
-    return [shelf(visit), bank_line(visit), map_value(timeline), questions]
+    return [shelf(visit), bank_line(visit), map_update(visit.maps, "live-map", timeline), questions]
 
 
 def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:

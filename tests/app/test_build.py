@@ -7,8 +7,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +52,20 @@ def test_stopping_never_waits(page: Any) -> None:
     stops = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "stop"]
     assert len(stops) >= 3, "Read, Ask and Attention"
     assert all(not fn.queue for fn in stops)
+
+
+def test_files_leave_their_box_before_they_are_opened(make_app: Callable[..., App], tmp_path: Path) -> None:
+    from app.build import build
+
+    (take,) = [fn for fn in build(make_app()).fns.values() if [each.elem_id for each in fn.inputs] == ["upload"]]
+    assert take.fn is not None
+    assert take.outputs[-1].elem_id == "upload"
+    path = tmp_path / "a.txt"
+    path.write_text("Some words.")
+    shown = list(take.fn(SimpleNamespace(session_hash="a"), [str(path)]))
+    assert "Opening" in shown[0][0]
+    assert shown[0][-1] is None, "or they would come again with files that are dropped meanwhile"
+    assert all(step[-1] == gr.skip() for step in shown[1:]), "by then other files may be in it"
 
 
 def test_both_bins_of_the_conversation_empty_it(page: Any) -> None:
