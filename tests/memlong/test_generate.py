@@ -54,9 +54,12 @@ def test_sampling_repeats_with_its_seed_and_keeps_to_the_nucleus():
 
 
 def test_stop_texts_end_the_answer_and_are_cut_off(model, tiny_tokenizer):
-    prompt = tiny_tokenizer("In the third year")["input_ids"]
-    free, _, _ = run(model, prompt, max_tokens=10)
-    stop = free.text[3:5]
+    # What random weights say differs from one processor to the next: take a prompt after which they say enough.
+    prompts = [tiny_tokenizer(text)["input_ids"] for text in ("In the third year", "The ledger", "Who kept it?", "A")]
+    prompt, free = next(
+        (prompt, free) for prompt in prompts if len((free := run(model, prompt, max_tokens=10)[0]).text) > 2
+    )
+    stop = free.text[-2:]
     generation, _, _ = run(model, prompt, max_tokens=10, stop=(stop,))
     assert generation.stop_reason == "stop text" and generation.text == free.text[: free.text.index(stop)]
     assert free.stop_reason in ("length", "end")

@@ -55,7 +55,7 @@ def test_the_refusal_says_what_would_fit(system: Path) -> None:
         require_memory(16_384_000_000, 1_000_000)
     assert str(caught.value) == (
         "A bank of 1,000,000 tokens needs 16.4 GB. 8.2 GB of memory are free on cpu. "
-        "Lower the capacity to 500,000 tokens or fewer, store fewer layers, or keep the bank in int8."
+        "Lower the capacity to 500,000 tokens or fewer, store fewer layers, or keep the bank in int8 or k8v4."
     )
 
 

@@ -104,7 +104,7 @@ def test_what_never_was_here_cannot_be_lent(session):
     onlooker = aside(session)
     with pytest.raises(BankError):
         onlooker.restore(10_000, pin=False)
-    with pytest.raises(BankError, match="No vector is held"):
+    with pytest.raises(BankError, match="is not in the bank"):
         onlooker.ask(QUESTION, AskOptions(max_tokens=2, forced=(10_000,)))
     with pytest.raises(BankError, match="not in the bank"):
         onlooker.bank.get(10_000)

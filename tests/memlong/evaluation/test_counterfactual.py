@@ -63,7 +63,7 @@ def test_a_forced_chunk_takes_the_place_of_the_worst(session):
     forced = session.ask("Where did the lantern stand?", AskOptions(max_tokens=2, forced=(other,), masked=(found[0],)))
     now = [item.chunk_id for item in forced.retrieved]
     assert other in now and found[0] not in now and len(now) == len(found)
-    with pytest.raises(BankError, match="No vector is held"):
+    with pytest.raises(BankError, match="is not in the bank"):
         session.ask("Where?", AskOptions(max_tokens=2, forced=(999,)))
 
 
