@@ -31,9 +31,9 @@ def test_a_reload_in_the_middle_loses_nothing(browser: Any, address: str, seen: 
     upload(page, tmp_path, "long.txt", log_book(4_000))
     page.wait_for_selector(".ml-is-waiting")
     page.click("#read")
-    page.wait_for_selector(".ml-is-reading .ml-bar i[style*='width']")
+    page.wait_for_selector(".ml-is-reading .ml-bar i", state="attached")
     page.reload()
-    page.wait_for_selector(".ml-is-reading")
+    page.wait_for_selector(".ml-is-reading, .ml-is-done")
     page.wait_for_selector(".ml-is-done")  # it goes on by itself
 
     ask(page, QUESTION)
