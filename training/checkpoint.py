@@ -115,20 +115,34 @@ def restore(
 
 
 def start_from(run: Path, parameters: dict[str, nn.Parameter]) -> None:
-    """Copy the trained weights of an earlier run into ``parameters``; its optimiser state is left behind.
+    """Copy trained weights into ``parameters``; layers that were not trained before stay as they are.
+
+    Args:
+        run: folder of an earlier run, whose optimiser state is left behind, or an exported checkpoint.
 
     Raises:
-        PersistError: when the run's checkpoint lacks one of them.
+        PersistError: when it lacks a weight of a layer that it trained, or all of them.
     """
-    found = find(run / "checkpoint")
-    weights = load_file(found / "weights.safetensors") if found else {}
-    missing = sorted(set(parameters) - set(weights))
-    if missing:
+    names = dict.fromkeys(parameters, "")
+    found, exported = find(run / "checkpoint"), run / "adapter" / "adapter_model.safetensors"
+    weights = load_file(found / "weights.safetensors") if found else load_file(exported) if exported.is_file() else {}
+    for name in names:
+        names[name] = name if found else name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+    layers = {_layer(name) for name in weights}
+    shared = {name: saved for name, saved in names.items() if not weights or _layer(saved) in layers}
+    shapes = {saved: parameters[name].shape for name, saved in shared.items()}
+    missing = sorted(name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape)
+    if missing or not shared:
         raise PersistError(
-            f"The run {run} has no weight {missing[0]!r}",
-            "A run that trained the same layers in the same way",
+            f"{run} has no weight {[*missing, *names.values()][0]!r} of the shape that this run trains",
+            "A run, or an exported checkpoint, that trained the same matrices in the same way",
             "Set start to the folder of such a run, or leave it empty",
         )
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+        for name, saved in shared.items():
+            parameters[name].copy_(weights[saved])
+
+
+def _layer(name: str) -> str:
+    """Return the number of the layer that a parameter belongs to; "" for one of no layer."""
+    return name.partition(".layers.")[2].partition(".")[0]

@@ -19,7 +19,8 @@ class TrainConfig(Settings):
 
     Attributes:
         recipe: name of the recipe this came from.
-        start: folder of an earlier run whose trained weights this one starts from; empty starts afresh.
+        start: folder of an earlier run or of an exported checkpoint whose trained weights this one starts from; layers
+            that were not trained there start afresh, as all do when it is empty.
         model: "bundled-base" (the bundled model's pretrained weights), a folder or a hub id.
         memory: layers, chunk size and store of the memory.
         sources: names of question sources (see ``data/sources.py``), in the order they are unlocked; "chronicle:20"

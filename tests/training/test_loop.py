@@ -148,6 +148,23 @@ def test_a_run_starts_from_another_ones_weights(build, config, tmp_path):
         build("third", replace(config, start=str(tmp_path / "nowhere")))
 
 
+def test_a_run_starts_from_an_export_and_adds_layers(build, config, tmp_path):
+    first = build("first")
+    first.run()
+    running.export(first, tmp_path / "export")
+    whole = replace(config, memory=config.memory.replace(retrieval_layers=(0, 1, 2, 3)))
+    second = build("second", replace(whole, start=str(tmp_path / "export")))
+    kept = set(first.parameters)
+    assert kept < set(second.parameters)
+    for name, parameter in second.parameters.items():
+        if name in kept:  # an export is in half precision
+            torch.testing.assert_close(parameter, first.parameters[name], atol=1e-2, rtol=1e-2)
+        elif "lora_B" in name:
+            assert not parameter.any(), "what was not trained changes nothing yet"
+    with pytest.raises(PersistError, match="of the shape"):
+        build("third", replace(config, start=str(tmp_path / "export"), lora_rank=config.lora_rank + 1))
+
+
 def test_questions_drawn_together_are_shared_out_by_length(build, config):
     alone = build("alone", replace(config, sorted_steps=1, batch_size=16, documents_every=100)).sampler
     together = build("together", replace(config, sorted_steps=4, documents_every=100)).sampler

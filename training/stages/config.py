@@ -20,7 +20,8 @@ class StageConfig(Settings):
     Attributes:
         recipe: name of the recipe this came from.
         model: "bundled-base", "toy" (random weights, for trying things out), a folder or a hub id.
-        start: folder of an earlier run whose trained weights this one starts from; empty starts afresh.
+        start: folder of an earlier run or of an exported checkpoint whose trained weights this one starts from; layers
+            that were not trained there start afresh, as all do when it is empty.
         memory: layers, window, chunks, capacity and policy of every row's bank.
         text: folder made by ``python -m training prepare``.
         full_targets: matrices of these layers that are trained themselves, in place of an adapter.
