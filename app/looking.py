@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from memlong.session.session import Session
 
 
+WORKING = "Would it have been needed later? Working that out …"
+
+
 @dataclass(frozen=True)
 class Look:
     """What is being looked at.
@@ -53,20 +56,26 @@ def documents(visit: Visit | None) -> Documents:
     return session.documents if session is not None else {}
 
 
-def life(visit: Visit | None, look: Look) -> Life | None:
-    """Return the life of the chosen chunk, or None."""
+def life(visit: Visit | None, look: Look, at_once: bool = False) -> Life | None:
+    """Return the life of the chosen chunk, or None.
+
+    Args:
+        at_once: leave out whether it would have been needed later where that takes long, and say that it is coming.
+    """
     if visit is None or look.chunk_id is None:
         return None
     visit.settle_layers()
     found = life_of(timeline(visit), look.chunk_id, documents(visit), look.step)
     if found is None or found.here:
         return found
-    return replace(found, later=needed_later(visit, look.chunk_id, look.step))
+    later = needed_later(visit, look.chunk_id, look.step, at_once)
+    return replace(found, later=WORKING if later is None else later)
 
 
-def rows(visit: Visit | None, look: Look) -> tuple[list[ChunkRow], str, int]:
-    """Return one page of the table, what it is in words, and its number."""
-    found = select(chunk_rows(timeline(visit), look.step), look.rows, documents(visit))
+def rows(visit: Visit | None, look: Look, every: list[ChunkRow] | None = None) -> tuple[list[ChunkRow], str, int]:
+    """Return one page of the table, what it is in words, and its number; ``every``: all rows, where they are known."""
+    every = chunk_rows(timeline(visit), look.step) if every is None else every
+    found = select(every, look.rows, documents(visit))
     page, start, end = page_of(len(found), look.page)
     return found[start:end], _page_words(len(found), start, end, "chunk"), page
 

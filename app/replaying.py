@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from memlong.session.session import Session
 
 SHOW_EVERY = 0.5  # seconds between two pictures of a replay that goes on
+AT_ONCE = 64  # chunks whose searches are worked out before the answer to a click
 SHARES = (0.125, 0.25, 0.5)  # of what was read: the capacities that policies are tried at
 
 
@@ -82,10 +83,10 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
             yield PolicyResult(share, words, tuple(rows), made.tokens, len(asked), used)
 
 
-def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None) -> str:
+def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None, at_once: bool = False) -> str | None:
     """Return in a sentence whether a chunk that had left by a step (None: now) was wanted afterwards.
 
-    "" for a chunk that is held at that step, or unknown.
+    "" for a chunk that is held at that step, or unknown. With ``at_once`` None where finding out takes long.
     """
     from memlong.evaluation.policies import wanted_later
 
@@ -98,6 +99,8 @@ def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None) ->
         return ""
     written = len([event for event in session.recorder.filter("ChunkWritten") if event.step < before[-1].step])
     made = _recording(session)
+    if at_once and vectors.missing(made) > AT_ONCE:
+        return None
     for _ in visit.engine.steps(vectors.embed([text for _, text in made.questions]), "question"):
         pass
     chunks, questions = wanted_later(made, vectors.wanted(made), chunk_id, written)

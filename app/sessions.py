@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.engine import Engine
 from app.library import Library
@@ -70,6 +70,7 @@ class Visit:
         refused: why the last question was not taken; None after one that was.
         emptied: whether another model took memory and conversation away, until something is read again; stale: whether
             the page does not show that yet.
+        maps: what the memory maps of its page show, by name, so that they are told only what changes.
         ticket: of the browser tab, "" when it has none. left: when its page closed; None while it is open.
     """
 
@@ -89,6 +90,7 @@ class Visit:
     refused: MemLongError | None = None
     emptied: bool = False
     stale: bool = False
+    maps: dict[str, Any] = field(default_factory=dict)
     ticket: str = ""
     left: float | None = None
     stop_reading: threading.Event = field(default_factory=threading.Event)
@@ -206,6 +208,7 @@ class Visits:
                 return found
             del self._visits[found.key]
             found.key, found.left, found.seen = key, None, self._clock()
+            found.maps.clear()  # those of the new page are empty
             self._visits[key] = found
             return found
 

@@ -66,6 +66,13 @@ class Vectors:
             self._questions[text] = np.asarray(self._session.retriever.embed_query(text))
             yield left
 
+    def missing(self, recording: Recording) -> int:
+        """Return how many queries :meth:`wanted` has to work out; a question that is not embedded counts for many."""
+        new = {text for _, text in recording.questions if text not in self._questions}
+        if self._top_k != recording.top_k:
+            return len(recording.chunks) + len(recording.questions)
+        return max(0, len(recording.chunks) - len(self._by_chunks)) + 1000 * len(new)
+
     def wanted(self, recording: Recording) -> Wanted:
         """Return what every query would have fetched had nothing ever left; only new queries are worked out.
 

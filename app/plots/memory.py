@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from app.plots.style import EVICTED, FONT_SIZE, LOCAL, MEMORY, figure, here, say
 
-MOST_POINTS = 600
+MOST_POINTS = 400
 
 
 def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int | None = None) -> go.Figure:
@@ -39,9 +39,11 @@ def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int 
         )
     )  # fmt: skip
     if not np.isnan(capacity).all():
+        turns = np.r_[True, np.diff(capacity) != 0]
+        turns[-1] = True  # drawn up to now
         fig.add_trace(
             go.Scatter(
-                x=steps, y=capacity, name="capacity", mode="lines",
+                x=steps[turns], y=capacity[turns], name="capacity", mode="lines",
                 line={"color": LOCAL, "dash": "dot", "width": 2, "shape": "hv"},
                 hovertemplate="capacity %{y:,}<extra></extra>",
             )

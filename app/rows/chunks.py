@@ -10,7 +10,7 @@ import numpy as np
 
 from app.rows.timeline import Timeline
 from app.text import chunk_number, number_words, one_line, plural
-from memlong.trace.replay import ChunkView
+from memlong.trace.replay import ReplayState
 
 PAGE = 25
 """Rows sent at a time."""
@@ -54,18 +54,35 @@ class ChunkRow:
 
 def chunk_rows(timeline: Timeline, step: int | None = None) -> list[ChunkRow]:
     """Return every chunk ever written up to ``step``, by id."""
-    state, attention, written = timeline.state(step), timeline.attention_share(step), timeline.written_by(step)
+    state = timeline.state(step)
+    row = _rows_of(timeline, state, step)
+    return [row(chunk_id) for chunk_id in sorted([*state.chunks, *state.evicted, *state.deleted])]
 
-    def row(chunk_id: int, chunk: ChunkView, what: str, rule: str = "") -> ChunkRow:
+
+def chunk_row(timeline: Timeline, chunk_id: int, step: int | None = None) -> ChunkRow | None:
+    """Return one chunk after ``step``, or None when there was none with this id."""
+    state = timeline.state(step)
+    known = chunk_id in state.chunks or chunk_id in state.evicted or chunk_id in state.deleted
+    return _rows_of(timeline, state, step)(chunk_id) if known else None
+
+
+def _rows_of(timeline: Timeline, state: ReplayState, step: int | None) -> Callable[[int], ChunkRow]:
+    attention, written = timeline.attention_share(step), timeline.written_by(step)
+
+    def row(chunk_id: int) -> ChunkRow:
+        chunk, rule = state.chunks.get(chunk_id), ""
+        if chunk is not None:
+            what = "pinned" if chunk.pinned else "held"
+        else:
+            what = "evicted" if chunk_id in state.evicted else "deleted"
+            gone = state.evicted[chunk_id] if what == "evicted" else state.deleted[chunk_id]
+            chunk, rule = gone.chunk, gone.rule
         return ChunkRow(
             chunk_id, chunk.doc_id, chunk.index_in_doc, chunk.span, chunk.n_tokens, chunk.trigger_count, what,
             written - 1 - chunk_id, attention.get(chunk_id, 0.0), rule,
         )  # fmt: skip
 
-    rows = [row(id, chunk, "pinned" if chunk.pinned else "held") for id, chunk in state.chunks.items()]
-    rows += [row(id, gone.chunk, "evicted", gone.rule) for id, gone in state.evicted.items()]
-    rows += [row(id, gone.chunk, "deleted", gone.rule) for id, gone in state.deleted.items()]
-    return sorted(rows, key=lambda each: each.chunk_id)
+    return row
 
 
 ORDERS: dict[str, tuple[Callable[[ChunkRow], float], bool]] = {

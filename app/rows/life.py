@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from app.rows.chunks import ChunkRow, Documents, chunk_rows, place_of, text_of, title_of
+from app.rows.chunks import ChunkRow, Documents, chunk_row, place_of, text_of, title_of
 from app.rows.timeline import Timeline
 from app.rows.words import mass_words, query_words
 from app.text import number_words, plural
 from memlong.trace import events as e
-from memlong.trace.recorder import chunks_of
 
 MOST_STATIONS = 400
 """Stations shown at once; a chunk found more often than that shows its first and its latest ones."""
@@ -72,7 +71,7 @@ class Life:
 
 def life_of(timeline: Timeline, chunk_id: int, documents: Documents, step: int | None = None) -> Life | None:
     """Return a chunk's life, or None when there was no such chunk by ``step``."""
-    row = next((row for row in chunk_rows(timeline, step) if row.chunk_id == chunk_id), None)
+    row = chunk_row(timeline, chunk_id, step)
     if row is None:
         return None
     stations = _stations(timeline, chunk_id, documents, len(timeline.events) if step is None else step)
@@ -103,7 +102,7 @@ def summary(life: Life) -> str:
 
 
 def _stations(timeline: Timeline, chunk_id: int, documents: Documents, now: int) -> list[Station]:
-    about = [event for event in timeline.events if chunk_id in chunks_of(event)]
+    about = timeline.about.get(chunk_id, [])[:]
     stations = [
         _station(event, chunk_id, timeline, documents, now)
         for event in about
@@ -193,8 +192,5 @@ def _looking(layer: int, events: Sequence[e.LayerMass], chunk_id: int, n_tokens:
 
 
 def _document_removed(timeline: Timeline, chunk_id: int, now: int) -> Station | None:
-    doc_id = timeline.documents_of.get(chunk_id, (-1, 0))[0]
-    for event in timeline.events:
-        if isinstance(event, e.DocumentClosed) and event.doc_id == doc_id and event.status == "removed":
-            return Station(event.step, "deleted", "because its document was removed", event.step > now)
-    return None
+    step = timeline.removed.get(timeline.documents_of.get(chunk_id, (-1, 0))[0])
+    return None if step is None else Station(step, "deleted", "because its document was removed", step > now)

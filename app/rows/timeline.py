@@ -25,7 +25,7 @@ from memlong.trace.events import (
     Retrieved,
     TokenGenerated,
 )
-from memlong.trace.recorder import Recorder
+from memlong.trace.recorder import Recorder, chunks_of
 from memlong.trace.replay import Replayer, ReplayState
 
 _MOVES = (ChunkWritten, Evicted, Deleted, Restored, CapacityChanged, DocumentClosed)
@@ -63,6 +63,8 @@ class Timeline:
         stops: the steps a person can go back to: all but the per-layer masses.
         landmarks: beginnings of documents and questions. written: chunks ever written.
         documents_of: (document, place in it) of a chunk by id; ids_of: the other way round.
+        about: events of a chunk by id, in order: what happened to it, found it, or looked at it.
+        removed: step at which a document was removed, by its id.
         chunk_tokens: tokens of the longest chunk seen. titles: of documents by id. questions: by answer id.
     """
 
@@ -75,9 +77,12 @@ class Timeline:
         self.questions: dict[int, str] = {}
         self.documents_of: dict[int, tuple[int, int]] = {}
         self.ids_of: dict[tuple[int, int], int] = {}
+        self.about: dict[int, list[Event]] = {}
+        self.removed: dict[int, int] = {}
         self.written = self.evicted = self.chunk_tokens = 0
         self._masses: list[TokenGenerated] = []
         self._retrievals: list[Retrieved] = []
+        self._attention: dict[int, float] = {}  # of all tokens so far
         self._live = ReplayState()
         self._replayer = Replayer(self.events)
         self._lock = threading.Lock()
@@ -109,10 +114,13 @@ class Timeline:
 
     def attention(self, step: int | None = None) -> dict[int, float]:
         """Return for each chunk the attention mass it got, summed over generated tokens up to ``step``."""
+        count = _count_until(self._masses, step)
+        if count == len(self._masses):
+            with self._lock:
+                return self._attention.copy()
         total: dict[int, float] = {}
-        for event in self._masses[: _count_until(self._masses, step)]:
-            for chunk_id, mass in event.chunk_mass or ():
-                total[chunk_id] = total.get(chunk_id, 0.0) + mass
+        for event in self._masses[:count]:
+            _add_up(total, event)
         return total
 
     def attention_share(self, step: int | None = None) -> dict[int, float]:
@@ -140,10 +148,13 @@ class Timeline:
     def _take(self, event: Event) -> None:
         self._live.apply(event)
         self.events.append(event)
+        for chunk_id in chunks_of(event):
+            self.about.setdefault(chunk_id, []).append(event)
         if not isinstance(event, LayerMass):
             self.stops.append(event.step)
         if isinstance(event, TokenGenerated) and event.chunk_mass:
             self._masses.append(event)
+            _add_up(self._attention, event)
         elif isinstance(event, Retrieved):
             self._retrievals.append(event)
         elif isinstance(event, DocumentOpened):
@@ -161,12 +172,19 @@ class Timeline:
             self.chunk_tokens = max(self.chunk_tokens, event.n_tokens)
             self.documents_of[event.chunk_id] = (event.doc_id, event.index_in_doc)
             self.ids_of[event.doc_id, event.index_in_doc] = event.chunk_id
+        elif isinstance(event, DocumentClosed) and event.status == "removed":
+            self.removed[event.doc_id] = event.step
         elif isinstance(event, Evicted):
             self.evicted += 1
             if self.evicted == 1:
                 self.landmarks.append(Landmark(event.step, "The bank is full: first eviction"))
         live = self._live
         self.fills.append(Fill(event.step, self.written, self.evicted, live.occupancy_tokens, live.capacity_tokens))
+
+
+def _add_up(total: dict[int, float], event: TokenGenerated) -> None:
+    for chunk_id, mass in event.chunk_mass or ():
+        total[chunk_id] = total.get(chunk_id, 0.0) + mass
 
 
 _TIMELINES: WeakKeyDictionary[Recorder, Timeline] = WeakKeyDictionary()

@@ -15,8 +15,8 @@ from app.plots import memory as plots
 from app.rows import chunks, log
 from app.sessions import Visit
 from app.tabs import life
-from app.tabs.memory_layout import ANY, TITLE, Parts, lay_out
-from app.tabs.memory_map import clicked, map_value
+from app.tabs.memory_layout import ANY, MAP, TITLE, Parts, lay_out
+from app.tabs.memory_map import clicked, map_update
 from app.tabs.pieces import error_box
 from app.text import escape, one_line
 from memlong.errors import MemLongError
@@ -33,12 +33,13 @@ def build(app: App) -> Parts:
 def wire(app: App, parts: Parts) -> None:
     """Connect the events. The newest wish wins: while a picture is made, only the last of the next is kept."""
     latest: dict[str, Any] = {
+        "queue": False,
         "show_progress": "hidden",
         "trigger_mode": "always_last",
         "api_visibility": "private",
     }
-    choices = [parts.slider, parts.jump, parts.question, parts.looks[5], parts.looks[10]]
-    everything = [*choices, *parts.top, *parts.details]
+    # Words and map come first, in one answer; figures and tables follow, for a page takes a second to draw them.
+    first = [parts.slider, parts.jump, parts.question, parts.looks[5], parts.looks[10], *parts.top]
 
     def draw_top(request: gr.Request, *looks: Any) -> list[Any]:
         return top(app.visit(request), look_of(*looks))
@@ -48,16 +49,16 @@ def wire(app: App, parts: Parts) -> None:
 
     def arrive(request: gr.Request, *looks: Any) -> list[Any]:
         visit = app.visit(request)
-        return [gr.Timer(active=visit.busy), *everything_of(visit, look_of(*looks))]
+        return [gr.Timer(active=visit.busy), *first_of(visit, look_of(*looks))]
 
     def tick(request: gr.Request, *looks: Any) -> list[Any]:
         visit = app.visit(request)
-        return [gr.Timer(active=visit.busy), *everything_of(visit, look_of(*looks))]
+        return [gr.Timer(active=visit.busy), *first_of(visit, look_of(*looks))]
 
     def act(request: gr.Request, event: gr.EventData, *looks: Any) -> list[Any]:
         visit = app.visit(request)
         said = done(visit, event._data["act"], int(event._data["id"]))
-        return [said, None, *everything_of(visit, look_of(None, *looks[1:]))]
+        return [said, None, *first_of(visit, look_of(None, *looks[1:]))]
 
     def again(request: gr.Request, question: str | None, chunk_id: int | None) -> Iterator[str]:
         yield from compare(app.visit(request), question, chunk_id)
@@ -65,26 +66,29 @@ def wire(app: App, parts: Parts) -> None:
     def save(request: gr.Request, *looks: Any) -> str:
         return str(chunks_file(app.visit(request), look_of(*looks)))
 
-    parts.tab.select(arrive, parts.looks, [parts.timer, *everything], **latest)
-    parts.timer.tick(tick, parts.looks, [parts.timer, *everything], **latest)
+    came = parts.tab.select(arrive, parts.looks, [parts.timer, *first], **latest)
+    ticked = parts.timer.tick(tick, parts.looks, [parts.timer, *first], **latest)
     # The second click of two would be refused, and hide what came of the first.
-    acted = parts.life.click(
-        act, parts.looks, [parts.said, parts.step, *everything], **latest | {"trigger_mode": "once"}
-    )
+    acted = parts.life.click(act, parts.looks, [parts.said, parts.step, *first], **latest | {"trigger_mode": "once"})
     asked = parts.again.click(
         again, [parts.question, parts.chunk], parts.answers, show_progress="hidden", concurrency_limit=None,
         api_visibility="private",
     )  # fmt: skip
-    asked.then(arrive, parts.looks, [parts.timer, *everything], **latest)
+    settled = asked.then(arrive, parts.looks, [parts.timer, *first], **latest)
+    for event in (came, ticked, acted, settled):
+        event.then(draw_details, parts.looks, parts.details, **latest)
     parts.save.on_click(save, parts.looks)
     parts.changed += [acted, asked]
     _wire_time(app, parts, draw_top, draw_details, latest)
-    _wire_choices(parts, draw_top, draw_details, latest)
+    _wire_choices(app, parts, draw_top, draw_details, latest)
 
 
 def _wire_time(app: App, parts: Parts, draw_top: Any, draw_details: Any, latest: dict[str, Any]) -> None:
-    def wind(request: gr.Request, position: float) -> int | None:
-        return looking.timeline(app.visit(request)).stop_at(int(position))
+    def wind(request: gr.Request, position: float, *looks: Any) -> list[Any]:
+        visit = app.visit(request)
+        step = looking.timeline(visit).stop_at(int(position))
+        said, cells, *rest = top(visit, look_of(step, *looks[1:]))
+        return [step, said, cells | {"rests": True}, *rest]
 
     def jump(request: gr.Request, step: int | None) -> tuple[int | None, int]:
         timeline = looking.timeline(app.visit(request))
@@ -93,27 +97,41 @@ def _wire_time(app: App, parts: Parts, draw_top: Any, draw_details: Any, latest:
     def now(request: gr.Request) -> tuple[None, int, None]:
         return None, max(1, len(looking.timeline(app.visit(request)).stops) - 1), None
 
-    moved = (
-        parts.slider.input(wind, parts.slider, parts.step, **latest),
+    parts.slider.input(wind, [parts.slider, *parts.looks], [parts.step, *parts.top], **latest)
+    parts.map.release(draw_details, parts.looks, parts.details, **latest)
+    for event in (
         parts.jump.input(jump, parts.jump, [parts.step, parts.slider], **latest),
         parts.now.click(now, None, [parts.step, parts.slider, parts.jump], **latest),
-    )
-    for event in moved:
+    ):
         event.then(draw_top, parts.looks, parts.top, **latest).then(draw_details, parts.looks, parts.details, **latest)
 
 
-def _wire_choices(parts: Parts, draw_top: Any, draw_details: Any, latest: dict[str, Any]) -> None:
-    def cell(event: gr.EventData) -> tuple[int, str]:
-        return clicked(event), ""
+def _wire_choices(app: App, parts: Parts, draw_top: Any, draw_details: Any, latest: dict[str, Any]) -> None:
+    def cell(request: gr.Request, event: gr.EventData, *looks: Any) -> list[Any]:
+        return chosen(request, clicked(event), looks)
 
-    def table_row(event: gr.SelectData) -> tuple[Any, str]:
-        return (int(event.row_value[0]) - 1 if event.row_value else gr.skip()), ""
+    def table_row(request: gr.Request, event: gr.SelectData, *looks: Any) -> list[Any]:
+        number = int(event.row_value[0]) - 1 if event.row_value else looks[3]
+        return chosen(request, number, looks)
 
-    for chosen in (
-        parts.map.click(cell, None, [parts.chunk, parts.said], **latest),
-        parts.details[2].select(table_row, None, [parts.chunk, parts.said], **latest),
+    def chosen(request: gr.Request, chunk_id: int | None, looks: tuple[Any, ...]) -> list[Any]:
+        return [chunk_id, "", *top(app.visit(request), look_of(*looks[:3], chunk_id, *looks[4:]))]
+
+    def whole_map(request: gr.Request, *looks: Any) -> Any:
+        visit = app.visit(request)
+        visit.maps.pop(MAP, None)
+        return top(visit, look_of(*looks))[1]
+
+    def whole(request: gr.Request, *looks: Any) -> Any:
+        return whole_life(app.visit(request), look_of(*looks))
+
+    opened = [parts.chunk, parts.said, *parts.top]
+    for event in (
+        parts.map.click(cell, parts.looks, opened, **latest),
+        parts.details[2].select(table_row, parts.looks, opened, **latest),
     ):
-        chosen.then(draw_top, parts.looks, parts.top, **latest)
+        event.then(whole, parts.looks, parts.life, **latest)
+    parts.map.input(whole_map, parts.looks, parts.map, **latest)
     for choice in parts.looks[1:3]:
         choice.input(draw_top, parts.looks, parts.top, **latest)
     for choice in parts.looks[4:]:
@@ -154,27 +172,34 @@ def top(visit: Visit, look: Look) -> list[Any]:
     timeline = looking.timeline(visit)
     return [
         life.head(timeline, look.step),
-        map_value(timeline, look.step, look.colour, look.arrangement, look.chunk_id),
+        map_update(visit.maps, MAP, timeline, look),
         life.moment(timeline, look.step, visit),
-        life.life_html(looking.life(visit, look)),
+        life.life_html(looking.life(visit, look, at_once=True)),
     ]
 
 
 def details(visit: Visit, look: Look) -> list[Any]:
-    """Return both plots, the table with its words and page, and the log with its words and page."""
+    """Return both plots, the table with its words and page, the log with its words and page, and the whole life."""
     timeline, documents = looking.timeline(visit), looking.documents(visit)
-    rows, row_words, page = looking.rows(visit, look)
+    every = chunks.chunk_rows(timeline, look.step)
+    rows, row_words, page = looking.rows(visit, look, every)
     events, log_words, log_page = looking.log(visit, look)
     return [
         plots.occupancy(timeline.fills, look.step),
-        plots.trigger_counts(chunks.trigger_histogram(chunks.chunk_rows(timeline, look.step))),
+        plots.trigger_counts(chunks.trigger_histogram(every)),
         chunks.table(rows, documents), _page_line(row_words), page,
-        log.log_table(events, timeline, documents), _page_line(log_words), log_page,
+        log.log_table(events, timeline, documents), _page_line(log_words), log_page, whole_life(visit, look),
     ]  # fmt: skip
 
 
-def everything_of(visit: Visit, look: Look) -> list[Any]:
-    """Return slider, jumps, questions, documents twice, and all that :func:`top` and :func:`details` return."""
+def whole_life(visit: Visit, look: Look) -> Any:
+    """Return the chosen chunk's life with whether it would have been needed later, where :func:`top` left that open."""
+    found = looking.life(visit, look)
+    return life.life_html(found) if found is not None and found.later else gr.skip()
+
+
+def first_of(visit: Visit, look: Look) -> list[Any]:
+    """Return slider, jumps, questions, documents twice, and all that :func:`top` returns."""
     timeline = looking.timeline(visit)
     last = max(1, len(timeline.stops) - 1)
     position = last if look.step is None else timeline.position_of(look.step)
@@ -188,7 +213,6 @@ def everything_of(visit: Visit, look: Look) -> list[Any]:
         gr.Dropdown(choices=known),
         gr.Dropdown(choices=known),
         *top(visit, look),
-        *details(visit, look),
     ]
 
 

@@ -17,6 +17,7 @@ from app.tabs.saving import Saver, saver
 from app.text import escape
 
 TITLE = "Memory"
+MAP = "memory-map"
 ANY = -1  # the choice "any document" of a dropdown
 _TABLE_TYPES = ["number", "str", "number", "number", "number", "number", "str", "str", "str", "str"]
 _TABLE_WIDTHS = [64, 76, 82, 108, 120, 74, 130, 170, 196, 236]
@@ -71,7 +72,7 @@ def lay_out() -> Parts:
                     label="Cells",
                     elem_id="map-cells",
                 )
-                cells = memory_map("memory-map")
+                cells = memory_map(MAP)
                 slider, jump, now, moment = _replay()
             with gr.Column(scale=5, min_width=320):
                 said = gr.HTML("", elem_id="memory-said")
@@ -87,7 +88,7 @@ def lay_out() -> Parts:
     return Parts(
         tab, timer, step, chunk, slider, jump, now, cells, shown, question, again, answers, said, save,
         looks=[step, colour, arrangement, chunk, *table_looks, *log_looks],
-        top=[head, cells, moment, shown], details=[figures[0], figures[1], *table, *events], changed=[],
+        top=[head, cells, moment, shown], details=[figures[0], figures[1], *table, *events, shown], changed=[],
     )  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 // The memory map: one cell a chunk, drawn on a canvas. Runs once a mount; `element`, `trigger`, `props`, `watch`
 // come from the component. Text of documents only ever goes through textContent.
 const find = (name) => element.querySelector('.mm-' + name);
-const canvas = element.querySelector('canvas');
+const canvas = find('cells'), marks = find('marks');
 const tip = find('tip'), live = find('live'), legend = find('legend');
 const HELD = 0, PINNED = 1, EVICTED = 2, DELETED = 3, EMPTY = 4;
 const STATES = ['in memory', 'pinned', 'evicted', 'deleted', 'not read yet'];
 const ORANGE = '#d97706', GREEN = '#15803d', GREY = '#8a8f98';
 const RAMPS = { light: [[219, 233, 246], [43, 108, 176], [8, 40, 92]], dark: [[24, 49, 78], [58, 128, 200], [205, 230, 255]] };
 let data = null, layout = null, cursor = -1, hover = -1, selected = -1, queued = false;
+let painted = null, changed = []; // how the cells on the canvas were painted, and those that are others since
 
 const unpack = (text, Type) => {
   const raw = atob(text || ''), bytes = new Uint8Array(raw.length);
@@ -21,28 +22,72 @@ const ramp = (level) => {
   return 'rgb(' + from.map((v, i) => Math.round(v + (to[i] - v) * t)).join(',') + ')';
 };
 
+// While somebody drags the replay slider only this map and a few words follow; figures and tables do when it rests.
+const REST = 400; // ms
+let resting = 0;
+document.addEventListener('input', (event) => { if (event.target.closest?.('#replay')) clearTimeout(resting); });
+
+// A value holds all cells, or those that changed since the value before it; whoever missed one asks for all.
 function load() {
   const v = props.value;
-  if (!v || !v.n) { data = null; } else {
-    data = {
-      v, n: v.n, state: unpack(v.state, Uint8Array), level: unpack(v.level, Uint8Array),
-      count: unpack(v.count, Uint16Array), doc: unpack(v.doc, Uint16Array), index: unpack(v.index, Uint32Array),
-      ids: v.ids ? unpack(v.ids, Int32Array) : null, recent: new Set(v.recent),
-    };
-    selected = v.selected;
-  }
+  if (v && v.base >= 0 && (!data || data.v.serial !== v.base)) { trigger('input', {}); return; }
+  if (v && v.base >= 0) change(v); else take(v);
+  if (data) levels();
+  selected = data ? v.selected : selected;
   cursor = data ? Math.min(cursor, data.n - 1) : -1;
   words();
   draw();
+  clearTimeout(resting);
+  if (v && v.rests) resting = setTimeout(() => trigger('release', {}), REST);
 }
 
-const idOf = (i) => (data.ids ? data.ids[i] : i);
+function take(v) {
+  painted = null;
+  if (!v || !v.n) { data = null; return; }
+  const n = v.n, runs = v.runs ? unpack(v.runs, Int32Array) : [];
+  const doc = v.runs ? new Uint16Array(n) : unpack(v.doc, Uint16Array);
+  const index = v.runs ? new Uint32Array(n) : unpack(v.index, Uint32Array);
+  for (let r = 0, i = 0; r < runs.length; r += 3) {
+    for (let k = 0; k < runs[r + 2]; k++, i++) { doc[i] = runs[r]; index[i] = runs[r + 1] + k; }
+  }
+  data = {
+    v, n, doc, index, state: unpack(v.state, Uint8Array), count: unpack(v.count, Uint16Array),
+    ids: v.ids ? unpack(v.ids, Int32Array) : Int32Array.from({ length: n }, (_, i) => i),
+    told: v.level ? unpack(v.level, Uint8Array) : null, level: new Uint8Array(n), recent: new Set(v.recent),
+  };
+}
+
+function change(v) {
+  const at = unpack(v.at, Uint32Array), state = unpack(v.state, Uint8Array), count = unpack(v.count, Uint16Array);
+  const ids = unpack(v.ids, Int32Array), told = v.level ? unpack(v.level, Uint8Array) : null;
+  at.forEach((i, k) => {
+    data.state[i] = state[k];
+    data.count[i] = count[k];
+    data.ids[i] = ids[k];
+    if (told) data.told[i] = told[k];
+    changed.push(i);
+  });
+  data.v = v;
+  data.recent = new Set(v.recent);
+}
+
+// The place of every cell on the colour ramp; those that got another one are painted again.
+function levels() {
+  const { v, n, ids, count, told, level } = data;
+  for (let i = 0; i < n; i++) {
+    const value = told ? 0 : v.colour === 'age' ? (ids[i] < 0 ? 0 : v.written - 1 - ids[i]) : count[i];
+    const now = told ? told[i] : v.high > 0 ? Math.round(255 * Math.min(1, Math.max(0, value / v.high))) : 0;
+    if (now !== level[i]) { level[i] = now; changed.push(i); }
+  }
+}
+
+const idOf = (i) => data.ids[i];
 
 // Words, legend, label: only when they change, so that a screen reader is not told the same thing at every frame.
 function words() {
   const v = props.value || {};
   find('empty').style.display = data ? 'none' : 'block';
-  canvas.style.display = data ? 'block' : 'none';
+  canvas.style.display = marks.style.display = data ? 'block' : 'none';
   const set = (node, text) => { if (node.textContent !== text) node.textContent = text || ''; };
   set(find('title'), v.title);
   set(find('how'), v.how);
@@ -89,43 +134,65 @@ function measure() {
   return { width, size, columns, rows: Math.ceil(data.n / columns), gap: size > 9 ? 2 : size > 4 ? 1 : 0 };
 }
 
-function draw() { if (!queued) { queued = true; requestAnimationFrame(() => { queued = false; paint(); }); } }
+function draw() {
+  if (data && changed.length > data.n) { painted = null; changed = []; } // nobody sees a map of another tab
+  if (!queued) { queued = true; requestAnimationFrame(() => { queued = false; paint(); }); }
+}
 
+// Cells lie on one canvas, rings around them on another: a step paints the cells that changed, and a few rings.
 function paint() {
   layout = measure();
   if (!layout) return;
-  const { width, size, columns, rows, gap } = layout, box = size - gap, ratio = window.devicePixelRatio || 1;
-  const height = rows * size + 2;
-  canvas.style.height = height + 'px';
-  if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio);
-  if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio);
-  const g = canvas.getContext('2d');
+  const { width, size, columns, rows } = layout, ratio = window.devicePixelRatio || 1, dark = isDark();
+  const height = rows * size + 2, key = [data.n, width, size, ratio, dark, data.v.colour].join();
+  for (const each of [canvas, marks]) {
+    each.style.height = height + 'px';
+    if (each.width !== Math.round(width * ratio)) each.width = Math.round(width * ratio);
+    if (each.height !== Math.round(height * ratio)) each.height = Math.round(height * ratio);
+  }
+  const g = canvas.getContext('2d'), table = Array.from({ length: 256 }, (_, i) => ramp(i));
   g.setTransform(ratio, 0, 0, ratio, 0, 0);
-  g.clearRect(0, 0, width, height);
-  const { v, n, state, level, doc } = data, dark = isDark(), byDocument = v.colour === 'document';
-  const table = Array.from({ length: 256 }, (_, i) => ramp(i));
-  for (let i = 0; i < n; i++) {
-    const x = (i % columns) * size + 1, y = Math.floor(i / columns) * size + 1, s = state[i];
-    if (s === EMPTY || s === DELETED) {
-      g.strokeStyle = s === DELETED ? GREY : dark ? 'rgba(160,170,185,0.38)' : 'rgba(110,120,135,0.38)';
-      g.lineWidth = 1;
-      if (s === DELETED) g.setLineDash([2, 2]);
-      if (box > 3) g.strokeRect(x + 0.5, y + 0.5, box - 1, box - 1);
-      else { g.fillStyle = g.strokeStyle; g.fillRect(x + 1, y + 1, 1, 1); }
-      if (s === DELETED) g.setLineDash([]);
-    } else if (s === EVICTED) {
-      const inset = box > 5 ? Math.max(1, Math.round(box * 0.15)) : 0;
-      g.fillStyle = ORANGE;
-      g.fillRect(x + inset, y + inset, box - 2 * inset, box - 2 * inset);
-    } else {
-      g.fillStyle = byDocument ? v.palette[doc[i] % v.palette.length] : table[level[i]];
-      g.fillRect(x, y, box, box);
-      if (s === PINNED) ring(g, x, y, box, GREEN, Math.max(2, box * 0.18));
+  if (painted !== key) {
+    g.clearRect(0, 0, width, height);
+    for (let i = 0; i < data.n; i++) cell(g, i, table, dark);
+  } else {
+    for (const i of changed) {
+      g.clearRect((i % columns) * size + 1, Math.floor(i / columns) * size + 1, size, size);
+      cell(g, i, table, dark);
     }
   }
-  for (let i = 0; i < n; i++) {
+  painted = key;
+  changed = [];
+  rings(marks.getContext('2d'), ratio, dark);
+}
+
+function cell(g, i, table, dark) {
+  const { size, columns, gap } = layout, { v, state, level, doc } = data, box = size - gap, s = state[i];
+  const x = (i % columns) * size + 1, y = Math.floor(i / columns) * size + 1;
+  if (s === EMPTY || s === DELETED) {
+    g.strokeStyle = s === DELETED ? GREY : dark ? 'rgba(160,170,185,0.38)' : 'rgba(110,120,135,0.38)';
+    g.lineWidth = 1;
+    if (s === DELETED) g.setLineDash([2, 2]);
+    if (box > 3) g.strokeRect(x + 0.5, y + 0.5, box - 1, box - 1);
+    else { g.fillStyle = g.strokeStyle; g.fillRect(x + 1, y + 1, 1, 1); }
+    if (s === DELETED) g.setLineDash([]);
+  } else if (s === EVICTED) {
+    const inset = box > 5 ? Math.max(1, Math.round(box * 0.15)) : 0;
+    g.fillStyle = ORANGE;
+    g.fillRect(x + inset, y + inset, box - 2 * inset, box - 2 * inset);
+  } else {
+    g.fillStyle = v.colour === 'document' ? v.palette[doc[i] % v.palette.length] : table[level[i]];
+    g.fillRect(x, y, box, box);
+    if (s === PINNED) ring(g, x, y, box, GREEN, Math.max(2, box * 0.18));
+  }
+}
+
+function rings(g, ratio, dark) {
+  g.setTransform(ratio, 0, 0, ratio, 0, 0);
+  g.clearRect(0, 0, layout.width, layout.rows * layout.size + 2);
+  for (let i = 0; i < data.n; i++) {
+    if (data.state[i] === EMPTY) continue;
     const id = idOf(i);
-    if (state[i] === EMPTY) continue;
     if (data.recent.has(id)) mark(g, i, dark ? '#ffffff' : '#111111', 2, true);
     if (id === selected) mark(g, i, dark ? '#ffffff' : '#000000', 3, false);
   }

@@ -8,19 +8,17 @@ touching the page; the titles in it reach the page as text, never as HTML.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
-from app.plots.style import DOCUMENTS
-from app.rows.cells import COLOURS, DELETED, EVICTED, HELD, PINNED, Cells, map_cells
+from app.looking import Look
+from app.rows.cells import COLOURS, EVICTED, HELD, PINNED, Cells, map_cells
 from app.rows.timeline import Timeline
 from app.rows.words import mass_words
-from app.text import number_words, one_line
+from app.tabs.map_changes import Sent, changes, pack
+from app.text import number_words
 
 _HERE = Path(__file__).parent
 _TEMPLATE = """
@@ -28,8 +26,9 @@ _TEMPLATE = """
   <div class="mm-head"><span class="mm-title"></span></div>
   <p class="mm-how"></p>
   <div class="mm-frame">
-    <canvas tabindex="0" role="application" aria-roledescription="map of memory cells" aria-label="Memory
-    map"></canvas> <div class="mm-tip" aria-hidden="true"></div>
+    <canvas class="mm-cells" tabindex="0" role="application" aria-roledescription="map of memory cells"
+    aria-label="Memory map"></canvas> <canvas class="mm-marks" aria-hidden="true"></canvas>
+    <div class="mm-tip" aria-hidden="true"></div>
     <div class="mm-empty"></div>
   </div>
   <ul class="mm-legend" aria-label="Legend"></ul>
@@ -57,6 +56,7 @@ def memory_map(elem_id: str) -> gr.HTML:
     """Return an empty map; it takes what :func:`map_value` returns.
 
     ``map.click(fn)`` calls ``fn(event: gr.EventData)``; :func:`clicked` reads the chunk's id from the event.
+    ``map.input(fn)`` is called when it needs all cells, and ``map.release(fn)`` a moment after a value with ``rests``.
     """
     return gr.HTML(
         value=map_value(Timeline()),
@@ -87,44 +87,40 @@ def map_value(
         colour: a key of ``COLOURS``. arrangement: a key of ``ARRANGEMENTS``. selected: a chunk id to mark.
     """
     cells = map_cells(timeline, step, colour, arrangement)
-    return pack(cells, timeline.titles) | {
+    told = pack(cells, timeline.titles, colour)
+    return told | _words(cells, timeline, step, colour, arrangement) | _chosen(selected)
+
+
+def map_update(shown: dict[str, Sent], name: str, timeline: Timeline, look: Look | None = None) -> dict[str, Any]:
+    """Return what makes the map ``name`` of a page show what is looked at, and note in ``shown`` that it was told.
+
+    A page that missed a value asks for all cells (its map's ``input`` event), for which its caller takes the map out
+    of ``shown``.
+    """
+    look = look or Look()
+    cells = map_cells(timeline, look.step, look.colour, look.arrangement)
+    told = changes(shown.get(name), cells, timeline.titles, look.colour)
+    shown[name] = Sent(told["serial"], cells, look.colour)
+    return told | _words(cells, timeline, look.step, look.colour, look.arrangement) | _chosen(look.chunk_id)
+
+
+def _chosen(selected: int | None) -> dict[str, int]:
+    return {"selected": -1 if selected is None else selected}
+
+
+def _words(cells: Cells, timeline: Timeline, step: int | None, colour: str, arrangement: str) -> dict[str, Any]:
+    return {
+        "empty": EMPTY_WORDS,
         "colour": colour,
         "arrangement": arrangement,
         "colour_words": f"{COLOURS[colour].lower()}:",
         "low_words": "0",
         "high_words": number_words(int(cells.high)) if colour != "attention" else mass_words(cells.high) or "0 %",
         "written": timeline.written_by(step),
-        "selected": -1 if selected is None else selected,
         "title": "Memory map",
         "how": _HOW[arrangement].format(colour=_COLOUR_HOW[colour]) if len(cells) else "",
         "summary": _summary(cells) if len(cells) else EMPTY_WORDS,
     }
-
-
-def pack(cells: Cells, titles: Mapping[int, str]) -> dict[str, Any]:
-    """Return cells as base64 of little-endian arrays; ids are left out when they count 0, 1, 2 ..."""
-    known = cells.states <= DELETED
-    plain = bool((cells.chunk_ids[known] == np.flatnonzero(known)).all())
-    shown = {int(doc) for doc in np.unique(cells.docs)}
-    return {
-        "n": len(cells),
-        "state": _base64(cells.states),
-        "level": _base64(cells.levels),
-        "count": _base64(cells.counts),
-        "doc": _base64(cells.docs),
-        "index": _base64(cells.indices),
-        "ids": "" if plain else _base64(cells.chunk_ids),
-        "recent": list(cells.recent),
-        "low": cells.low,
-        "high": cells.high,
-        "palette": DOCUMENTS,
-        "documents": [[doc, one_line(titles.get(doc, "conversation"), 60)] for doc in sorted(shown)],
-        "empty": EMPTY_WORDS,
-    }
-
-
-def _base64(values: np.ndarray) -> str:
-    return base64.b64encode(values.astype(values.dtype.newbyteorder("<")).tobytes()).decode("ascii")
 
 
 def _summary(cells: Cells) -> str:

@@ -1,0 +1,70 @@
+"""The Memory tab in a real browser: the map follows the replay slider cell by cell, and the rest when it rests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.app.test_accessibility import open_tab
+from tests.app.test_browser import Seen, browser, log_book, number, open_page, seen, serve, tiny_folder, upload
+
+__all__ = ["browser", "seen", "tiny_folder"]
+pytestmark = pytest.mark.browser
+
+SLIDER = "#replay input[type=range]"
+PRESSES = 12
+
+
+@pytest.fixture(scope="module")
+def address(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    options = ["--model", str(tiny_folder), "--retriever", "hashing", "--capacity", "2048"]
+    options += ["--memory", "chunk_tokens=64 window_tokens=256"]
+    yield from serve(options, tmp_path_factory.mktemp("server"))
+
+
+def cells(page: Any) -> str:
+    """Return the map's cells as they are painted, without the rings."""
+    page.wait_for_timeout(100)  # a frame, and one more on a busy machine
+    return str(page.evaluate("document.querySelector('#memory-map .mm-cells').toDataURL()"))
+
+
+def coloured(page: Any, name: str, words: str) -> None:
+    page.locator("#map-colour").get_by_label(name, exact=True).click()
+    page.wait_for_function(f"document.querySelector('#memory-map .mm-legend').innerText.includes('{words}:')")
+
+
+def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
+    browser: Any, address: str, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(browser, address, seen)
+    upload(page, tmp_path, "log-book.txt", log_book())
+    page.wait_for_selector(".ml-is-waiting")
+    page.click("#read")
+    page.wait_for_selector(".ml-is-done")
+    open_tab(page, "Memory")
+    page.wait_for_function("document.querySelector('#chunk-said').innerText.includes('chunks')")
+    every = number(page.inner_text("#chunk-said"), r"of ([\d,]+) chunks")
+    calls: list[str] = []
+    page.on("request", lambda asked: calls.append(asked.url) if asked.url.endswith("/run/predict") else None)
+    page.locator(SLIDER).focus()
+    now = page.input_value(SLIDER)
+    for _ in range(PRESSES):
+        said = page.inner_text("#moment")
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function("(said) => document.querySelector('#moment').innerText !== said", arg=said)
+    assert int(page.input_value(SLIDER)) == int(now) - PRESSES
+    page.wait_for_function(f"!document.querySelector('#chunk-said').innerText.includes('of {every} chunks')")
+    assert len(calls) < 2 * PRESSES, "figures and tables did not follow every step"
+    followed = cells(page)
+    coloured(page, "Age", "age")
+    assert cells(page) != followed
+    coloured(page, "Trigger count", "trigger count")  # told whole again
+    assert cells(page) == followed
+    page.click("#now")
+    page.wait_for_function(f"document.querySelector('#chunk-said').innerText.includes('of {every} chunks')")
+    assert cells(page) != followed
+    page.close()
+    assert seen == Seen()
