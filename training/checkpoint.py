@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from memlong.errors import PersistError
+from memlong.model.part import MAPS
 
 
 def save(
@@ -115,7 +116,7 @@ def restore(
 
 
 def start_from(run: Path, parameters: dict[str, nn.Parameter]) -> None:
-    """Copy trained weights into ``parameters``; layers that were not trained before stay as they are.
+    """Copy trained weights into ``parameters``; what was not trained before, such as a new layer, stays as it is.
 
     Args:
         run: folder of an earlier run, whose optimiser state is left behind, or an exported checkpoint.
@@ -123,13 +124,11 @@ def start_from(run: Path, parameters: dict[str, nn.Parameter]) -> None:
     Raises:
         PersistError: when it lacks a weight of a layer that it trained, or all of them.
     """
-    names = dict.fromkeys(parameters, "")
-    found, exported = find(run / "checkpoint"), run / "adapter" / "adapter_model.safetensors"
-    weights = load_file(found / "weights.safetensors") if found else load_file(exported) if exported.is_file() else {}
-    for name in names:
-        names[name] = name if found else name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
-    layers = {_layer(name) for name in weights}
-    shared = {name: saved for name, saved in names.items() if not weights or _layer(saved) in layers}
+    found = find(run / "checkpoint")
+    weights = load_file(found / "weights.safetensors") if found else _exported(run)
+    names = {name: name if found else _exported_name(name) for name in parameters}
+    parts = {_part(name) for name in weights}
+    shared = {name: saved for name, saved in names.items() if not weights or _part(saved) in parts}
     shapes = {saved: parameters[name].shape for name, saved in shared.items()}
     missing = sorted(name for name, shape in shapes.items() if name not in weights or weights[name].shape != shape)
     if missing or not shared:
@@ -143,6 +142,22 @@ def start_from(run: Path, parameters: dict[str, nn.Parameter]) -> None:
             parameters[name].copy_(weights[saved])
 
 
-def _layer(name: str) -> str:
-    """Return the number of the layer that a parameter belongs to; "" for one of no layer."""
-    return name.partition(".layers.")[2].partition(".")[0]
+def _exported(folder: Path) -> dict[str, Tensor]:
+    """Return an exported checkpoint's adapter, and its maps and memory biases as a run names them; {} of none."""
+    adapter, extra = folder / "adapter" / "adapter_model.safetensors", folder / MAPS
+    if not adapter.is_file():
+        return {}
+    beside = load_file(extra) if extra.is_file() else {}
+    return load_file(adapter) | {
+        name if name.startswith("head_bias.") else f"maps.{name}": tensor for name, tensor in beside.items()
+    }
+
+
+def _exported_name(name: str) -> str:
+    """Return what peft calls a parameter in an adapter's file."""
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+
+
+def _part(name: str) -> str:
+    """Return what is trained as a whole or not at all: the number of a parameter's layer, else its own name."""
+    return name.partition(".layers.")[2].partition(".")[0] or name

@@ -165,6 +165,19 @@ def test_a_run_starts_from_an_export_and_adds_layers(build, config, tmp_path):
         build("third", replace(config, start=str(tmp_path / "export"), lora_rank=config.lora_rank + 1))
 
 
+def test_maps_and_memory_biases_of_an_export_are_taken_too(build, config, tmp_path):
+    memory = config.memory.replace(preset="interpolated", stored_layers=(1,), retrieval_layers=(2, 3))
+    config = replace(config, memory=memory, train_bias=True)
+    first = build("first", config)
+    first.run()
+    running.export(first, tmp_path / "export")
+    second = build("second", replace(config, start=str(tmp_path / "export")))
+    ours = {name for name in first.parameters if name.startswith(("maps.", "head_bias."))}
+    assert {name.partition(".")[0] for name in ours} == {"maps", "head_bias"}
+    for name in ours:
+        assert torch.equal(second.parameters[name], first.parameters[name]), name
+
+
 def test_questions_drawn_together_are_shared_out_by_length(build, config):
     alone = build("alone", replace(config, sorted_steps=1, batch_size=16, documents_every=100)).sampler
     together = build("together", replace(config, sorted_steps=4, documents_every=100)).sampler
