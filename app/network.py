@@ -21,7 +21,7 @@ def require_free(host: str, port: int) -> None:
             if os.name != "nt":  # there it would share the port
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just ended
             tried.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for a name of two dots in a row, or too long for one
         raise cannot_listen(host, port) from error
 
 
@@ -35,5 +35,8 @@ def past_proxies(host: str, environment: MutableMapping[str, str]) -> None:
     """Have requests of this machine to itself go there: the server asks its own page whether it is up."""
     for name in ("no_proxy", "NO_PROXY"):
         others = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+        if others.strip() == "*":  # nothing goes through a proxy; in a list some programs take the star for a name
+            environment[name] = others
+            continue
         all_of_them = [*others.split(","), "localhost", "127.0.0.1", "::1", host]
         environment[name] = ",".join(filter(None, dict.fromkeys(all_of_them)))

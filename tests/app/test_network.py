@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from urllib.request import proxy_bypass_environment
 
 import pytest
 
@@ -23,9 +24,13 @@ def test_a_free_address_is_taken_and_a_taken_or_foreign_one_refused(monkeypatch:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror("Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with pytest.raises(MemLongError, match="--host"):
-        require_free("nowhere.invalid", 0)
+    def no_name(host: str, *_: object, **__: object) -> None:
+        host.encode("idna")  # as the system's function does first
+
+    for lookup, host in ((unknown, "nowhere.invalid"), (no_name, "two..dots"), (no_name, "x" * 70)):
+        monkeypatch.setattr(socket, "getaddrinfo", lookup)
+        with pytest.raises(MemLongError, match="--host"):
+            require_free(host, 0)
 
 
 def test_proxies_are_not_asked_for_this_machine_and_other_exceptions_stay() -> None:
@@ -37,3 +42,7 @@ def test_proxies_are_not_asked_for_this_machine_and_other_exceptions_stay() -> N
     bare: dict[str, str] = {}
     past_proxies("127.0.0.1", bare)
     assert bare["no_proxy"] == "localhost,127.0.0.1,::1"
+    everything = {"NO_PROXY": "*"}
+    past_proxies("127.0.0.1", everything)
+    assert everything["no_proxy"] == everything["NO_PROXY"] == "*"
+    assert proxy_bypass_environment("elsewhere.example", {"no": everything["no_proxy"]})
