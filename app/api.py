@@ -51,11 +51,20 @@ def own_upload(given: str, folder: Path) -> str:
     """
     if not given.startswith(("http://", "https://")):
         return given
-    path = Path(unquote(given.partition(_UPLOADED)[2].partition("?")[0])).resolve()
-    if _UPLOADED not in given or not path.is_relative_to(folder):
+    path = _within(folder, unquote(given.partition(_UPLOADED)[2].partition("?")[0]))
+    if path is None:
         do = f"POST it to /gradio_api/upload, then send the address that ends in {_UPLOADED}PATH"
         raise DocumentError(f"The address {shorten(given, 100)}", "Files sent to this app", do)
     return str(path)
+
+
+def _within(folder: Path, given: str) -> Path | None:
+    """Return the path, without links and dots, if it lies in ``folder``; None elsewhere, and for what is no path."""
+    try:
+        path = Path(given).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a zero among the letters
+        return None
+    return path if given and path.is_relative_to(folder) else None
 
 
 def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -67,8 +76,8 @@ def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dic
     Raises:
         MemLongError: for everything that can be wrong with the file, or while the model is loading.
     """
-    path = Path(str(file.get("path", "") if isinstance(file, Mapping) else "")).resolve()
-    if not path.is_relative_to(folder):
+    path = _within(folder, str(file.get("path", "") if isinstance(file, Mapping) else ""))
+    if path is None:
         raise DocumentError("A path that is no upload", "Files sent with the request", "Use gradio_client.handle_file")
     visit.engine.wait()
     visit.engine.require_ready()

@@ -267,7 +267,7 @@ def test_api_reads_no_path_that_is_no_upload(make_app: Callable[..., App], tmp_p
     uploads = tmp_path / "uploads"
     uploads.mkdir()
     (tmp_path / "secret.txt").write_text("secret")
-    for path in (tmp_path / "secret.txt", uploads / ".." / "secret.txt"):
+    for path in (tmp_path / "secret.txt", uploads / ".." / "secret.txt", uploads / "a\0b", ""):
         with pytest.raises(DocumentError, match="no upload"):
             api.upload(app, app.visits.get("program"), {"path": str(path)}, uploads)
     for no_file in (str(tmp_path / "secret.txt"), 5, None):

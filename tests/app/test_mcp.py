@@ -109,6 +109,8 @@ def test_only_addresses_of_own_uploads_are_paths(tmp_path: Path) -> None:
     for other in (
         "http://127.0.0.1:1/book.txt",
         f"http://h/gradio_api/file={tmp_path}/../secret",
+        f"http://h/gradio_api/file={tmp_path}/a%00b",
+        "http://h/gradio_api/file=",
         "https://x.invalid/",
     ):
         with pytest.raises(DocumentError, match="Files sent to this app"):
