@@ -180,7 +180,9 @@ def words_of(answer: str, text: str) -> tuple[int, int] | None:
     words = answer.strip(" .,;:!?\"'").split()
     if sum(map(len, words)) < 3:
         return None
-    found = re.search(r"\s+".join(map(re.escape, words)), text, re.IGNORECASE)
+    # No part of a longer word: "ten" is not said in "often". Alphabets that put no blanks between words are left alone.
+    said = r"\s+".join(map(re.escape, words))
+    found = re.search(rf"(?<![A-Za-z0-9])(?:{said})(?![A-Za-z0-9])", text, re.IGNORECASE)
     return found.span() if found else None
 
 

@@ -154,6 +154,8 @@ def test_the_answer_s_own_words_stand_out_in_its_passage(read: Visit) -> None:
     assert "ml-own" not in pane.passage(item, text, answer="no such words at all")
     assert pane.words_of("a\nlead  box.", "in A lead\nbox, below") == (3, 13)
     assert pane.words_of("a.", "a b") is None, "too short to mean anything"
+    assert pane.words_of("ten", "Often at ten.") == (9, 12) and pane.words_of("art", "a part of 1824") is None
+    assert pane.words_of("灯塔守", "从前灯塔守在这里") == (2, 5)
 
 
 def test_a_passage_leads_to_its_chunk_s_life_and_its_layers(read: Visit) -> None:
