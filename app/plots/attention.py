@@ -14,6 +14,8 @@ from app.plots.style import EVICTED, FONT_SIZE, LOCAL, MEMORY, MOST_CELLS, RAMP,
 NOTHING = "Ask a question from memory, and where its answer looked is drawn here."
 IGNORED, NOTICED = 0.005, 0.02
 """Mean attention mass under which a fetched chunk counts as ignored, and above which as noticed."""
+PLACES = 2
+"""Places that a chunk has to stand higher by attention than by score before its score counts as little."""
 
 
 def layers_by_chunks(
@@ -135,15 +137,17 @@ def score_against_mass(
         "retrieval score (cosine, best of this answer)",
         "% of attention (mean)",
         "Each dot is a retrieved chunk. Low on the right (orange): fetched with a good score, but ignored by "
-        "the model. High on the left: little score, much attention. Attention is the mean over the layers and tokens "
-        "shown.",
+        "the model. A diamond: two places or more higher by attention than by score. Attention is the mean over the "
+        "layers and tokens shown.",
     )
     fig.update_layout(margin={"t": 112})  # on a phone, four names take three lines
     known = [i for i, score in enumerate(scores) if not np.isnan(score)]
     if not known:
         return say(fig, NOTHING)
     middle = float(np.median([scores[i] for i in known]))
-    kinds = {i: kind_of(scores[i], masses[i], middle) for i in known}
+    by_score, by_mass = (sorted(known, key=lambda i: -values[i]) for values in (scores, masses))
+    rises = {i: by_score.index(i) - by_mass.index(i) for i in known}
+    kinds = {i: kind_of(scores[i] >= middle, masses[i], rises[i]) for i in known}
     for kind, colour, symbol in (
         ("used", MEMORY, "circle"), ("fetched but ignored", EVICTED, "x"),
         ("little score, much attention", MEMORY, "diamond"), ("little of both", LOCAL, "circle-open"),
@@ -166,11 +170,15 @@ def score_against_mass(
     return fig
 
 
-def kind_of(score: float, mass: float, middle: float) -> str:
-    """Say in words what became of a fetched chunk; ``middle`` parts good scores from small ones."""
-    if score >= middle:
-        return "fetched but ignored" if mass < IGNORED else "used"
-    return "little score, much attention" if mass >= NOTICED else "little of both" if mass < IGNORED else "used"
+def kind_of(good: bool, mass: float, rise: int) -> str:
+    """Say in words what became of a fetched chunk.
+
+    Args:
+        good: whether its score is in the better half. rise: places that it stands higher by attention than by score.
+    """
+    if mass < IGNORED:
+        return "fetched but ignored" if good else "little of both"
+    return "little score, much attention" if rise >= PLACES and mass >= NOTICED else "used"
 
 
 def _height(layers: Sequence[int]) -> int:

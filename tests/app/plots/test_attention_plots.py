@@ -57,7 +57,7 @@ def test_shares_of_tokens_name_the_tokens_and_frame_the_chosen_one() -> None:
 
 
 def test_the_scatter_tells_used_from_ignored_chunks() -> None:
-    scores, masses = [0.9, 0.8, 0.2, 0.1, np.nan], [0.2, 0.001, 0.1, 0.0, 0.3]
+    scores, masses = [0.9, 0.8, 0.2, 0.1, np.nan], [0.02, 0.001, 0.1, 0.0, 0.3]
     fig = plots.score_against_mass(scores, masses, [f"chunk {i}" for i in range(5)], chosen=0)
     explained(fig)
     assert {trace.name: list(trace.customdata) for trace in fig.data} == {
@@ -65,6 +65,12 @@ def test_the_scatter_tells_used_from_ignored_chunks() -> None:
         "little of both": ["chunk 3"],
     }  # fmt: skip
     assert len({trace.marker.symbol for trace in fig.data}) == 4
+
+
+@pytest.mark.parametrize("masses", [[0.3, 0.2], [0.2, 0.3]])
+def test_two_chunks_are_no_order_to_stand_out_from(masses: list[float]) -> None:
+    fig = plots.score_against_mass([0.19, 0.14], masses, ["chunk 0", "chunk 1"])
+    assert [trace.name for trace in fig.data] == ["used"]
 
 
 @pytest.mark.parametrize(
