@@ -141,7 +141,7 @@ def owed(visit: Visit, number: int | None) -> Iterator[tuple[Counterfactual, ...
         found: list[Counterfactual] = []
         ids = [item.chunk_id for item in answer.retrieved]
         onlooker = visit.engine.run(aside, session)
-        for row in visit.engine.steps(leave_one_out(onlooker, answer.question, answer.text, ids), "question"):
+        for row in visit.engine.steps(leave_one_out(onlooker, answer.question, answer.token_ids, ids), "question"):
             found.append(row)
             yield tuple(found)
             if visit.stop_lab.is_set():
@@ -183,8 +183,8 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         own = [item.chunk_id for item in earlier.retrieved if item.chunk_id in onlooker.bank]
         now = [item.chunk_id for item in last.answer.retrieved]
         weigh = visit.engine.run
-        before = weigh(answer_logprob, onlooker, exchange.question, earlier.text, own)
-        after = weigh(answer_logprob, onlooker, exchange.question, earlier.text, now)
+        before = weigh(answer_logprob, onlooker, exchange.question, earlier.token_ids, own)
+        after = weigh(answer_logprob, onlooker, exchange.question, earlier.token_ids, now)
         yield replace(last, before=before, after=after)
 
 

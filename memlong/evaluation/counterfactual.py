@@ -22,7 +22,7 @@ class Counterfactual:
 
     Attributes:
         left_out: the chunk that was taken out, or None. chunk_ids: what memory held, in document order.
-        logprob: natural logarithm of the probability of the whole answer, its end included.
+        logprob: natural logarithm of the probability of the answer; see :func:`answer_logprob`.
     """
 
     left_out: int | None
@@ -30,14 +30,20 @@ class Counterfactual:
     logprob: float
 
 
-def answer_logprob(session: Session, question: str, answer: str, chunk_ids: Sequence[int]) -> float:
+def answer_logprob(session: Session, question: str, answer: str | Sequence[int], chunk_ids: Sequence[int]) -> float:
     """Return the log-probability of ``answer`` when memory holds just these chunks (none: no memory at all).
+
+    Args:
+        answer: its tokens as they were generated, or a text: then as the tokenizer cuts it, its end included. A model
+            may cut a word otherwise than the tokenizer does, and the same text in other tokens is far less likely.
 
     Raises:
         BankError: for a chunk that is not held.
     """
     tokenizer, model = session.tokenizer, session.model
-    said = answer_ids(tokenizer, answer)
+    said = answer_ids(tokenizer, answer) if isinstance(answer, str) else list(answer)
+    if not said:
+        return 0.0  # the one answer without words
     ids = torch.tensor([[*encode_prompt(tokenizer, question), *said]], device=model.device)
     context = None
     if chunk_ids:
@@ -50,7 +56,9 @@ def answer_logprob(session: Session, question: str, answer: str, chunk_ids: Sequ
     return float(logprobs_A.sum())
 
 
-def leave_one_out(session: Session, question: str, answer: str, chunk_ids: Sequence[int]) -> Iterator[Counterfactual]:
+def leave_one_out(
+    session: Session, question: str, answer: str | Sequence[int], chunk_ids: Sequence[int]
+) -> Iterator[Counterfactual]:
     """Yield the answer with all of these chunks, without each of them, and without memory.
 
     Chunks that left the bank since are passed over.

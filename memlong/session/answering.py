@@ -263,6 +263,7 @@ class Answering:
             answer_from=self.options.answer_from,
             reading=session.reading_in_words(),
             token_texts=tuple(session.tokenizer.decode([t.token_id]) for t in tokens),
+            token_ids=tuple(token.token_id for token in tokens),
         )
         session.recorder.append(
             events.AnswerFinished(

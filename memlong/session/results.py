@@ -151,6 +151,7 @@ class Answer:
     answer_from: str = "memory"
     reading: str = ""
     token_texts: tuple[str, ...] = field(default=(), repr=False)
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-safe values; ``answer`` is the text."""

@@ -34,7 +34,8 @@ def test_it_is_the_probability_that_answering_saw(session):
     assert answer_logprob(session, answer.question, answer.text, ids) != answer_logprob(
         session, answer.question, answer.text, []
     )
-    # Decoding did not end by itself: the end token is what the whole answer has besides.
+    assert answer_logprob(session, answer.question, answer.token_ids, ids) == pytest.approx(answer.logprob, abs=1e-3)
+    assert answer_logprob(session, answer.question, (), ids) == 0
     again = session.ask("Where did the lantern stand?", AskOptions(max_tokens=5, retrieve_every=0, seed=9))
     assert again.logprob == pytest.approx(answer.logprob, abs=1e-4)
 
