@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def ask(chosen: argparse.Namespace) -> int:
     """Read a book (or load a saved session) and answer one question about it."""
-    if bool(chosen.load) == (len(chosen.words) == 2):
+    if len(chosen.words) != (1 if chosen.load else 2):
         raise ConfigError(
             f"{len(chosen.words)} texts{' and --load' if chosen.load else ''}",
             "Either BOOK and QUESTION, or QUESTION with --load DIR",
@@ -169,6 +169,8 @@ def _session(chosen: argparse.Namespace) -> Session:
         make_policy(chosen.policy)
     if chosen.trace is not None:
         require_writable(chosen.trace.absolute().parent)
+        if chosen.trace.is_dir():
+            raise ConfigError(f"--trace {chosen.trace} is a folder", "A file", "Name one in it, such as trace.jsonl")
     name, options = _retriever(chosen.retriever)
     saved = saved_config(chosen.load) if getattr(chosen, "load", None) else None
     if saved is not None and chosen.chunk_tokens is None:

@@ -83,6 +83,8 @@ def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_pa
         (["ask", str(book), QUESTION, "--top-k", "0"], "top_k=0"),
         (["ask", str(book), " "], "An empty question"),
         (["ask", str(book), QUESTION, "--trace", str(book / "trace.jsonl")], "Nothing can be saved"),
+        (["ask", str(book), QUESTION, "--trace", str(tmp_path)], "is a folder"),
+        (["ask", "--load", str(tmp_path), "Who", "kept", "it?"], "3 texts and --load"),
         (["ask", str(book), QUESTION, "--retriever", "hashin"], "Did you mean 'hashing'"),
         (["ask", str(book), QUESTION, "--retriever", "sentence"], "sentence:MODEL"),
     ):
