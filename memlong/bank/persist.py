@@ -69,6 +69,7 @@ def save(
     fingerprint: Mapping[str, Any],
     extra: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> None:
     """Save a bank; an older save in the folder is replaced in one step, or stays whole.
 
@@ -76,6 +77,7 @@ def save(
         fingerprint: JSON-safe values that must be equal for the bank to be of use: model, retriever,
             settings.
         extra: JSON-safe values of the caller, given back by :func:`load`. files: its files, by plain name.
+        names: what people call values of the fingerprint that are hashes, for the refusal of another set-up.
 
     Raises:
         PersistError: for a file name that is a path or is taken.
@@ -84,6 +86,7 @@ def save(
     store, ledger = bank.store, bank.ledger
     about = {
         "fingerprint": dict(fingerprint),
+        "names": dict(names or {}),
         "shape": asdict(store.shape),
         "dtype": store.dtype,
         "scale_dtype": store.scale_dtype,
@@ -108,11 +111,17 @@ def save(
             save.write(name, content)
 
 
-def load(folder: Path | str, fingerprint: Mapping[str, Any], device: torch.device | str = "cpu") -> LoadedBank:
+def load(
+    folder: Path | str,
+    fingerprint: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    names: Mapping[str, str] | None = None,
+) -> LoadedBank:
     """Read a saved bank back; its K-V go from the page cache to their slots in one copy.
 
     Args:
         fingerprint: of the model, retriever and settings that will use it. device: where the K-V shall lie.
+        names: as for :func:`save`.
 
     Raises:
         PersistError: when nothing is saved there, it is damaged, or it was made by another set-up.
@@ -120,7 +129,7 @@ def load(folder: Path | str, fingerprint: Mapping[str, Any], device: torch.devic
     """
     saved = SavedFolder(folder)
     with _trusting(saved):
-        _refuse_other_setup(saved, fingerprint)
+        _refuse_other_setup(saved, fingerprint, names or {})
         shape, slots = KVShape(**saved.about["shape"]), int(saved.about["slots"])
         dtype, scale_dtype = saved.about["dtype"], saved.about["scale_dtype"]
         needed = slots * shape.chunk_tokens * shape.bytes_per_token(dtype, scale_dtype)
@@ -141,14 +150,19 @@ def _trusting(saved: SavedFolder) -> Iterator[None]:
         raise damaged(saved.folder, str(error)) from error
 
 
-def _refuse_other_setup(saved: SavedFolder, fingerprint: Mapping[str, Any]) -> None:
+def _refuse_other_setup(saved: SavedFolder, fingerprint: Mapping[str, Any], names: Mapping[str, str]) -> None:
     # Through JSON, as the saved one went: tuples become lists.
     was, now = saved.about["fingerprint"], json.loads(json.dumps(dict(fingerprint)))
     differing = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
+
+    def words(values: Mapping[str, Any], called: Mapping[str, str]) -> str:
+        named = {key: f" ({called[key]})" if key in called else "" for key in differing}
+        return ", ".join(f"{key}={values.get(key)!r}{named[key]}" for key in differing)
+
     if differing:
         raise PersistError(
-            f"The session in {saved.folder} was made with " + ", ".join(f"{key}={was.get(key)!r}" for key in differing),
-            "Here it would be used with " + ", ".join(f"{key}={now.get(key)!r}" for key in differing),
+            f"The session in {saved.folder} was made with {words(was, saved.about.get('names', {}))}",
+            f"Here it would be used with {words(now, names)}",
             "Open it with what it was made with, or read the documents again",
         )
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -127,7 +128,8 @@ def saving(folder: Path | str, about: Mapping[str, Any]) -> Iterator[Saving]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        data = Path(tempfile.mkdtemp(prefix=_DATA, dir=folder))
+        data = folder / f"{_DATA}{uuid.uuid4().hex[:12]}"
+        data.mkdir()
     except OSError as error:
         raise _unwritable(folder, error) from error
     try:

@@ -34,6 +34,11 @@ def fingerprint(model: MemoryModel, retriever: Any, config: MemoryConfig) -> dic
     }
 
 
+def _names(model: MemoryModel) -> dict[str, str]:
+    """Return what people call the model, whose fingerprint is a hash; a retriever's begins with its name."""
+    return {"model": model.name}
+
+
 def save(session: Session, folder: Path) -> None:
     """Save a session; an older save in the folder is replaced in one step, or stays whole.
 
@@ -55,7 +60,8 @@ def save(session: Session, folder: Path) -> None:
         "answers": session.asked,
         "gone": [asdict(record) for record in session.gone.values()],
     }
-    persist.save(session.bank, folder, fingerprint(session.model, session.retriever, session.config), extra, files)
+    made_with = fingerprint(session.model, session.retriever, session.config)
+    persist.save(session.bank, folder, made_with, extra, files, _names(session.model))
 
 
 def saved_config(folder: Path) -> MemoryConfig:
@@ -73,7 +79,8 @@ def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) 
     Raises:
         PersistError: for a damaged folder, or a bank of another model, retriever or chunk size.
     """
-    saved = persist.load(folder, fingerprint(model, retriever, model.config), bank_device(model, model.config))
+    device = bank_device(model, model.config)
+    saved = persist.load(folder, fingerprint(model, retriever, model.config), device, _names(model))
     extra = saved.extra
     config = MemoryConfig.from_dict(extra["config"])
     trace = Recorder.from_jsonl(saved.files.read(TRACE))

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -139,6 +138,23 @@ def test_a_bank_of_another_set_up_is_refused_by_name(tmp_path: Path, change: dic
         load(tmp_path, FINGERPRINT | change)
 
 
+def test_a_refusal_says_what_hashes_are_called(tmp_path: Path) -> None:
+    save(make_bank(3), tmp_path, FINGERPRINT, names={"model": "folder/one"})
+    with pytest.raises(PersistError, match=r"model='tiny' \(folder/one\).*model='other' \(folder/two\)"):
+        load(tmp_path, FINGERPRINT | {"model": "other"}, names={"model": "folder/two"})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_saved_files_may_be_read_by_whom_the_user_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save(make_bank(3), tmp_path / "saved", FINGERPRINT)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "saved").rglob("*")}
+    assert modes == {0o640, 0o750}
+
+
 def test_an_equal_fingerprint_may_have_gone_through_json(tmp_path: Path) -> None:
     save(make_bank(3), tmp_path, FINGERPRINT)
     assert len(load(tmp_path, json.loads(json.dumps(FINGERPRINT))).bank) == 3
@@ -267,7 +283,7 @@ def fuse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Fuse]]:
 
     def install(operations: int) -> Fuse:
         new = Fuse(operations)
-        monkeypatch.setattr(tempfile, "mkdtemp", new.guard(mkdtemp))
+        monkeypatch.setattr(Path, "mkdir", new.guard(mkdir))
         monkeypatch.setattr(savefolder._Counted, "write", new.guard(write))
         monkeypatch.setattr(savefolder, "sync", new.guard(sync))
         monkeypatch.setattr(Path, "write_bytes", new.guard(write_bytes))
@@ -275,7 +291,7 @@ def fuse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Fuse]]:
         monkeypatch.setattr(shutil, "rmtree", new.guard(rmtree))
         return new
 
-    mkdtemp, write, sync = tempfile.mkdtemp, savefolder._Counted.write, savefolder.sync
+    mkdir, write, sync = Path.mkdir, savefolder._Counted.write, savefolder.sync
     write_bytes, replace, rmtree = Path.write_bytes, os.replace, shutil.rmtree
     yield install
     monkeypatch.undo()
