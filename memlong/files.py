@@ -62,6 +62,9 @@ def whole_folder(target: Path, **about: str) -> Iterator[Path]:
         files = {path.relative_to(partial).as_posix(): path.stat().st_size for path in paths}
         manifest = json.dumps({**about, "files": files}, indent=2)
         (partial / MANIFEST).write_text(manifest + "\n", "utf-8")
+        usual = (partial / MANIFEST).stat().st_mode
+        for path in paths:
+            path.chmod(usual)  # safetensors lets nobody but the owner read what it writes
         _sync_tree(partial)
         _put_in_place(partial, target)
     finally:

@@ -27,6 +27,18 @@ def test_a_finished_folder_is_whole(tmp_path):
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["one"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+def test_files_may_be_read_by_whom_the_user_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with whole_folder(tmp_path / "one") as folder:
+            (folder / "weights").write_text("x")
+            (folder / "weights").chmod(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "one" / "weights").stat().st_mode & 0o777 == 0o640
+
+
 def test_an_error_leaves_nothing(tmp_path):
     def fail():
         with whole_folder(tmp_path / "one") as folder:
