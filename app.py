@@ -42,11 +42,14 @@ def launch(settings: Settings, wait: bool = True) -> str:
             run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, footer_links=["api"],
             state_session_capacity=max(settings.sessions, 1), max_threads=4 * settings.sessions + 16,
             show_error=True, prevent_thread_lock=True,
+            quiet=not settings.share,  # else it advises a public link, which this app has an option for
             # Gradio's look at its own page gives up for good after three seconds, which loading a model can take away.
             _frontend=False,
         )  # fmt: skip
     except OSError as error:
         raise network.cannot_listen(settings.host, settings.port) from error
+    if not settings.share:
+        print(f"Open {address} in a browser. Ctrl-C ends the app.", flush=True)
     if wait:
         try:
             page.block_thread()
@@ -62,6 +65,8 @@ def main() -> int:
     except MemLongError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before the page was up; afterwards it ends the waiting
+        return 130
     return 0
 
 

@@ -1,6 +1,12 @@
 """Command line of the library."""
 
-from memlong.cli import main
+import sys
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        from memlong.cli import main
+
+        status = main()
+    except KeyboardInterrupt:  # before it could say so itself
+        status = 130
+    sys.exit(status)

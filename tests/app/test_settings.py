@@ -103,7 +103,7 @@ def test_an_mcp_server_without_its_package_is_refused(launcher: ModuleType, monk
 
 
 def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
-    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Gradio looks at its own page: through a proxy it sees nothing, and three seconds are short while weights load."""
     import gradio
@@ -117,6 +117,7 @@ def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
     try:
         address = launcher.launch(settings, wait=False)
         assert build_opener(ProxyHandler({})).open(address).status == 200
+        assert capsys.readouterr().out == f"Open {address} in a browser. Ctrl-C ends the app.\n"
         with pytest.raises(MemLongError, match="Nothing can listen on 127"):
             launcher.launch(settings, wait=False)
     finally:
