@@ -276,8 +276,8 @@ class Session:
 
     @property
     def present(self) -> dict[int, DocumentState]:
-        """The documents that were not removed."""
-        return {doc_id: document for doc_id, document in self.documents.items() if document.status != "removed"}
+        """The documents that were not removed; another thread may be opening one meanwhile."""
+        return {doc_id: document for doc_id, document in list(self.documents.items()) if document.status != "removed"}
 
     @property
     def chunks_read(self) -> int:

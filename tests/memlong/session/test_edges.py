@@ -154,3 +154,19 @@ def test_spilled_context_that_left_cannot_be_brought_back(make_session, long_tex
 def test_a_bank_on_a_device_that_is_not_here_is_refused_in_words(make_session, device: str):
     with pytest.raises(ModelError, match=device):
         make_session(bank_device=device)
+
+
+def test_documents_can_be_listed_while_another_is_opened(make_session, long_text):
+    """As when one thread of an app opens a document while another looks which ones there are."""
+    session = make_session()
+    first = session.open(long_text, "first")
+
+    class Meanwhile:
+        @property
+        def status(self):
+            session.open(long_text, "second")
+            return "done"
+
+    session.documents[first] = Meanwhile()
+    assert list(session.present) == [first]
+    assert len(session.documents) == 2
