@@ -1,10 +1,9 @@
 """Exact inner-product search by faiss over rows that are ours to overwrite. The only file that knows faiss.
 
-A faiss index cannot give back a row cheaply: removing one of 32,000 takes milliseconds, and GPU indexes
-    cannot at
-all. So the rows lie in a matrix of our own, where adding and removing touch one row, and faiss is asked to
-search that matrix. It proposes a few more candidates than wanted; their scores are computed again in one
-fixed way, so that results, ties included, are those of the plain twin.
+A faiss index cannot give back a row cheaply: removing one of 32,000 takes milliseconds, and GPU indexes cannot at
+all. So the rows lie in a matrix of our own, where adding and removing touch one row, and faiss is asked to search that
+matrix. It proposes a few more candidates than wanted; their scores are computed again in one fixed way, so that
+results, ties included, are those of the plain twin.
 
 Shapes: E embedding size, N vectors held, R rows that a search may find, Q queries, k results.
 """

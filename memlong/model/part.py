@@ -1,9 +1,9 @@
 """What is ours beside a model's own weights: memory settings, maps, head biases, an adapter. One folder.
 
 ``memory.json``      {"version": 1, "memory": MemoryConfig as a mapping, "base": model name, hub id or folder}
-``maps.safetensors`` "weight.L" [F * sources, F], "bias.L" [F] per mapped layer L; "head_bias.L" [H] (each
-optional) ``adapter/``         a PEFT adapter (optional; also taken from the folder itself) ``README.md``
-the model card
+``maps.safetensors`` "weight.L" [F * sources, F], "bias.L" [F] per mapped layer L; "head_bias.L" [H] (each optional)
+``adapter/``         a PEFT adapter (optional; also taken from the folder itself)
+``README.md``        the model card
 """
 
 from __future__ import annotations
