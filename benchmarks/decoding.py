@@ -16,7 +16,6 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -103,7 +102,7 @@ def contenders(setup: Setup, session: Session, local: int, steps: int) -> dict[s
 
 def retrieve(session: Session, observer: MassObserver | None = None) -> MemoryContext:
     """Embed a question, search, trigger, fetch and make ready: all that a retrieval costs."""
-    embedding: np.ndarray = session.retriever.embed_query("gota mifu sel balo pirun, kes tado?")
+    embedding = session.embed_query("gota mifu sel balo pirun, kes tado?")
     hits = session.search(embedding, session.config.top_k)
     session.trigger(hits)
     ids = sorted(hit.chunk_id for hit in hits)
