@@ -1,6 +1,7 @@
 """What a retriever is: texts in, unit vectors out. Nothing here knows a model.
 
-Shapes: n texts, E embedding size. All vectors are float32 and L2-normalised, so an inner product is a cosine.
+Shapes: n texts, E embedding size. All vectors are float32, and all but weighed queries L2-normalised, so that an inner
+product is a cosine.
 """
 
 from __future__ import annotations
