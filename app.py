@@ -11,6 +11,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from app import network
 from app.settings import Settings, from_command_line
+from app.setup import Setup
 from memlong.errors import MemLongError
 
 
@@ -24,6 +25,8 @@ def launch(settings: Settings, wait: bool = True) -> str:
         raise MemLongError(
             "--mcp without the package mcp", "It is an extra", "Run pip install 'mcp>=1.21,<2', or leave --mcp out"
         )
+    Setup.from_settings(settings)  # refuses settings of the memory that make no sense, before anything is loaded
+    settings.require_data_dir()
     network.require_free(settings.host, settings.port)
     network.past_proxies(settings.host, os.environ)
     from app import spaces, theme

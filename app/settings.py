@@ -7,6 +7,7 @@ environment and the help page are made from it.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,7 @@ PRECISIONS: tuple[str, ...] = ("auto", "float32", "bfloat16", "float16", "8bit",
 # The retriever "sentence" stands for any model of the sentence-transformers library, so it is written with its name.
 RETRIEVER_MENU: tuple[str, ...] = ("auto", *(name for name in RETRIEVERS if name != "sentence"))
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 _POLICIES = tuple(POLICIES)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
@@ -77,10 +79,29 @@ class Settings:
             if type(value) is int and value < 1 and each.name != "port":
                 raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
         check_retriever(self.retriever)
+        if not _DEVICE.fullmatch(self.device):
+            raise ConfigError(
+                f"device={self.device!r}", "auto, cpu, cuda, cuda:1, mps", "Change --device or MEMLONG_DEVICE"
+            )
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port={self.port}", "0 (any that is free) to 65535", "Change --port or MEMLONG_PORT")
         if self.auth and not all(self.auth.partition(":")[::2]):
             raise ConfigError("A login without a name or a password", "NAME:PASSWORD", "Set MEMLONG_AUTH so")
+
+    def require_data_dir(self) -> None:
+        """Make the data folder if it is named and there is none; one that is there may be read-only.
+
+        Raises:
+            ConfigError: when it cannot be made, or is no folder.
+        """
+        if self.data_dir is None:
+            return
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            given = f"data_dir={self.data_dir} ({error.strerror})"
+            advice = "Change --data-dir or MEMLONG_DATA_DIR"
+            raise ConfigError(given, "A folder that is there or can be made", advice) from error
 
     @property
     def credentials(self) -> tuple[str, str] | None:

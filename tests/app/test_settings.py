@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -43,6 +44,8 @@ def test_hosted_spaces_are_reached_from_outside() -> None:
         {"MEMLONG_SHARE": "maybe"},
         {"MEMLONG_POLICY": "random"},
         {"MEMLONG_SESSIONS": "0"},
+        {"MEMLONG_DEVICE": "gpu"},
+        {"MEMLONG_DEVICE": "cuda:x"},
     ],
 )
 def test_wrong_values_are_refused_with_advice(environment: dict[str, str]) -> None:
@@ -100,6 +103,24 @@ def test_an_mcp_server_without_its_package_is_refused(launcher: ModuleType, monk
     monkeypatch.setattr(launcher, "find_spec", lambda name: None)
     with pytest.raises(MemLongError, match="without the package mcp"):
         launcher.launch(Settings(mcp=True))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (Settings(memory="preset=foo"), "Unknown preset 'foo'"),
+        (Settings(memory="chunk_tokens=0"), "chunk_tokens=0"),
+        (Settings(data_dir=Path(__file__) / "x"), "MEMLONG_DATA_DIR"),
+        (Settings(data_dir=Path(__file__)), "A folder that is there or can be made"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_built(
+    launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, settings: Settings, said: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "app.build", None)
+    with pytest.raises(ConfigError) as refused:
+        launcher.launch(settings)
+    assert said in str(refused.value)
 
 
 def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
