@@ -9,6 +9,7 @@ from torch import Tensor
 from memlong.bank.formats import FORMATS, PLAIN
 from memlong.bank.quantise import dequantise, quantise
 from memlong.bank.store import KVShape, KVStore
+from memlong.config import STORE_DTYPES
 from memlong.errors import BankError
 
 SHAPE = KVShape(stored_layers=3, kv_heads=2, chunk_tokens=5, head_dim=4)
@@ -168,6 +169,10 @@ def test_a_store_takes_tensors_of_its_own_kind_as_they_are() -> None:
         with pytest.raises(BankError, match="Give tensors of a store"):
             empty.adopt(wrong)
     assert torch.equal(empty.gather([0]).values_SNGCD, full.gather([0]).values_SNGCD)
+
+
+def test_settings_offer_every_format_there_is() -> None:
+    assert set(STORE_DTYPES) == set(FORMATS)
 
 
 def test_unknown_types_and_sizes_are_refused() -> None:
