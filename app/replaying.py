@@ -61,7 +61,8 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
             yield PolicyResult(0.1, f"Embedding {plural(left, 'more question')}")
             if visit.stop_lab.is_set():
                 return
-        chunks_nE, questions_QE = vectors.chunks([chunk.chunk_id for chunk in made.chunks]), vectors.questions(asked)
+        chunks_nE = vectors.chunks([chunk.chunk_id for chunk in made.chunks])
+        questions_QE = vectors.questions(made.questions)
         chunk, used = made.chunk_tokens, session.config.policy
         capacities = sorted({max(chunk, round(share * made.tokens / chunk) * chunk) for share in shares})
         rows: list[Replayed] = []

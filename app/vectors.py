@@ -32,7 +32,6 @@ class Vectors:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._chunks: dict[int, Vector] = {}
-        self._squares = np.zeros(session.retriever.dim)  # sums over all chunks ever written
         self._questions: dict[str, Vector] = {}
         self._top_k = 0
         self._by_chunks: list[NDArray[np.int64]] = []  # what each chunk as a query would have fetched
@@ -42,22 +41,28 @@ class Vectors:
 
     def _note(self, event: Event) -> None:
         if isinstance(event, ChunkWritten):
-            vector = self._session.bank.embedding(event.chunk_id)
-            self._chunks[event.chunk_id] = vector
-            self._squares += np.square(vector, dtype=np.float64)
+            self._chunks[event.chunk_id] = self._session.bank.embedding(event.chunk_id)
 
     def chunks(self, chunk_ids: Sequence[int]) -> NDArray[np.float32]:
         """Return the vectors [n, E] of chunks, also of those that left."""
         return np.stack([self._chunks[chunk_id] for chunk_id in chunk_ids])
 
-    def questions(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the vectors [Q, E] of questions that :meth:`embed` was given, as if nothing had ever left."""
-        retriever = self._session.retriever
-        if not texts:
-            return np.zeros((0, retriever.dim), np.float32)
-        plain_QE = np.stack([self._questions[text] for text in texts])
-        mean_squares_E = (self._squares / max(1, len(self._chunks))).astype(np.float32)
-        return np.asarray(retriever.weigh_query(plain_QE, mean_squares_E))
+    def questions(self, asked: Sequence[tuple[int, str]]) -> NDArray[np.float32]:
+        """Return the vectors [Q, E] that questions would have searched with had nothing ever left.
+
+        Args:
+            asked: how many chunks were written before a question, and its text, which :meth:`embed` was given.
+        """
+        retriever, chunks = self._session.retriever, list(self._chunks.values())
+        found, squares_E, done = np.zeros((len(asked), retriever.dim), np.float32), np.zeros(retriever.dim), 0
+        for place in sorted(range(len(asked)), key=lambda each: asked[each][0]):
+            written, text = min(asked[place][0], len(chunks)), asked[place][1]
+            for vector in chunks[done:written]:
+                squares_E += np.square(vector, dtype=np.float64)
+            done = written
+            mean_squares_E = (squares_E / max(1, written)).astype(np.float32)
+            found[place] = retriever.weigh_query(self._questions[text], mean_squares_E)
+        return found
 
     def embed(self, texts: Sequence[str]) -> Iterator[int]:
         """Embed the questions that are not known yet; yields how many are left after each."""
@@ -88,7 +93,7 @@ class Vectors:
             ends = recording.ends[known : len(chunks_nE)]
             self._by_chunks += wanted_by(chunks_nE[known:], ends, chunks_nE, recording.top_k)
             new = recording.questions[len(self._by_questions) :]
-            vectors_QE = self.questions([text for _, text in new])
+            vectors_QE = self.questions(new)
             self._by_questions += wanted_by(vectors_QE, [at for at, _ in new], chunks_nE, recording.top_k)
             # Somebody may have asked with a later recording before.
             return [*self._by_chunks[: len(chunks_nE)], *self._by_questions[: len(recording.questions)]]

@@ -73,16 +73,17 @@ def choices(visit: Visit, number: int | None) -> tuple[list[Choice], list[Choice
         exchange = exchange_of(visit, number)
     except ConfigError:
         return [], [], []
-    documents, vectors = looking.documents(visit), visit.vectors
+    documents, vectors, timeline = looking.documents(visit), visit.vectors, looking.timeline(visit)
     mine = [Choice(item.chunk_id, _evidence_words(item)) for item in exchange.evidence]
     used = {choice.chunk_id for choice in mine}
-    rows = [row for row in chunk_rows(looking.timeline(visit)) if row.chunk_id not in used]
+    rows = [row for row in chunk_rows(timeline) if row.chunk_id not in used]
     rows = [row for row in rows if text_of(row, documents)]
     if not rows or vectors is None:
         return mine, [], []
     for _ in visit.engine.steps(vectors.embed([exchange.question]), "question"):
         pass
-    scores = vectors.chunks([row.chunk_id for row in rows]) @ vectors.questions([exchange.question])[0]
+    asked_now = (timeline.written, exchange.question)
+    scores = vectors.chunks([row.chunk_id for row in rows]) @ vectors.questions([asked_now])[0]
     ordered = [(rows[at], float(scores[at])) for at in np.argsort(-scores, kind="stable")]
     held = [pair for pair in ordered if pair[0].state in ("held", "pinned")]
     gone = [pair for pair in ordered if pair[0].state in ("evicted", "deleted")]

@@ -243,17 +243,21 @@ def test_a_chunk_that_left_says_whether_it_was_needed_later(crowded: Visit) -> N
     assert replaying.needed_later(crowded, gone[0], before) == "", "it was still here"
 
 
-def test_replayed_questions_are_weighed_by_all_that_was_ever_read(
+def test_replayed_questions_are_weighed_by_all_that_was_read_before_them(
     crowded: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, vectors = crowded.session, crowded.vectors
     assert session is not None and vectors is not None and session.gone
     list(vectors.embed([QUESTION]))
     chunks_nE = vectors.chunks([chunk.chunk_id for chunk in replaying._recording(session).chunks])
-    plain = vectors.questions([QUESTION])
     monkeypatch.setattr(session.retriever, "weigh_query", lambda query_E, squares_E: query_E * squares_E)
-    expected = plain * np.square(chunks_nE).mean(axis=0)
-    np.testing.assert_allclose(vectors.questions([QUESTION]), expected, atol=1e-6)
+    plain_E = session.retriever.embed_query(QUESTION)
+    ends = [len(chunks_nE), 1, 3, 0, 3]
+    found = vectors.questions([(end, QUESTION) for end in ends])
+    for end, found_E in zip(ends, found, strict=True):
+        expected = plain_E * (np.square(chunks_nE[:end]).mean(axis=0) if end else 0)
+        np.testing.assert_allclose(found_E, expected, atol=1e-6)
+    assert vectors.questions([]).shape == (0, session.retriever.dim)
 
 
 def test_what_an_answer_owes_is_weighed_and_drawn(read: Visit) -> None:
