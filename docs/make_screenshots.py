@@ -97,7 +97,7 @@ def prepare(page: Any) -> None:
     page.wait_for_selector("#reader #passage")
     open_tab(page, "Memory")
     page.wait_for_selector("#memory-map .mm-legend li")  # it has cells now; a key pressed before chooses nothing
-    cells = page.locator("#memory-map canvas")
+    cells = page.locator("#memory-map .mm-cells")
     cells.focus()
     cells.press("Enter")
     page.wait_for_selector("#life .mm-life")

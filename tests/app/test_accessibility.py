@@ -152,7 +152,7 @@ def test_a_chunk_s_life_is_reached_by_the_keyboard(browser: Any, address: str, s
     page.wait_for_selector(".ml-is-done")
     open_tab(page, "Memory")
     page.wait_for_selector("#memory-map .mm-legend li")  # it has cells now; a key pressed before chooses nothing
-    cells = page.locator("#memory-map canvas")
+    cells = page.locator("#memory-map .mm-cells")
     cells.focus()
     cells.press("End")
     cells.press("Enter")
