@@ -29,4 +29,5 @@ class Rotation(NamedTuple):
         rotated, rest = states_BHTD[..., : cos.shape[-1]], states_BHTD[..., cos.shape[-1] :]
         first, second = rotated.chunk(2, dim=-1)
         turned = rotated * cos + torch.cat((-second, first), dim=-1) * sin
-        return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+        whole = torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+        return whole.to(states_BHTD.dtype)  # OLMo-2 has its cosines in float32 whatever its weights are

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -37,6 +39,16 @@ def test_turning_once_equals_a_second_run(family: str, padded: bool, monkeypatch
         assert torch.equal(mine, repeated)
         error = ((mine - own).abs() * seen).max() / own.abs().max()
         assert error < 2e-5
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_half_precision_is_read(family: str) -> None:
+    half = copy.deepcopy(build(family, LAYERS)).to(torch.bfloat16)
+    model = MemoryModel(half, None, MemoryConfig(stored_layers=(0, 1, 2), retrieval_layers=(0, 1, 2)))
+    ids = torch.arange(3, 12)[None]
+    model.read(ids)
+    read = model.read(ids)  # the second time by turning once, where the first found that it may
+    assert {each.dtype for each in vars(read).values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
