@@ -89,6 +89,8 @@ def write_part(
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / MAPS)
     settings = {"version": VERSION, "memory": config.to_dict(), "base": base}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+    if tensors:
+        (folder / MAPS).chmod((folder / SETTINGS).stat().st_mode)  # safetensors lets nobody but the owner read it
 
 
 def read_maps(folder: Path, layout: MemoryLayout, spec: ModelSpec) -> tuple[KVMaps | None, dict[int, Tensor] | None]:

@@ -152,6 +152,7 @@ def export(folder: Path, base: str, lora: Path, config: MemoryConfig, spec) -> K
     for parameter in maps.parameters():
         parameter.data.normal_(std=0.1)
     write_part(folder, config, base, maps, {3: torch.arange(4.0)})
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "whoever may read one file may read the other"
     shutil.copytree(lora, folder / "adapter")
     return maps
 
