@@ -91,6 +91,8 @@ def export_adapter(
     config.base_model_name_or_path = ""
     config.save_pretrained(str(folder))
     config.inference_mode = False
+    # safetensors lets nobody but the owner read what it writes.
+    (folder / "adapter_model.safetensors").chmod((folder / "adapter_config.json").stat().st_mode)
 
 
 def _named(model: nn.Module, layers: tuple[int, ...], targets: tuple[str, ...], norms: bool) -> list[str]:

@@ -126,6 +126,8 @@ def test_the_export_is_loaded_and_answers_as_the_trainer_does(build, tiny_llama,
     trainer = build()
     trainer.run()
     running.export(trainer, tmp_path / "export")
+    modes = {path.stat().st_mode for path in (tmp_path / "export" / "adapter").iterdir()}
+    assert len(modes) == 1, "whoever may read the settings may read the weights"
     base = tmp_path / "base"
     tiny_llama().save_pretrained(base), tiny_tokenizer.save_pretrained(base)
     loaded = load_model(base, trainer.config.memory, adapter=tmp_path / "export", dtype="fp32")
