@@ -21,13 +21,13 @@ def mini() -> TrainConfig:
         recipe="mini",
         memory=MemoryConfig(
             preset="own",
-            # The lowest layer whose bank of a 100,000-token book still stays under 1 GB.
-            retrieval_layers=tuple(range(6, 30)),
+            # All of them: in this format a bank of a 100,000-token book still stays under 1 GB.
+            retrieval_layers=tuple(range(30)),
             memory_positions="before",
             chunk_tokens=256,
             window_tokens=256,
             top_k=2,
-            store_dtype="int8",
+            store_dtype="k8v4",
         ),
         # All articles, and of what is without end no more than keeps them half of the questions.
         sources=("squad", "chronicle:20", "qamr:16", "fairytale:20", "nq:20"),
