@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-background-networking --disable-component-update"
 ).split()
 VIEWS = {"light": (1440, "light"), "dark": (1440, "dark"), "phone": (390, "light"), "phone-dark": (390, "dark")}
-QUESTION = "Where was the seventh ledger hidden?"
+QUESTION = "What was the name of the reef that the Corisande struck?"
 PATIENCE = 300_000  # milliseconds; only ends a broken run
 
 
