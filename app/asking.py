@@ -168,7 +168,7 @@ def find_evidence(visit: Visit, index: int, chunk_id: int) -> Evidence:
 
 def document_text(visit: Visit, doc_id: int) -> str:
     """Return the text of a document, also of one that was read anew since; "" when it was removed."""
-    item = visit.library.of_doc(doc_id)
+    item = visit.shelf.of_doc(doc_id)
     if item is not None and item.document is not None:
         return item.document.text
     document = visit.session.documents.get(doc_id) if visit.session else None

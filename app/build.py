@@ -139,7 +139,7 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts
             visit = app.visit(request)
         except MemLongError as error:  # the house is full: it is said, and tried again
             return [error_box(error), gr.skip(), gr.skip()]
-        for item in visit.library:
+        for item in visit.shelf:
             if item.state == "waiting" and item.estimate is None:
                 reading.estimate(visit, item)
         return [engine_line(app.engine), read.shelf(visit), gr.Timer(active=False)]

@@ -31,7 +31,7 @@ def document_archive(visit: Visit, item_id: int) -> Path:
     Raises:
         DocumentError: for a document that was not opened.
     """
-    item = visit.library.get(item_id)
+    item = visit.shelf.get(item_id)
     if item.document is None:
         raise DocumentError(f"{item.name} was not opened", "A document with text", "Add it again")
     visit.settle_layers()
@@ -89,13 +89,13 @@ def conversation_json(visit: Visit) -> str:
         }
         for each in visit.exchanges
     ]  # fmt: skip
-    read = [item.title for item in visit.library if item.doc_id is not None]
+    read = [item.title for item in visit.shelf if item.doc_id is not None]
     return json.dumps({"read": read, "exchanges": exchanges}, indent=2, ensure_ascii=False) + "\n"
 
 
 def conversation_page(visit: Visit) -> str:
     """Return the conversation as a page that needs nothing else; what people and documents wrote is escaped."""
-    read = ", ".join(item.title for item in visit.library if item.doc_id is not None) or "nothing"
+    read = ", ".join(item.title for item in visit.shelf if item.doc_id is not None) or "nothing"
     parts = [f"<h1>Conversation</h1><p>Read: {escape(read)}.</p>"]
     for number, each in enumerate(visit.exchanges, 1):
         said = each.error if each.error is not None else each.text or "(no answer)"
@@ -122,7 +122,7 @@ _PAGE = (
 
 def conversation(visit: Visit) -> str:
     """Return questions, answers, evidence and thumbs as Markdown; what people and documents wrote is escaped."""
-    documents = [item.title for item in visit.library if item.doc_id is not None]
+    documents = [item.title for item in visit.shelf if item.doc_id is not None]
     read = ", ".join(map(_plain, documents)) or "nothing"
     lines = ["# Conversation", "", f"Read: {read}.", ""]
     for number, exchange in enumerate(visit.exchanges, 1):

@@ -1,6 +1,6 @@
 """What a visitor does with documents: add, read, stop, go on, remove, read anew. No gradio, no torch.
 
-Every function takes the visitor and changes their library and memory; the pages only show what is there.
+Every function takes the visitor and changes their shelf and memory; the pages only show what is there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.documents import Document, Limits, read_document
-from app.library import Item, from_sample, from_text
 from app.samples import sample
 from app.sessions import Visit
 from app.settings import Settings
+from app.shelf import Item, from_sample, from_text
 from app.text import plural
 from memlong.chunking import Chunk, iter_chunks
 from memlong.errors import Cancelled, ConfigError, DocumentError, MemLongError
@@ -40,7 +40,7 @@ def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -
 
     What is wrong with a file is noted at that file; the others are not held up.
     """
-    items = [(path, visit.library.add(name)) for path, name in files]
+    items = [(path, visit.shelf.add(name)) for path, name in files]
     try:
         for path, item in items:
             yield item
@@ -64,14 +64,14 @@ def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -
 def add_text(visit: Visit, text: str, title: str, limits: Limits) -> Item:
     """Add pasted text. Raises DocumentError when it is empty or too long."""
     document = _with_note_of_twin(visit, from_text(text, title, limits))
-    item = visit.library.add(title or "Pasted text", document)
+    item = visit.shelf.add(title or "Pasted text", document)
     estimate(visit, item)
     return item
 
 
 def _with_note_of_twin(visit: Visit, document: Document) -> Document:
     """Return a document, with a note when its text is here already: it may have been added by mistake."""
-    if not any(item.document is not None and item.document.text == document.text for item in visit.library):
+    if not any(item.document is not None and item.document.text == document.text for item in visit.shelf):
         return document
     return replace(document, warnings=(*document.warnings, TWIN))
 
@@ -80,10 +80,10 @@ def add_sample(visit: Visit, name: str) -> Item:
     """Add a text that ships with the app, or return the one that was added before."""
     chosen = sample(name)
     with visit.lock:  # a second click comes while the first one still opens the file
-        for item in visit.library:
+        for item in visit.shelf:
             if item.questions and item.title == chosen.title and item.state != "failed":
                 return item
-        item = visit.library.add(chosen.title, from_sample(chosen), chosen.questions)
+        item = visit.shelf.add(chosen.title, from_sample(chosen), chosen.questions)
     estimate(visit, item)
     return item
 
@@ -130,7 +130,7 @@ def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | No
             if visit.engine.state.error:
                 raise visit.engine.state.error
             yield None
-        while not visit.stop_reading.is_set() and (item := visit.library.next_unread()) is not None:
+        while not visit.stop_reading.is_set() and (item := visit.shelf.next_unread()) is not None:
             yield from _read_one(visit, item, show_every)
     except GeneratorExit:
         visit.interrupted = not visit.stop_reading.is_set()
@@ -217,15 +217,15 @@ def stop(visit: Visit) -> None:
 
 def remove(visit: Visit, item_id: int) -> None:
     """Remove a document and its chunks. Raises DocumentError when there is none of this number."""
-    item = visit.library.get(item_id)
+    item = visit.shelf.get(item_id)
     item.state = "removed"
-    visit.library.remove(item)
+    visit.shelf.remove(item)
     _leave_memory(visit, item.doc_id)
 
 
 def read_again(visit: Visit, item_id: int) -> Item:
     """Take a document out of memory and have it wait to be read anew."""
-    item = visit.library.get(item_id)
+    item = visit.shelf.get(item_id)
     if item.document is None:
         raise DocumentError(f"{item.name} was not opened", "A document with text", "Add it again")
     doc_id = item.doc_id
@@ -245,7 +245,7 @@ def refresh_reports(visit: Visit) -> None:
     session = visit.session
     if session is None:
         return
-    for item in visit.library:
+    for item in visit.shelf:
         if item.report is not None and item.doc_id is not None and item.state in ("done", "stopped"):
             item.report = visit.engine.run(session.report, item.doc_id)
 
@@ -274,7 +274,7 @@ def set_bank(visit: Visit, capacity: int, policy: str) -> list[int]:
             raise
 
     gone = visit.engine.run(change)
-    for item in visit.library:
+    for item in visit.shelf:
         if item.state == "waiting":
             estimate(visit, item)
     refresh_reports(visit)

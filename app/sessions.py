@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.engine import Engine
-from app.library import Library
 from app.settings import Settings
+from app.shelf import Shelf
 from app.text import plural
 from app.vectors import Vectors
 from memlong.config import AskOptions
@@ -76,7 +76,7 @@ class Visit:
 
     key: str
     engine: Engine
-    library: Library = field(default_factory=Library)
+    shelf: Shelf = field(default_factory=Shelf)
     session: Session | None = None
     vectors: Vectors | None = None
     exchanges: list[Exchange] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Visit:
     @property
     def blank(self) -> bool:
         """Whether nothing would be lost with it."""
-        return self.session is None and not len(self.library) and not self.exchanges
+        return self.session is None and not len(self.shelf) and not self.exchanges
 
     def start_over(self) -> None:
         """Let go of memory and conversation; documents stay, and wait to be read anew."""
@@ -144,7 +144,7 @@ class Visit:
             self.stale = True
             self.session, self.vectors, self.exchanges, self.shown, self.retries = None, None, [], None, 0
             self.refused = None
-            for item in self.library:
+            for item in self.shelf:
                 item.start_over()
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Visit:
         self.stop_answering.set()
         self.stop_lab.set()
         with self.lock:
-            self.session, self.vectors, self.library, self.exchanges = None, None, Library(), []
+            self.session, self.vectors, self.shelf, self.exchanges = None, None, Shelf(), []
 
 
 class Visits:

@@ -335,13 +335,13 @@ def _shown(visit: Visit, exchange: Exchange) -> str:
 
 def _unasked(visit: Visit) -> list[str]:
     asked = {exchange.question for exchange in visit.exchanges}
-    return [question for question in visit.library.questions if question not in asked][:3]
+    return [question for question in visit.shelf.questions if question not in asked][:3]
 
 
 def document_choices(visit: Visit) -> list[tuple[str, int]]:
     """Return the documents in memory as (title, id)."""
     return [
-        (item.title, item.doc_id) for item in visit.library
+        (item.title, item.doc_id) for item in visit.shelf
         if item.doc_id is not None and item.state in ("reading", "stopped", "done")
     ]  # fmt: skip
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.library import Item
 from app.samples import Sample
 from app.sessions import Visit
+from app.shelf import Item
 from app.tabs.pieces import bar, button, error_box
 from app.text import duration_words, escape, number_words, plural
 
@@ -33,7 +33,7 @@ def _size(sample: Sample) -> str:
 
 def shelf(visit: Visit | None) -> str:
     """Return all document cards, or what to do when there are none."""
-    items = list(visit.library) if visit else []
+    items = list(visit.shelf) if visit else []
     if not items:
         return (
             '<div class="ml-empty"><strong>No documents yet.</strong> Take a sample above, drop a file, or paste '

@@ -13,10 +13,10 @@ import gradio as gr
 from app import looking, reading
 from app.context import App
 from app.exports import document_archive
-from app.library import Item
 from app.rows.timeline import Timeline, timeline_of
 from app.samples import samples
 from app.sessions import Visit
+from app.shelf import Item
 from app.tabs.cards import sample_cards, shelf
 from app.tabs.memory_map import map_update, memory_map
 from app.tabs.pieces import CLICKS, bank_line, engine_line, error_box, suggestions
@@ -225,7 +225,7 @@ def picture(visit: Visit) -> list[Any]:
     """Return the values of :attr:`Parts.view`: cards, bank, map, questions."""
     session = visit.session
     timeline = timeline_of(session.recorder) if session is not None else Timeline()
-    questions = suggestions(visit.library.questions[:4], NEXT_WORDS)
+    questions = suggestions(visit.shelf.questions[:4], NEXT_WORDS)
     return [shelf(visit), bank_line(visit), map_update(visit.maps, "live-map", timeline), questions]
 
 

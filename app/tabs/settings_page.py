@@ -28,7 +28,7 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
     def redraw(request: gr.Request) -> list[Any]:
         visit = app.visit(request)
         visit.stale = False
-        for item in visit.library:
+        for item in visit.shelf:
             if item.state == "waiting" and item.estimate is None:
                 read_estimate(visit, item)
         return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app)]

@@ -98,7 +98,7 @@ def test_asking_while_reading_says_how_far_it_was(visit: Visit, long_text: str) 
     assert "Log" in exchange.answer.reading
     assert "before reading was done" in pane.notices(exchange)
     list(steps)
-    assert next(iter(visit.library)).state == "done"
+    assert next(iter(visit.shelf)).state == "done"
 
 
 def test_asking_again_and_edited(read: Visit) -> None:

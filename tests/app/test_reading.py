@@ -11,9 +11,9 @@ import pytest
 from app import reading
 from app.context import App
 from app.documents import Limits
-from app.library import part_words
 from app.samples import samples
 from app.sessions import Visit
+from app.shelf import part_words
 from app.tabs.cards import card, shelf
 from memlong.chunking import PageSpan
 from memlong.errors import DocumentError, MemLongError
@@ -66,10 +66,10 @@ def test_errors_stay_at_their_file(visit: Visit, tmp_path: Path) -> None:
     empty.write_text("")
     junk.write_bytes(b"%PDF-1.4 nothing of the kind")
     list(reading.add_files(visit, [(path, path.name) for path in (empty, good, junk)], Limits()))
-    states = {item.name: item.state for item in visit.library}
+    states = {item.name: item.state for item in visit.shelf}
     assert states == {"empty.txt": "failed", "good.txt": "waiting", "junk.pdf": "failed"}
     list(reading.read_all(visit))
-    failed = next(item for item in visit.library if item.name == "empty.txt")
+    failed = next(item for item in visit.shelf if item.name == "empty.txt")
     assert failed.error is not None
     assert failed.error.do in shelf(visit)
     reading.remove(visit, failed.item_id)
@@ -87,7 +87,7 @@ def test_removing_frees_chunks_and_reading_anew_brings_them_back(visit: Visit, l
     list(reading.read_all(visit))
     assert len(session.bank) == n
     assert item.doc_ids == [0, 1]
-    assert visit.library.of_doc(0) is item
+    assert visit.shelf.of_doc(0) is item
     reading.remove(visit, item.item_id)
     assert len(session.bank) == 0
     with pytest.raises(DocumentError, match="not here"):
@@ -216,5 +216,5 @@ def test_a_bank_that_cannot_be_set_stays_as_it_was(visit: Visit, long_text: str)
 def test_a_sample_clicked_many_times_is_added_once(visit: Visit) -> None:
     with ThreadPoolExecutor(4) as pool:
         items = list(pool.map(lambda _: reading.add_sample(visit, samples()[0].name), range(4)))
-    assert len(visit.library) == 1
+    assert len(visit.shelf) == 1
     assert all(item is items[0] for item in items)

@@ -54,7 +54,7 @@ def test_closing_frees_memory_and_stops_work(make_app: Callable[..., App], long_
     app.visits.close("a")
     assert len(app.visits) == 0
     assert visit.session is None
-    assert not list(visit.library)
+    assert not list(visit.shelf)
     assert all(item is None or item.state != "done" for item in steps), "it ends without reading the rest"
     app.visits.close("a")
 
@@ -188,8 +188,8 @@ def test_a_file_whose_page_closed_says_so(make_app: Callable[..., App], tmp_path
     steps = reading.add_files(visit, [(path, "a.txt"), (path, "b.txt")], Limits())
     next(steps)
     steps.close()
-    assert [item.state for item in visit.library] == ["failed", "failed"]
-    assert "Add it again" in str(next(iter(visit.library)).error)
+    assert [item.state for item in visit.shelf] == ["failed", "failed"]
+    assert "Add it again" in str(next(iter(visit.shelf)).error)
 
 
 def test_the_page_shows_again_what_was_there(make_app: Callable[..., App], long_text: str) -> None:

@@ -41,10 +41,10 @@ def test_another_model_serves_and_documents_wait_to_be_read_anew(app: App, long_
     assert app.engine.model is not old
     assert (app.engine.settings.model, app.engine.settings.capacity) == ("other", 1600)
     assert would_be_lost(app.visits) == ""
-    assert [item.state for item in visit.library] == ["waiting"]
+    assert [item.state for item in visit.shelf] == ["waiting"]
     assert (visit.session, visit.exchanges) == (None, [])
     list(reading.read_all(visit))
-    assert [item.state for item in visit.library] == ["done"]
+    assert [item.state for item in visit.shelf] == ["done"]
     assert visit.memory().config.policy == "lru"
     assert visit.memory().model.model is app.engine.model.model
 
@@ -93,7 +93,7 @@ def test_reading_goes_on_while_loading_and_stops_when_the_new_model_is_there(app
     go_on.set()
     list(steps)
     assert app.switch.wait()
-    assert [item.state for item in visit.library] == ["waiting"]
+    assert [item.state for item in visit.shelf] == ["waiting"]
     assert visit.session is None
 
 

@@ -71,7 +71,7 @@ class Item:
 
 
 @dataclass
-class Library:
+class Shelf:
     """All documents of one visitor, in the order they came."""
 
     items: list[Item] = field(default_factory=list)
