@@ -15,7 +15,9 @@ from training.data.chronicle import make_chronicle
 from training.data.continuations import continuations, excerpt
 from training.data.passages import group, pack
 from training.data.questions import Question, load_questions, load_with_documents, read_documents
+from training.data.swapped import name_pool, swap
 
+SWAPS = 3
 CHRONICLES, CHRONICLE_TOKENS = 200, 8_000
 BOOK_CHARACTERS, BOOK_PASSAGES = 24_000, 24
 
@@ -26,6 +28,14 @@ def squad(data: Path) -> Iterator[Document]:
     """Whole SQuAD articles of the training side, with the questions asked of them, answerable and not."""
     without = [q for q in load_questions(data / "qa/train-squad.jsonl.zst") if not q.answerable]
     yield from _whole(data / "longqa/train-squad.jsonl.zst", data / "longqa/docs-squad.jsonl.zst", without)
+
+
+def swapped(data: Path) -> Iterator[Document]:
+    """The articles of ``squad`` with names and numbers exchanged, three times over: nobody knows them by heart."""
+    articles = list(squad(data))
+    pool = name_pool(articles)
+    for seed in range(SWAPS):
+        yield from (swap(article, pool, seed) for article in articles)
 
 
 def squad_eval(data: Path) -> Iterator[Document]:
@@ -75,6 +85,7 @@ def local_eval(data: Path) -> Iterator[Document]:
 
 SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
     "squad": squad,
+    "swapped": swapped,
     "squad-eval": squad_eval,
     "fairytale": fairytale,
     "qamr": qamr,
