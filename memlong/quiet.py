@@ -1,10 +1,12 @@
-"""Keep other libraries' progress bars and log lines off a person's screen, for a moment."""
+"""Keep other libraries' progress bars and log lines, and broken pipes, off a person's screen."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # Loggers of the libraries we load weights with. What matters in their messages reaches people as our own
@@ -31,3 +33,15 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         if bars:
             hf_logging.enable_progress_bar()
+
+
+def to_the_reader(command: Callable[[], int]) -> int:
+    """Run a command line and return its exit status; whoever reads its output may stop early, as ``head`` does."""
+    try:
+        status = command()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Python flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, as for programs that the signal ends

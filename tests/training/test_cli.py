@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +37,20 @@ def test_settings_stand_before_and_after_options(words, monkeypatch):
 def test_show_takes_settings_after_its_option(capsys):
     assert cli.main(["show", "tiny", "--json", "steps=9"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 9
+
+
+def test_layers_are_written_as_a_range(capsys):
+    assert cli.main(["show", "tiny", "memory.retrieval_layers=2-4,7"]) == 0
+    assert json.loads(capsys.readouterr().out)["memory"]["retrieval_layers"] == [2, 3, 4, 7]
+
+
+def test_who_stops_reading_the_output_sees_no_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        command = [sys.executable, "-m", "training", "show", "mini"]
+        ended = subprocess.run(command, stdout=nobody, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
