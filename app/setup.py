@@ -6,7 +6,6 @@ Empty values mean "as the model has it": a model exported by training knows its 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from app.text import shorten
 from memlong.bank.eviction import POLICIES
 from memlong.config import MEMORY_POSITIONS, PRESETS, STORE_DTYPES, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
+from memlong.layers import layers_text, parse_layers
 
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
@@ -29,8 +29,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
 }  # fmt: skip
-_RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
-_MOST_LAYERS = 1000  # of a range in a link, so that nobody makes us count to a billion
 _GRADIO = ("view", "deep_link", "logs")  # names in the address that are not ours; so are those with "__"
 
 
@@ -166,40 +164,6 @@ def changed(base: MemoryConfig, values: Mapping[str, Any]) -> MemoryConfig:
     if "window_tokens" not in values and base.window_tokens % chunk:
         values["window_tokens"] = chunk * max(1, round(base.window_tokens / chunk))
     return base.replace(**values)
-
-
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Return layers written as ``8, 18, 28`` or ``8-29``, ascending.
-
-    Raises:
-        ConfigError: for anything else.
-    """
-    found: set[int] = set()
-    for part in re.split(r"[,\s]+", text.strip()):
-        span = _RANGE.fullmatch(part)
-        if span and int(span[1]) <= int(span[2]) < _MOST_LAYERS:
-            found.update(range(int(span[1]), int(span[2]) + 1))
-        elif part.isdecimal() and len(part) < 10:
-            found.add(int(part))
-        elif part:
-            raise ConfigError(
-                f"Layers {shorten(text, 60)!r}", "Numbers from 0, as in 8, 18, 28 or 8-29", "Write them so"
-            )
-    return tuple(sorted(found))
-
-
-def layers_text(layers: tuple[int, ...]) -> str:
-    """Return layers as :func:`parse_layers` takes them; neighbours are drawn together."""
-    parts: list[str] = []
-    start = previous = None
-    for layer in [*layers, None]:
-        if previous is not None and layer == previous + 1:
-            previous = layer
-            continue
-        if start is not None:
-            parts.append(str(start) if start == previous else f"{start}-{previous}")
-        start = previous = layer
-    return ",".join(parts)
 
 
 def _value(name: str, value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, unknown_name
+from memlong.layers import parse_layers
 
 
 class Settings:
@@ -65,6 +66,8 @@ def at_least_one(settings: Any, names: tuple[str, ...]) -> None:
 
 def _parse(key: str, text: str, now: Any) -> Any:
     try:
+        if key.endswith("_layers"):
+            return list(parse_layers(text))
         if isinstance(now, list):
             parts = [part for part in text.split(",") if part]
             return [int(part) for part in parts] if all(part.isdigit() for part in parts) else parts

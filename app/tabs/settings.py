@@ -14,7 +14,7 @@ from app.context import App
 from app.resources import resources, time_split
 from app.sessions import Visit
 from app.settings import PRECISIONS, RETRIEVER_MENU
-from app.setup import LAYERS, SETUPS, Setup, layers_text
+from app.setup import LAYERS, SETUPS, Setup
 from app.switching import needs, refuse_changes, would_be_lost
 from app.tabs import settings_pieces as pieces
 from app.tabs.pieces import CLICKS, error_box
@@ -23,6 +23,7 @@ from app.text import escape
 from memlong.bank.eviction import POLICIES
 from memlong.config import MEMORY_POSITIONS, PRESETS, STORE_DTYPES
 from memlong.errors import ConfigError, MemLongError
+from memlong.layers import layers_text
 
 TITLE = "Settings"
 NAMES = tuple(each.name for each in fields(Setup))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from app.engine import Engine
 from app.resources import Resources
-from app.setup import layers_text
 from app.switching import Needs, Switch
 from app.tabs.pieces import bar, button, error_box
 from app.text import duration_words, escape, number_words, plural, size_words
+from memlong.layers import layers_text
 
 NOT_ALLOWED = (
     '<p class="ml-note">This app does not let visitors load other models. You can fill in the form, and take it with '

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import pytest
 
 from app.settings import Settings
-from app.setup import MEMORY, SETUPS, Setup, changed, layers_text, parse_layers, parse_memory
+from app.setup import MEMORY, SETUPS, Setup, changed, parse_memory
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, MemLongError
 
@@ -78,21 +78,6 @@ def test_an_address_without_settings_fills_in_nothing() -> None:
     assert found.top_k == 8
     with pytest.raises(ConfigError, match="'policy'"):
         Setup.from_query({"top_k": "8", "polcy": "lru"})
-
-
-@pytest.mark.parametrize(
-    ("text", "layers", "short"),
-    [("", (), ""), ("8, 18 28", (8, 18, 28), "8,18,28"), ("3-5,9", (3, 4, 5, 9), "3-5,9"), ("2,1,2", (1, 2), "1-2")],
-)
-def test_layers_are_written_short(text: str, layers: tuple[int, ...], short: str) -> None:
-    assert parse_layers(text) == layers
-    assert layers_text(layers) == short
-
-
-@pytest.mark.parametrize("text", ["5-3", "0-99999999999", "-1", "a", "9" * 5_000])
-def test_layers_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError):
-        parse_layers(text)
 
 
 def test_memory_of_the_command_line() -> None:
