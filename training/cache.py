@@ -78,9 +78,14 @@ class DocumentMemory:
         return [self._documents[doc_id].texts[index].strip() for index in chunks]
 
     def rows(self, doc_id: str, chunks: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
-        """Return (keys [S, N, G, C, D], values, lengths) of these chunks of a document, for ``stack_memory``."""
-        document = self._documents[doc_id]
-        gathered = self._read[doc_id].gather(chunks, self.model.dtype, self.model.device)
+        """Return (keys [S, N, G, C, D], values, lengths) of these chunks of a document, for ``stack_memory``.
+
+        In autocast's type where that is on: attention would round them to it at every layer.
+        """
+        document, device = self._documents[doc_id], self.model.device
+        halved = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if halved else self.model.dtype
+        gathered = self._read[doc_id].gather(chunks, dtype, device)
         return (
             gathered.keys_SNGCD,
             gathered.values_SNGCD,

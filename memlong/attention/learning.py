@@ -117,10 +117,19 @@ def _reach(visible: Tensor) -> int:
 def _keys(key: Tensor, value: Tensor, memory: MemoryPart, row: int, start: int) -> tuple[Tensor, Tensor]:
     """Return a row's keys and values [G, m + s, D]."""
     far, dtype = memory.kv, key.dtype
-    there = slice(None) if memory.padding_BM is None else (~memory.padding_BM[row]).nonzero()[:, 0]
+    there = _there(memory, row)
     pairs = ((far.keys_BGMD, key), (far.values_BGMD, value))
     keys, values = (torch.cat([old[row][:, there].to(dtype), new[row, :, start:]], dim=1) for old, new in pairs)
     return keys, values
+
+
+def _there(memory: MemoryPart, row: int) -> slice | Tensor:
+    """Return where a row's memory tokens are: a slice, unless a short chunk lies between others."""
+    if memory.padding_BM is None:
+        return slice(None)
+    there = (~memory.padding_BM[row]).nonzero()[:, 0]
+    in_front = not len(there) or int(there[-1]) == len(there) - 1
+    return slice(len(there)) if in_front else there
 
 
 def _row_bias(bias: Tensor, query: Tensor) -> Tensor:
