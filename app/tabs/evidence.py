@@ -130,6 +130,8 @@ def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
     mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
     width = 100 * (item.attention_mass or 0.0) / most if most else 0.0
     tag = '<span class="ml-tag">most attention</span>' if most and item.attention_mass == most else ""
+    if exchange.answer is not None and words_of(exchange.text, item.text):
+        tag += '<span class="ml-tag">says the same words</span>'
     return (
         f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{index}" '
         f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'

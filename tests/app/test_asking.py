@@ -143,6 +143,18 @@ def test_passages_are_marked_in_context_and_escaped(read: Visit) -> None:
     assert '<mark id="passage">' in pane.passage(item, asking.document_text(read, item.doc_id))
 
 
+def test_the_list_says_which_passage_has_the_answer_s_words(read: Visit) -> None:
+    exchange = ask(read)
+    first, *others = exchange.evidence
+    only = next(w for w in first.text.split() if len(w) > 3 and not any(pane.words_of(w, o.text) for o in others))
+    exchange.text = f"{only.upper()}."
+    rows = pane.evidence(read).split("<li>")[1:]
+    tagged = [number for number, row in enumerate(rows) if "says the same words" in row]
+    assert [exchange.evidence[number] for number in tagged] == [first]
+    exchange.text = "No such words at all"
+    assert "says the same words" not in pane.evidence(read)
+
+
 def test_the_answer_s_own_words_stand_out_in_its_passage(read: Visit) -> None:
     item = ask(read).evidence[0]
     text = asking.document_text(read, item.doc_id)
