@@ -10,7 +10,7 @@ from importlib.util import find_spec
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 from app import network
-from app.settings import Settings, from_command_line
+from app.settings import Settings, from_command_line, misspelt
 from app.setup import Setup
 from memlong.errors import MemLongError
 
@@ -26,6 +26,7 @@ def launch(settings: Settings, wait: bool = True) -> str:
             "--mcp without the package mcp", "It is an extra", "Run pip install 'mcp>=1.21,<2', or leave --mcp out"
         )
     Setup.from_settings(settings)  # refuses settings of the memory that make no sense, before anything is loaded
+    settings.require_folders()
     settings.require_data_dir()
     network.require_free(settings.host, settings.port)
     network.past_proxies(settings.host, os.environ)
@@ -63,6 +64,8 @@ def launch(settings: Settings, wait: bool = True) -> str:
 
 def main() -> int:
     """Run the command line; returns the exit status."""
+    for line in misspelt(os.environ):
+        print(line, file=sys.stderr)
     try:
         launch(from_command_line(sys.argv[1:], os.environ))
     except MemLongError as error:

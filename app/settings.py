@@ -10,12 +10,14 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 from app import spaces
 from memlong.bank.eviction import POLICIES
-from memlong.errors import ConfigError, unknown_name
+from memlong.errors import ConfigError, MemLongError, ModelError, RetrieverError, unknown_name
+from memlong.paths import is_path
 from memlong.retriever import RETRIEVERS
 
 PREFIX = "MEMLONG_"
@@ -26,11 +28,13 @@ RETRIEVER_MENU: tuple[str, ...] = ("auto", *(name for name in RETRIEVERS if name
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 _POLICIES = tuple(POLICIES)
+# Where a proxy shows the app: a path, or a whole address.
+_ROOT = re.compile(r"(https?://[^\s/]+)?(/\S*)?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
-def _option(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata={"help": text, "choices": tuple(choices)})
+def _option(default: Any, text: str, choices: Sequence[str] = (), most: int | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": tuple(choices), "most": most})
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class Settings:
         ("auto", "on", "off"),
     )
     data_dir: Path | None = _option(None, "folder for converted models; the platform's own place by default")  # noqa: RUF009
-    upload_mb: int = _option(100, "largest file that may be uploaded, in megabytes")
+    upload_mb: int = _option(100, "largest file that may be uploaded, in megabytes", most=1_000_000)
     characters: int = _option(20_000_000, "longest text that may be read, in characters")
-    sessions: int = _option(16, "visitors at the same time")
-    session_minutes: int = _option(60, "minutes without a click after which a session may be closed")
+    sessions: int = _option(16, "visitors at the same time", most=1000)
+    session_minutes: int = _option(60, "minutes without a click after which a session may be closed", most=1_000_000)
     closed_minutes: int = _option(
-        30, "minutes that what a closed page read is kept, so that a reloaded or reopened page finds it again"
+        30,
+        "minutes that what a closed page read is kept, so that a reloaded or reopened page finds it again",
+        most=1_000_000,
     )
     share: bool = _option(False, "make a temporary public link (sends all traffic through gradio's servers)")
     auth: str = _option("", "NAME:PASSWORD that visitors must enter (better in the environment than here)")
@@ -76,8 +82,8 @@ class Settings:
             choices, value = each.metadata["choices"], getattr(self, each.name)
             if choices and value not in choices:
                 raise ConfigError(f"{each.name}={value!r}", f"One of: {', '.join(choices)}", _advice(each))
-            if type(value) is int and value < 1 and each.name != "port":
-                raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
+            if type(value) is int and each.name != "port":
+                _require_between(each, value)
         check_retriever(self.retriever)
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(
@@ -85,8 +91,28 @@ class Settings:
             )
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port={self.port}", "0 (any that is free) to 65535", "Change --port or MEMLONG_PORT")
+        if not self.host.strip():
+            raise ConfigError("host=''", "A name or an address of this machine", "Change --host or MEMLONG_HOST")
+        if not _ROOT.fullmatch(self.root_path):
+            advice = "Change --root-path or MEMLONG_ROOT_PATH"
+            raise ConfigError(f"root_path={self.root_path!r}", "A path such as /memlong, or a web address", advice)
         if self.auth and not all(self.auth.partition(":")[::2]):
             raise ConfigError("A login without a name or a password", "NAME:PASSWORD", "Set MEMLONG_AUTH so")
+
+    def require_folders(self) -> None:
+        """Refuse a model or a retriever that can only be a folder where there is none; hub ids are not looked up.
+
+        Raises:
+            ModelError, RetrieverError: when there is no such folder.
+        """
+        model = self.retriever.partition(":")[2]
+        named: tuple[tuple[str, str, type[MemLongError], str], ...] = (
+            ("model", self.model, ModelError, "A folder, a hub id or 'bundled'"),
+            ("retriever", model, RetrieverError, "sentence: and a folder or a hub id"),
+        )
+        for name, folder, error, allowed in named:
+            if is_path(folder) and not _expanded(folder).is_dir():
+                raise error(f"There is no folder {folder!r}", allowed, f"Change {option(name)} or {variable(name)}")
 
     def require_data_dir(self) -> None:
         """Make the data folder if it is named and there is none; one that is there may be read-only.
@@ -169,6 +195,20 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """Return what to say about variables that begin as ours do and are none: nobody reads them."""
+    known = {each.name.upper(): variable(each.name) for each in fields(Settings)}
+    said = []
+    for name in sorted(environment):
+        if not name.upper().startswith(PREFIX) or name in known.values():
+            continue
+        # Without the beginning, which all have in common.
+        near = get_close_matches(name.upper().removeprefix(PREFIX), list(known), n=1, cutoff=0.5)
+        advice = f"Did you mean {known[near[0]]}?" if near else "python app.py --help lists the options."
+        said.append(f"{name} in the environment is not used. Every option has a variable of its name. {advice}")
+    return said
+
+
 def option(name: str) -> str:
     """Return the command line option of a setting: ``data_dir`` is ``--data-dir``."""
     return "--" + name.replace("_", "-")
@@ -213,7 +253,26 @@ def _parse(given_as: str, name: str, hint: Any, text: str) -> Any:
         except ValueError:
             advice = "Set it to a number such as 4096, or leave it out"
             raise ConfigError(f"{given_as}={text}", "A whole number", advice) from None
-    return Path(text).expanduser() if name == "data_dir" else text
+    if name == "data_dir":
+        if not text.strip():  # else it would be the folder we are in
+            raise ConfigError(f"{given_as} without a folder", "A folder that is there or can be made", "Name one")
+        return _expanded(text)
+    return text
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # the home of somebody who has none
+        return Path(text)
+
+
+def _require_between(each: Field[Any], value: int) -> None:
+    most = each.metadata["most"]
+    if value < 1:
+        raise ConfigError(f"{each.name}={value}", "A whole number above zero", _advice(each))
+    if most is not None and value > most:
+        raise ConfigError(f"{each.name}={value:,}", f"A whole number from 1 to {most:,}", _advice(each))
 
 
 def _shown(each: Field[Any]) -> str:

@@ -1,4 +1,4 @@
-"""Where this program keeps what it may make again: converted models, sessions, downloads."""
+"""Where this program keeps what it may make again (converted models, sessions, downloads), and what is a path."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ def data_dir() -> Path:
     """
     chosen = os.environ.get(ENVIRONMENT_VARIABLE, "").strip()
     return Path(chosen).expanduser() if chosen else _platform_data_dir() / "memlong"
+
+
+def is_path(name: str) -> bool:
+    """Say whether a model's name can only be a path: hub ids are "name" or "owner/name"."""
+    return name.startswith(("/", ".", "~")) or os.sep == "\\" in name or name.count("/") > 1
 
 
 def _platform_data_dir() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from memlong.model.bundled import bundled_model_folder
 from memlong.model.part import MemoryPart, adapter_in, read_part
 from memlong.model.refusals import refusals, refuse_config
 from memlong.paths import data_dir as default_data_dir
+from memlong.paths import is_path
 from memlong.quiet import quiet
 
 BUNDLED, BUNDLED_BASE = "bundled", "bundled-base"
@@ -56,7 +56,7 @@ def locate(name: str, data_dir: Path | None = None, progress: Progress | None = 
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _in_folder(name, folder, data_dir, progress)
-    if _is_path(name):
+    if is_path(name):
         raise ModelError(f"There is no folder {name!r}", "A folder, a hub id or 'bundled'", "Check the path")
     kept = (data_dir or default_data_dir()) / "models" / name.rpartition("/")[2]
     if (kept / "config.json").is_file():
@@ -102,8 +102,3 @@ def _adapters_base(adapter: Path | None) -> str:
         from peft import PeftConfig  # whose relatives talk while they are imported
 
     return str(PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path or "")
-
-
-def _is_path(name: str) -> bool:
-    """Say whether a name can only be a path: hub ids are "name" or "owner/name"."""
-    return name.startswith(("/", ".", "~")) or os.sep == "\\" in name or name.count("/") > 1

@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from app.settings import Settings, from_command_line, from_environment, parser, variable
+from app.settings import Settings, from_command_line, from_environment, misspelt, parser, variable
 from memlong.errors import ConfigError, MemLongError
 
 
@@ -46,6 +46,10 @@ def test_hosted_spaces_are_reached_from_outside() -> None:
         {"MEMLONG_SESSIONS": "0"},
         {"MEMLONG_DEVICE": "gpu"},
         {"MEMLONG_DEVICE": "cuda:x"},
+        {"MEMLONG_SESSIONS": "99999999999"},
+        {"MEMLONG_CLOSED_MINUTES": "99999999999999999999"},
+        {"MEMLONG_ROOT_PATH": "memlong"},
+        {"MEMLONG_ROOT_PATH": "https://some one/memlong"},
     ],
 )
 def test_wrong_values_are_refused_with_advice(environment: dict[str, str]) -> None:
@@ -53,6 +57,25 @@ def test_wrong_values_are_refused_with_advice(environment: dict[str, str]) -> No
         from_command_line([], environment)
     assert refused.value.allowed
     assert next(iter(environment)) in str(refused.value)
+
+
+def test_a_variable_that_is_none_is_named_with_the_nearest_one() -> None:
+    environment = {
+        "MEMLONG_CAPACITY_TOKEN": "1",
+        "memlong_prot": "1",
+        "MEMLONG_XQZW": "",
+        "MEMLONG_PORT": "1",
+        "HOME": "",
+    }
+    said = misspelt(environment)
+    assert [line.split()[0] for line in said] == ["MEMLONG_CAPACITY_TOKEN", "MEMLONG_XQZW", "memlong_prot"]
+    assert "Did you mean MEMLONG_CAPACITY?" in said[0] and "Did you mean MEMLONG_PORT?" in said[2]
+    assert "--help" in said[1]
+
+
+@pytest.mark.parametrize("value", ["", "/memlong", "/a/b", "https://books.example.org", "http://x.org:80/memlong"])
+def test_the_path_behind_a_proxy(value: str) -> None:
+    assert Settings(root_path=value).root_path == value
 
 
 def test_login_needs_both_parts() -> None:
@@ -79,6 +102,8 @@ def test_quantised_weights_are_one_of_the_precisions() -> None:
         (["--policy", "fif"], "policy='fif'. One of: trigger_count"),
         (["--hots", "x"], "Did you mean '--host'?"),
         (["--pol", "lru"], "Unknown option '--pol'."),
+        (["--host", ""], "host=''. A name or an address of this machine."),
+        (["--data-dir", ""], "--data-dir without a folder."),
     ],
 )
 def test_a_wrong_option_is_refused_in_three_parts(arguments: list[str], said: str) -> None:
@@ -112,15 +137,24 @@ def test_an_mcp_server_without_its_package_is_refused(launcher: ModuleType, monk
         (Settings(memory="chunk_tokens=0"), "chunk_tokens=0"),
         (Settings(data_dir=Path(__file__) / "x"), "MEMLONG_DATA_DIR"),
         (Settings(data_dir=Path(__file__)), "A folder that is there or can be made"),
+        (Settings(model="/no/such/model"), "There is no folder '/no/such/model'. A folder, a hub id or 'bundled'."),
+        (Settings(model="./none"), "Change --model or MEMLONG_MODEL."),
+        (Settings(model="~nobody-of-this-name/model"), "There is no folder '~nobody"),
+        (Settings(retriever="sentence:../none"), "Change --retriever or MEMLONG_RETRIEVER."),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_built(
     launcher: ModuleType, monkeypatch: pytest.MonkeyPatch, settings: Settings, said: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "app.build", None)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(MemLongError) as refused:
         launcher.launch(settings)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("model", ["nobody/nothing", "nothing", "bundled"])
+def test_a_hub_id_is_not_looked_for_among_the_folders(model: str) -> None:
+    Settings(model=model, retriever=f"sentence:{model}").require_folders()
 
 
 def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
@@ -134,7 +168,7 @@ def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(gradio.networking, "url_ok", lambda url: False)
-    settings = Settings(port=_free_port(), model=str(tmp_path / "none"), retriever="hashing")
+    settings = Settings(port=_free_port(), model=str(tmp_path), retriever="hashing")
     try:
         address = launcher.launch(settings, wait=False)
         assert build_opener(ProxyHandler({})).open(address).status == 200
