@@ -1,5 +1,12 @@
-// Fetches the script that draws figures while nobody waits for it, so that the first tab with a figure opens at once.
+// Names pictures of figures by their titles, and fetches the script that draws figures while nobody waits for it, so that
+// the first tab with a figure opens at once.
 () => {
+  document.addEventListener('click', ({target}) => {
+    const figure = target.closest?.('.modebar-btn') && target.closest('.js-plotly-plot');
+    const options = figure?._context?.toImageButtonOptions;
+    const title = figure?.layout?.title?.text?.replace(/<br.*|<[^>]*>/g, '') || 'figure';
+    if (options) options.filename = title.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+  }, true);
   const own = [...document.querySelectorAll('script[src], link[href]')].map((e) => e.src || e.href);
   const beside = own.find((address) => address.includes('/assets/'));
   if (!beside) return;

@@ -215,6 +215,18 @@ def test_memory_tab_shows_what_left(page: Any, tmp_path: Path) -> None:
     page.wait_for_function(f"document.querySelector('#tab-memory').innerText.includes('{gone} evicted')")
 
 
+def test_a_figure_is_saved_under_its_title(page: Any, tmp_path: Path) -> None:
+    upload(page, tmp_path, "log-book.txt", log_book(40))
+    page.wait_for_selector(".ml-is-waiting")
+    page.click(".ml-card [data-act=read]")
+    page.wait_for_selector(".ml-is-done")
+    page.get_by_role("tab", name="Memory").click()
+    page.wait_for_selector("#tab-memory .js-plotly-plot .modebar-btn", state="attached")
+    with page.expect_download() as saved:
+        page.locator("#tab-memory .modebar-btn[data-title*=PNG]").first.evaluate("button => button.click()")
+    assert saved.value.suggested_filename == "occupancy-and-evictions-over-time.png"
+
+
 def test_text_of_strangers_is_never_run(page: Any, tmp_path: Path) -> None:
     upload(page, tmp_path, "attack.txt", ATTACK + "\n\nThe lantern stood in the cellar.")
     page.wait_for_selector(".ml-is-waiting")
