@@ -111,7 +111,7 @@ class Settings:
             ("retriever", model, RetrieverError, "sentence: and a folder or a hub id"),
         )
         for name, folder, error, allowed in named:
-            if is_path(folder) and not _expanded(folder).is_dir():
+            if is_path(folder) and not _is_folder(folder):
                 raise error(f"There is no folder {folder!r}", allowed, f"Change {option(name)} or {variable(name)}")
 
     def require_data_dir(self) -> None:
@@ -256,15 +256,18 @@ def _parse(given_as: str, name: str, hint: Any, text: str) -> Any:
     if name == "data_dir":
         if not text.strip():  # else it would be the folder we are in
             raise ConfigError(f"{given_as} without a folder", "A folder that is there or can be made", "Name one")
-        return _expanded(text)
+        try:
+            return Path(text).expanduser()
+        except RuntimeError as error:
+            raise ConfigError(f"{given_as}={text}", "A folder that is there or can be made", f"{error}") from None
     return text
 
 
-def _expanded(text: str) -> Path:
+def _is_folder(text: str) -> bool:
     try:
-        return Path(text).expanduser()
-    except RuntimeError:  # the home of somebody who has none
-        return Path(text)
+        return Path(text).expanduser().is_dir()
+    except (RuntimeError, ValueError):  # the home of somebody who has none, a zero among the letters
+        return False
 
 
 def _require_between(each: Field[Any], value: int) -> None:

@@ -104,6 +104,7 @@ def test_quantised_weights_are_one_of_the_precisions() -> None:
         (["--pol", "lru"], "Unknown option '--pol'."),
         (["--host", ""], "host=''. A name or an address of this machine."),
         (["--data-dir", ""], "--data-dir without a folder."),
+        (["--data-dir", "~nobody-of-this-name/x"], "--data-dir=~nobody-of-this-name/x. A folder"),
     ],
 )
 def test_a_wrong_option_is_refused_in_three_parts(arguments: list[str], said: str) -> None:
