@@ -19,7 +19,8 @@ def launch(settings: Settings, wait: bool = True) -> str:
     """Serve the page, load the model behind it, and return the address; ``wait`` blocks until the end.
 
     Raises:
-        MemLongError: when nothing can listen on that address, or what an MCP server needs is not installed.
+        MemLongError: when nothing can listen on that address, or what an MCP server needs is not installed, or for a
+            device that this machine does not have.
     """
     if settings.mcp and find_spec("mcp") is None:
         raise MemLongError(
@@ -35,6 +36,10 @@ def launch(settings: Settings, wait: bool = True) -> str:
     from app.context import App
 
     spaces.prepare()
+    if settings.device not in ("auto", "cpu"):
+        from memlong.hardware import resolve_device  # with it comes torch, which must not come before Spaces' package
+
+        resolve_device(settings.device)
     app = App.make(settings)
     page = build(app)
     app.engine.start()

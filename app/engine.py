@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -150,8 +151,11 @@ class Engine:
 
     def _load(self) -> None:
         try:
-            self.take(self.prepare(self.settings, self._tell))
+            loaded = self.prepare(self.settings, self._tell)
+            require_room(loaded)
+            self.take(loaded)
         except MemLongError as error:
+            print(error, file=sys.stderr, flush=True)  # whoever started the app may not look at the page
             self.state = LoadState(self.state.share, "Failed", error=error)
         finally:
             self._finished.set()
@@ -163,6 +167,17 @@ class Engine:
 def session_config(model: Any, settings: Settings) -> Any:
     """Return the model's memory settings with the capacity and policy of the app's."""
     return model.config.replace(capacity_tokens=settings.capacity, policy=settings.policy)
+
+
+def require_room(loaded: Loaded) -> None:
+    """Make a bank as every visitor gets one: when it does not fit, the first of them need not be who is told.
+
+    Raises:
+        BankError: when it does not. ConfigError: for a capacity of less than a chunk.
+    """
+    from memlong.session.session import Session
+
+    Session(loaded.model, loaded.retriever, session_config(loaded.model, loaded.settings))
 
 
 def warm_up(model: Any, retriever: Any, settings: Settings) -> float | None:

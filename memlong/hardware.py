@@ -39,6 +39,10 @@ def resolve_device(device: str = "auto") -> torch.device:
     if not here[kind]:
         usable = ", ".join(name for name, available in here.items() if available)
         raise ModelError(f"No device {device!r} on this machine", f"Usable: {usable}", "Choose 'auto'")
+    number = device.partition(":")[2]
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        usable = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        raise ModelError(f"No device {device!r} on this machine", f"Usable: cpu, {usable}", "Choose 'auto'")
     return torch.device(device)
 
 

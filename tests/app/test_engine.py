@@ -34,7 +34,7 @@ def test_progress_is_shown_until_ready(loader: Callable[..., Any]) -> None:
     assert "retriever hashing" in engine_line(engine)
 
 
-def test_failure_is_said_and_can_be_mended(loader: Callable[..., Any]) -> None:
+def test_failure_is_said_and_can_be_mended(loader: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     tries = []
 
     def second_time(settings: Settings, tell: Callable[[float, str], None]) -> Any:
@@ -46,9 +46,22 @@ def test_failure_is_said_and_can_be_mended(loader: Callable[..., Any]) -> None:
     engine = Engine(Settings(capacity=4096), second_time).start()
     assert not engine.wait()
     assert "make setup" in engine_line(engine)
+    assert capsys.readouterr().err == "No weights here. A package or a hub. Run 'make setup'.\n"
     with pytest.raises(ModelError, match="No weights"):
         engine.require_ready()
     assert engine.start().wait()
+
+
+@pytest.mark.parametrize(
+    ("capacity", "said"),
+    [(10**12, "A bank of 1,000,000,000,000 tokens needs"), (10, "capacity_tokens=10 with chunk_tokens=32")],
+)
+def test_a_capacity_that_no_visitor_could_have_is_told_at_the_start(
+    loader: Callable[..., Any], capacity: int, said: str
+) -> None:
+    engine = Engine(Settings(capacity=capacity), loader).start()
+    assert not engine.wait() and engine.model is None
+    assert said in engine_line(engine)
 
 
 def test_surprises_become_messages(capsys: pytest.CaptureFixture[str]) -> None:

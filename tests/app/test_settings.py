@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -153,6 +154,11 @@ def test_what_makes_no_sense_is_refused_before_anything_is_built(
     assert said in str(refused.value)
 
 
+def test_a_device_that_is_not_here_is_refused_before_the_page_is_up(launcher: ModuleType) -> None:
+    with pytest.raises(MemLongError, match="No device 'cuda:99' on this machine"):
+        launcher.launch(Settings(port=_free_port(), device="cuda:99"))
+
+
 @pytest.mark.parametrize("model", ["nobody/nothing", "nothing", "bundled"])
 def test_a_hub_id_is_not_looked_for_among_the_folders(model: str) -> None:
     Settings(model=model, retriever=f"sentence:{model}").require_folders()
@@ -178,6 +184,11 @@ def test_the_page_comes_up_behind_a_proxy_and_however_slow_the_machine(
             launcher.launch(settings, wait=False)
     finally:
         gradio.close_all()
+        for (
+            thread
+        ) in threading.enumerate():  # which imports what the next test does: torch's relatives take one at a time
+            if thread.name == "load-model":
+                thread.join()
 
 
 def _free_port() -> int:
