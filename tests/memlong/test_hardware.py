@@ -29,7 +29,7 @@ def test_a_gpu_beyond_those_here_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert resolve_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ModelError, match="No device 'cuda:2' on this machine. Usable: cpu, cuda:0, cuda:1"):
+    with pytest.raises(ModelError, match="Usable: cpu, cuda:0, cuda:1"):
         resolve_device("cuda:2")
 
 
