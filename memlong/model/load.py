@@ -142,7 +142,21 @@ def _weights(found: Located, types: NumberTypes, quantization: str | None, devic
             **arguments,
         )
     refuse_missing(found.name, set(info["missing_keys"]))
+    if quantization == "4bit":
+        _take_any_width(model)
     return model.eval()
+
+
+def _take_any_width(model: torch.nn.Module) -> None:
+    """Have layers of odd widths multiply the plain way: bitsandbytes packs weights for processors with bfloat16.
+
+    The packing takes outputs in blocks of 32 and inputs in those that were quantised together, and stops at others.
+    """
+    for module in model.modules():
+        if getattr(module, "support_avx512bf16_for_cpu", False):
+            state = module.weight.quant_state
+            outputs, inputs = state.shape
+            module.support_avx512bf16_for_cpu = outputs % 32 == 0 and inputs % state.blocksize == 0
 
 
 def _bitsandbytes(quantization: str, arithmetic: torch.dtype) -> Any:

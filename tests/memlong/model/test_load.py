@@ -101,6 +101,16 @@ def test_quantised_weights_answer_alike(folder, quantization, least, caplog):
     assert "MatMul8bitLt" not in caplog.text
 
 
+def test_4_bit_weights_of_any_width_answer_alike(tiny_llama, tiny_tokenizer, tmp_path):
+    tiny_llama(hidden=72, head_dim=18, initializer_range=0.05).save_pretrained(tmp_path)
+    tiny_tokenizer.save_pretrained(tmp_path)
+    plain = load_model(tmp_path, MEMORY, **PLAIN)
+    small = load_model(tmp_path, MEMORY, device="cpu", quantization="4bit")
+    like = torch.nn.functional.cosine_similarity(logits(plain).flatten(), logits(small).flatten(), dim=0)
+    assert float(like) > 0.8
+    assert small.read(IDS).keys_SBGTD.shape == plain.read(IDS).keys_SBGTD.shape
+
+
 def test_the_estimate_is_what_is_taken(folder):
     for options in ({"dtype": "fp32"}, {"dtype": "bf16"}):
         model = load_model(folder, MEMORY, device="cpu", **options)
