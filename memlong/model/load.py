@@ -152,11 +152,12 @@ def _take_any_width(model: torch.nn.Module) -> None:
 
     The packing takes outputs in blocks of 32 and inputs in those that were quantised together, and stops at others.
     """
-    for module in model.modules():
-        if getattr(module, "support_avx512bf16_for_cpu", False):
-            state = module.weight.quant_state
+    layer: Any  # bitsandbytes' own kind, which has what a Linear has not
+    for layer in model.modules():
+        if getattr(layer, "support_avx512bf16_for_cpu", False):
+            state = layer.weight.quant_state
             outputs, inputs = state.shape
-            module.support_avx512bf16_for_cpu = outputs % 32 == 0 and inputs % state.blocksize == 0
+            layer.support_avx512bf16_for_cpu = outputs % 32 == 0 and inputs % state.blocksize == 0
 
 
 def _bitsandbytes(quantization: str, arithmetic: torch.dtype) -> Any:
