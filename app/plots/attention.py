@@ -134,7 +134,7 @@ def score_against_mass(
     """
     fig = figure(
         "Score against attention mass",
-        "retrieval score (cosine, best of this answer)",
+        "retrieval score (best of this answer)",
         "% of attention (mean)",
         "Each dot is a retrieved chunk. Low on the right (orange): fetched with a good score, but ignored by "
         "the model. A diamond: two places or more higher by attention than by score. Attention is the mean over the "

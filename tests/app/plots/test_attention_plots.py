@@ -59,6 +59,8 @@ def test_shares_of_tokens_name_the_tokens_and_frame_the_chosen_one() -> None:
 def test_the_scatter_tells_used_from_ignored_chunks() -> None:
     scores, masses = [0.9, 0.8, 0.2, 0.1, np.nan], [0.02, 0.001, 0.1, 0.0, 0.3]
     fig = plots.score_against_mass(scores, masses, [f"chunk {i}" for i in range(5)], chosen=0)
+    # Whatever a retriever's score is: that of the default one is no cosine.
+    assert fig.layout.xaxis.title.text == "retrieval score (best of this answer)"
     explained(fig)
     assert {trace.name: list(trace.customdata) for trace in fig.data} == {
         "used": ["chunk 0"], "fetched but ignored": ["chunk 1"], "little score, much attention": ["chunk 2"],
