@@ -12,6 +12,7 @@ from memlong.bank.savefolder import SavedFolder
 from memlong.chunking import PageSpan, chunk_text
 from memlong.config import MemoryConfig
 from memlong.model.wrapper import MemoryModel
+from memlong.paths import is_path
 from memlong.session.banking import bank_device
 from memlong.session.reading import Reading
 from memlong.session.results import DocumentState
@@ -35,8 +36,11 @@ def fingerprint(model: MemoryModel, retriever: Any, config: MemoryConfig) -> dic
 
 
 def _names(model: MemoryModel) -> dict[str, str]:
-    """Return what people call the model, whose fingerprint is a hash; a retriever's begins with its name."""
-    return {"model": model.name}
+    """Return what people call the model, whose fingerprint is a hash; a retriever's begins with its name.
+
+    Of a folder on this machine that is its last part: whoever gets the saved session need not know the others.
+    """
+    return {"model": Path(model.name).resolve().name if is_path(model.name) else model.name}
 
 
 def save(session: Session, folder: Path) -> None:

@@ -228,6 +228,20 @@ def test_a_bank_of_another_model_is_refused(make_session, long_text, tmp_path: P
         Session.load(tmp_path / "saved", stranger, session.retriever)
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("/home/anna/models/tiny", "tiny"), ("~/models/tiny", "tiny"), ("./", Path.cwd().name), ("owner/tiny", "owner/tiny")],
+)
+def test_a_saved_session_does_not_tell_where_the_model_lay(make_session, long_text, tmp_path: Path, name, kept):
+    session = make_session()
+    session.read(long_text)
+    session.model.name = name
+    session.save(tmp_path)
+    assert kept in (tmp_path / "manifest.json").read_text()
+    if kept != name:
+        assert not [file for file in tmp_path.rglob("*.json*") if name in file.read_text()]
+
+
 def test_what_makes_no_sense_is_refused(make_session, long_text):
     session = make_session()
     with pytest.raises(DocumentError):
