@@ -1,6 +1,6 @@
 """Embeddings of everything that a visitor's memory read and was asked, kept when chunks leave. No torch.
 
-Without them every replay would have to embed a whole book again. They take 4 E bytes a chunk, less than a thousandth
+Without them every replay would have to embed a whole book again. They take 4 E bytes a chunk, less than a hundredth
 of its K-V. Shapes: E embedding size.
 """
 

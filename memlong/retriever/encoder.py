@@ -66,10 +66,6 @@ class EncoderRetriever:
         """Return the texts over ``max_tokens``."""
         return too_long(self.count_tokens(texts), self.max_tokens)
 
-    def vocabulary(self) -> dict[str, int]:
-        """Return the tokenizer's pieces and their places."""
-        return dict(self._tokenizer.get_vocab())
-
     def _tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         clean = [without_surrogates(text) for text in texts]
         encoded = self._tokenizer(clean, truncation=False, padding=False, return_attention_mask=False, verbose=False)
