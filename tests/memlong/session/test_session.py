@@ -230,7 +230,12 @@ def test_a_bank_of_another_model_is_refused(make_session, long_text, tmp_path: P
 
 @pytest.mark.parametrize(
     ("name", "kept"),
-    [("/home/anna/models/tiny", "tiny"), ("~/models/tiny", "tiny"), ("./", Path.cwd().name), ("owner/tiny", "owner/tiny")],
+    [
+        ("/home/anna/models/tiny", "tiny"),
+        ("~/models/tiny", "tiny"),
+        ("./", Path.cwd().name),
+        ("owner/tiny", "owner/tiny"),
+    ],
 )
 def test_a_saved_session_does_not_tell_where_the_model_lay(make_session, long_text, tmp_path: Path, name, kept):
     session = make_session()
