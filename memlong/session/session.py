@@ -95,19 +95,21 @@ class Session:
 
         Args:
             text: the document. title: shown with its chunks. spans: its pages or chapters.
-            progress: called after every batch of windows. cancel: asked as often; what was read until then stays.
+            progress: called after every batch of windows; reading ends when it removes the document.
+            cancel: asked as often; what was read until then stays.
 
         Raises:
             DocumentError: for a text without any word. BankError: when everything held is pinned.
         """
         doc_id = self.open(text, title, spans)
+        reading = self.readings[doc_id]
         for step in self.read_steps(doc_id):
             if progress:
                 progress(step)
-            if cancel():
+            if doc_id in self.readings and cancel():
                 self.stop_reading(doc_id)
                 break
-        return self.report(doc_id)
+        return self._report(reading)
 
     def open(
         self, text: str, title: str = "text", spans: Sequence[PageSpan] = (), chunks: Sequence[Chunk] | None = None
@@ -173,19 +175,14 @@ class Session:
 
     def report(self, doc_id: int) -> ReadReport:
         """Return what came of reading a document, as of now."""
-        reading = self._reading(doc_id)
+        return self._report(self._reading(doc_id))
+
+    def _report(self, reading: Reading) -> ReadReport:
         document = reading.document
         return ReadReport(
-            doc_id,
-            document.title,
-            document.n_tokens,
-            document.chunks_read,
-            self.kept(doc_id),
-            reading.evicted,
-            document.seconds,
-            document.status,
-            reading.too_long,
-        )
+            document.doc_id, document.title, document.n_tokens, document.chunks_read, self.kept(document.doc_id),
+            reading.evicted, document.seconds, document.status, reading.too_long,
+        )  # fmt: skip
 
     def kept(self, doc_id: int) -> int:
         """Return how many chunks of a document the bank holds now."""

@@ -108,6 +108,21 @@ def test_a_step_of_reading_is_as_short_as_it_is_told_to_be(make_session, long_te
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("cancel", [False, True])
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_reading_ends_when_its_own_progress_removes_the_document(make_session, long_text, cancel, at_the_end):
+    session = make_session()
+
+    def remove(step):
+        if not at_the_end or step.chunks_done == step.chunks_total:
+            session.remove_document(step.doc_id)
+
+    report = session.read(long_text, progress=remove, cancel=lambda: cancel and not session.readings)
+    assert (report.status, report.chunks_kept) == ("removed", 0)
+    assert (report.chunks_read == session.documents[0].chunks_total) is at_the_end
+    assert not len(session.bank) and not session.present
+
+
 def test_a_document_that_is_removed_while_it_is_read_leaves_nothing_behind(make_session, long_text):
     session = make_session()
     session.read(long_text, "kept")
