@@ -32,11 +32,16 @@ def cannot_listen(host: str, port: int) -> MemLongError:
 
 
 def past_proxies(host: str, environment: MutableMapping[str, str]) -> None:
-    """Have requests of this machine to itself go there: the server asks its own page whether it is up."""
-    for name in ("no_proxy", "NO_PROXY"):
-        others = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-        if others.strip() == "*":  # nothing goes through a proxy; in a list some programs take the star for a name
+    """Have requests of this machine to itself go there: the server asks its own page whether it is up.
+
+    Some programs read the one variable and some the other, so each keeps what it says; one that is empty says the same
+    as its twin.
+    """
+    given = {name: environment.get(name, "").strip() for name in ("no_proxy", "NO_PROXY")}
+    for name, own in given.items():
+        others = own or "".join(given.values())
+        if others == "*":  # nothing goes through a proxy; in a list some programs take the star for a name
             environment[name] = others
             continue
-        all_of_them = [*others.split(","), "localhost", "127.0.0.1", "::1", host]
+        all_of_them = [*(other.strip() for other in others.split(",")), "localhost", "127.0.0.1", "::1", host]
         environment[name] = ",".join(filter(None, dict.fromkeys(all_of_them)))

@@ -42,6 +42,11 @@ def test_proxies_are_not_asked_for_this_machine_and_other_exceptions_stay() -> N
     bare: dict[str, str] = {}
     past_proxies("127.0.0.1", bare)
     assert bare["no_proxy"] == "localhost,127.0.0.1,::1"
+    both = {"no_proxy": "intranet, localhost", "NO_PROXY": "lab.example"}
+    past_proxies("127.0.0.1", both)
+    assert both == {
+        "no_proxy": "intranet,localhost,127.0.0.1,::1", "NO_PROXY": "lab.example,localhost,127.0.0.1,::1",
+    }  # fmt: skip
     everything = {"NO_PROXY": "*"}
     past_proxies("127.0.0.1", everything)
     assert everything["no_proxy"] == everything["NO_PROXY"] == "*"
