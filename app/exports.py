@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +39,7 @@ def document_archive(visit: Visit, item_id: int) -> Path:
         "places": [asdict(span) for span in item.document.spans],
         "report": asdict(item.report) if item.report else None,
     }  # fmt: skip
-    path = _folder() / f"{_file_name(item.title)}.zip"
+    path = visit.outbox() / f"{_file_name(item.title)}.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("text.txt", item.document.text)
         archive.writestr("about.json", json.dumps(about, indent=2, ensure_ascii=False))
@@ -55,14 +54,14 @@ CONVERSATIONS = {"md": "Markdown", "html": "HTML", "json": "JSON"}
 def conversation_file(visit: Visit, kind: str = "md") -> Path:
     """Write the conversation as a file of one of :data:`CONVERSATIONS` and return its path."""
     make = {"md": conversation, "html": conversation_page, "json": conversation_json}[kind]
-    path = _folder() / f"conversation.{kind}"
+    path = visit.outbox() / f"conversation.{kind}"
     path.write_text(make(visit), "utf-8")
     return path
 
 
 def chunks_file(visit: Visit, look: Look) -> Path:
     """Write every chunk that the table's filter shows as CSV, as the table has it, and return its path."""
-    path, documents = _folder() / "chunks.csv", looking.documents(visit)
+    path, documents = visit.outbox() / "chunks.csv", looking.documents(visit)
     found = select(chunk_rows(looking.timeline(visit), look.step), look.rows, documents)
     with path.open(
         "w", encoding="utf-8-sig", newline=""
@@ -177,7 +176,3 @@ def _plain(text: str) -> str:
 
 def _file_name(title: str) -> str:
     return re.sub(r"[^\w-]+", "-", title).strip("-")[:60] or "document"
-
-
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="memlong-"))

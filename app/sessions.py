@@ -8,10 +8,12 @@ machine's memory.
 from __future__ import annotations
 
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.engine import Engine
@@ -71,6 +73,7 @@ class Visit:
         emptied: whether another model took memory and conversation away, until something is read again; stale: whether
             the page does not show that yet.
         maps: what the memory maps of its page show, by name, so that they are told only what changes.
+        saved: where files lie that were made for saving, until the visitor goes; None before the first.
         ticket: of the browser tab, "" when it has none. left: when its page closed; None while it is open.
     """
 
@@ -91,6 +94,7 @@ class Visit:
     emptied: bool = False
     stale: bool = False
     maps: dict[str, Any] = field(default_factory=dict)
+    saved: tempfile.TemporaryDirectory[str] | None = None
     ticket: str = ""
     left: float | None = None
     stop_reading: threading.Event = field(default_factory=threading.Event)
@@ -134,6 +138,13 @@ class Visit:
         """Whether nothing would be lost with it."""
         return self.session is None and not len(self.shelf) and not self.exchanges
 
+    def outbox(self) -> Path:
+        """Return a new folder for a file that is made for saving."""
+        with self.lock:
+            if self.saved is None:
+                self.saved = tempfile.TemporaryDirectory(prefix="memlong-", ignore_cleanup_errors=True)
+            return Path(tempfile.mkdtemp(dir=self.saved.name))
+
     def start_over(self) -> None:
         """Let go of memory and conversation; documents stay, and wait to be read anew."""
         self.stop_reading.set()
@@ -148,13 +159,16 @@ class Visit:
                 item.start_over()
 
     def close(self) -> None:
-        """Stop everything at the next step and let go of documents and memory."""
+        """Stop everything at the next step and let go of documents, memory and files."""
         self.closed = True
         self.stop_reading.set()
         self.stop_answering.set()
         self.stop_lab.set()
         with self.lock:
             self.session, self.vectors, self.shelf, self.exchanges = None, None, Shelf(), []
+            if self.saved is not None:
+                self.saved.cleanup()
+                self.saved = None
 
 
 class Visits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -225,7 +224,7 @@ def wire(app: App, parts: Parts) -> None:
         return picture(app, app.visit(request))
 
     def share(request: gr.Request, *values: Any) -> list[Any]:
-        return shared(str(request.headers.get("referer") or ""), *values)
+        return shared(app.visit(request).outbox(), str(request.headers.get("referer") or ""), *values)
 
     filled = [*parts.form, parts.said]
     parts.chosen.input(choose, parts.chosen, filled, **quiet)
@@ -272,13 +271,13 @@ def read_file(path: str | None) -> Setup:
     return Setup.from_json(text)
 
 
-def shared(address: str, *values: Any) -> list[Any]:
-    """Return the link, the file, and what is wrong with the form."""
+def shared(folder: Path, address: str, *values: Any) -> list[Any]:
+    """Return the link, the file (made in ``folder``), and what is wrong with the form."""
     try:
         setup = setup_of(*values)
     except MemLongError as error:
         return [gr.Textbox(visible=False), gr.DownloadButton(visible=False), error_box(error)]
-    path = Path(tempfile.mkdtemp(prefix="memlong-")) / "memlong-settings.json"
+    path = folder / "memlong-settings.json"
     path.write_text(setup.to_json(), "utf-8")
     link = f"{address.partition('?')[0].partition('#')[0]}?{setup.to_query()}"
     return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), ""]

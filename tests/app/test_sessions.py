@@ -13,6 +13,7 @@ from app.build import as_it_was
 from app.context import App
 from app.documents import Limits
 from app.engine import Engine
+from app.exports import conversation_file, document_archive
 from app.sessions import Exchange, Visits
 from app.settings import Settings
 from app.tabs.ask import messages, picture
@@ -41,6 +42,19 @@ def test_one_too_many_is_refused_until_somebody_is_idle() -> None:
     first.reading = False
     assert visits.get("b").key == "b"
     assert first.closed
+
+
+def test_closing_takes_away_the_files_that_were_made_for_saving(make_app: Callable[..., App], long_text: str) -> None:
+    visits = make_app().visits
+    visit, other = visits.get("a"), visits.get("b")
+    reading.add_text(visit, long_text, "Log", Limits())
+    archive, page = document_archive(visit, 0), conversation_file(visit, "html")
+    kept = conversation_file(other)
+    assert archive.is_file() and page.is_file()
+    visits.close("a")
+    assert not archive.parents[1].exists() and not page.exists() and kept.is_file()
+    visits.close_all()
+    assert not kept.parents[1].exists()
 
 
 def test_closing_frees_memory_and_stops_work(make_app: Callable[..., App], long_text: str) -> None:

@@ -44,7 +44,7 @@ def test_an_emptied_number_is_the_models_own() -> None:
 
 def test_a_file_comes_back_and_a_strange_one_changes_nothing(tmp_path: Path) -> None:
     setup = Setup(model="a/b", top_k=7)
-    link, file, said = settings.shared("http://here:1/app?x=1", *settings.form_values(setup))
+    link, file, said = settings.shared(tmp_path, "http://here:1/app?x=1", *settings.form_values(setup))
     assert said == ""
     assert link.value.startswith("http://here:1/app?model=a/b&")
     assert settings.read_file(file.value["path"] if isinstance(file.value, dict) else str(file.value)) == setup
