@@ -24,12 +24,14 @@ HEADER = (
     "it let go.</p></header>"
 )
 NAME = "MemLong"
+# Seconds between two looks at what was sent and saved, and the age at which it goes: nobody opens a file twice.
+FILES_STAY = (600, 3600)
 ARRIVAL, KEYBOARD, FIGURES = (Path(__file__).with_name(name) for name in ("arrival.js", "keyboard.js", "figures.js"))
 
 
 def build(app: App) -> gr.Blocks:
     """Return the whole page. The engine may still be loading, and need not have begun."""
-    with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as page:
+    with gr.Blocks(title=NAME, analytics_enabled=False, fill_width=True, delete_cache=FILES_STAY) as page:
         gr.HTML(HEADER, elem_id="top")
         with gr.Tabs(elem_id="tabs") as tabs:
             tabs_in_order = {"read": read, "ask": ask, "memory": memory, "attention": attention, "lab": lab}

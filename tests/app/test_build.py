@@ -68,6 +68,11 @@ def test_files_leave_their_box_before_they_are_opened(make_app: Callable[..., Ap
     assert all(step[-1] == gr.skip() for step in shown[1:]), "by then other files may be in it"
 
 
+def test_uploads_and_downloads_are_gone_within_hours(page: Any) -> None:
+    every, age = page.delete_cache
+    assert every + age <= 2 * 3600
+
+
 def test_both_bins_of_the_conversation_empty_it(page: Any) -> None:
     clearing = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "clear"]
     assert {name for fn in clearing for _, name in fn.targets} == {"click", "clear"}
