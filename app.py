@@ -31,7 +31,9 @@ def launch(settings: Settings, wait: bool = True) -> str:
     settings.require_data_dir()
     network.require_free(settings.host, settings.port)
     network.past_proxies(settings.host, os.environ)
-    from app import spaces, theme
+    import gradio
+
+    from app import spaces, theme, uploads
     from app.build import build
     from app.context import App
 
@@ -43,6 +45,7 @@ def launch(settings: Settings, wait: bool = True) -> str:
     app = App.make(settings)
     page = build(app)
     app.engine.start()
+    uploads.tidy(gradio.route_utils)
     try:
         _, address, _ = page.launch(
             server_name=settings.host, server_port=settings.port or None, share=settings.share,
