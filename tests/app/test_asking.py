@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import zipfile
@@ -18,8 +17,7 @@ import pytest
 from app import api, asking, looking, reading
 from app.context import App
 from app.documents import Limits
-from app.exports import chunks_file, conversation, conversation_file, document_archive
-from app.rows.chunks import HEADERS, Filter
+from app.exports import conversation, conversation_file, document_archive
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
 from app.tabs.ask import again, cleared, picture, pictures
@@ -213,20 +211,6 @@ def test_conversation_as_a_page_and_for_programs(read: Visit) -> None:
     assert kept["read"] == ["Log <b>"]
     assert kept["exchanges"][0]["question"] == exchange.question
     assert kept["exchanges"][0]["result"]["retrieved"][0]["chunk_id"] == exchange.evidence[0].chunk_id
-
-
-def test_the_table_of_chunks_for_a_spreadsheet(visit: Visit) -> None:
-    reading.add_text(visit, "=1+1 is what it begins with. " + "And so it goes on. " * 60, "=Sum", Limits())
-    list(reading.read_all(visit))
-    path = chunks_file(visit, looking.Look(rows=Filter(order="Chunk, last to first")))
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header, *rows = csv.reader(file)
-    assert header == HEADERS
-    held = visit.memory().bank.records()
-    assert [int(row[0]) for row in rows] == [record.chunk_id + 1 for record in reversed(held)]
-    assert len(rows) > 1, "all of them, not a page"
-    assert rows[-1][8].startswith("'=1+1"), "a spreadsheet must not work it out"
-    assert rows[0][6].startswith("'=")
 
 
 def test_document_archive(read: Visit, long_text: str) -> None:
