@@ -165,10 +165,15 @@ class Visit:
         self.stop_answering.set()
         self.stop_lab.set()
         with self.lock:
-            self.session, self.vectors, self.shelf, self.exchanges = None, None, Shelf(), []
+            held, self.session = self.session is not None, None
+            self.vectors, self.shelf, self.exchanges = None, Shelf(), []
             if self.saved is not None:
                 self.saved.cleanup()
                 self.saved = None
+        if held:
+            from memlong.bank.memory import give_back
+
+            give_back()
 
 
 class Visits:

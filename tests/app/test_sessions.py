@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,17 @@ def test_closing_takes_away_the_files_that_were_made_for_saving(make_app: Callab
     assert not archive.parents[1].exists() and not page.exists() and kept.is_file()
     visits.close_all()
     assert not kept.parents[1].exists()
+
+
+def test_closing_leaves_nothing_of_a_session_behind(make_app: Callable[..., App], long_text: str) -> None:
+    app = make_app()
+    visit = app.visits.get("a")
+    reading.add_text(visit, long_text, "Log", Limits())
+    list(reading.read_all(visit))
+    assert visit.session is not None
+    gone = weakref.ref(visit.session)
+    app.visits.close("a")
+    assert gone() is None
 
 
 def test_closing_frees_memory_and_stops_work(make_app: Callable[..., App], long_text: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 
 from memlong.bank import memory
 from memlong.bank.bank import Bank
-from memlong.bank.memory import available_bytes, in_words, require_memory
+from memlong.bank.memory import available_bytes, give_back, in_words, require_memory
 from memlong.bank.store import KVShape
 from memlong.errors import BankError
 
@@ -71,3 +72,15 @@ def test_a_bank_that_does_not_fit_is_refused_before_it_is_made(system: Path) -> 
 )
 def test_sizes_in_words(size: int, words: str) -> None:
     assert in_words(size) == words
+
+
+def test_giving_back_frees_what_only_knows_itself() -> None:
+    class Listener:
+        pass
+
+    one, other = Listener(), Listener()
+    one.other, other.one = other, one  # type: ignore[attr-defined]
+    gone = weakref.ref(one)
+    del one, other
+    give_back()
+    assert gone() is None
