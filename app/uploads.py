@@ -15,13 +15,15 @@ def tidy(routes: Any) -> None:
     Args:
         routes: gradio's ``route_utils``, whose own parser of uploads leaves their files behind.
     """
+    if not hasattr(routes, "GradioMultiPartParser"):
+        return  # another gradio, which has to tidy up by itself
 
     class TidyParser(routes.GradioMultiPartParser):  # type: ignore[misc]
         async def parse(self) -> Any:
             try:
                 return await super().parse()
             except ClientDisconnect as error:
-                for file in self._files_to_close_on_error:
+                for file in getattr(self, "_files_to_close_on_error", ()):
                     file.close()
                     Path(file.name).unlink(missing_ok=True)
                 # As for every upload that cannot be taken; nobody is there to read it.
