@@ -149,10 +149,8 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts
     def leave(request: gr.Request) -> None:
         app.visits.leave(str(request.session_hash))
 
-    # A tick whose answer got lost must not keep back those after it, nor one visitor's tick another's.
-    timer.tick(
-        tick, None, [parts.engine, parts.view[0], timer], trigger_mode="multiple", concurrency_limit=None, **quiet
-    )
+    # A tick may estimate a long text, which takes turns: it must not hold up those of other visitors.
+    timer.tick(tick, None, [parts.engine, parts.view[0], timer], concurrency_limit=None, **quiet)
     came = page.load(come, ticket, of_memory, js=ARRIVAL.read_text("utf-8"), queue=False, **quiet)
     came.then(go_on, None, [*parts.view, parts.said], concurrency_limit=None, **quiet)
     page.load(None, None, None, js=KEYBOARD.read_text("utf-8"), **quiet)
