@@ -61,7 +61,7 @@ class Vectors:
                 squares_E += np.square(vector, dtype=np.float64)
             done = written
             mean_squares_E = (squares_E / max(1, written)).astype(np.float32)
-            found[place] = retriever.weigh_query(self._questions[text], mean_squares_E)
+            found[place] = retriever.weigh_query(self._questions[text], mean_squares_E, written)
         return found
 
     def embed(self, texts: Sequence[str]) -> Iterator[int]:

@@ -45,7 +45,7 @@ def measure(retriever: Any, options: Namespace) -> dict[str, Any]:
     embed = common.timed(lambda: embedded.append(retriever.embed_documents(texts)), options.device)
     chunks_nE = embedded[0]
     plain_QE = np.stack([retriever.embed_query(text) for _, text in made.questions])
-    questions_QE = retriever.weigh_query(plain_QE, np.square(chunks_nE).mean(axis=0))
+    questions_QE = retriever.weigh_query(plain_QE, np.square(chunks_nE).mean(axis=0), len(chunks_nE))
     queries = np.concatenate([chunks_nE, questions_QE])
     capacities = [round(share * made.tokens / CHUNK_TOKENS) * CHUNK_TOKENS for share in SHARES]
     runs = {

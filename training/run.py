@@ -96,7 +96,10 @@ def embed(
         np.savez(fresh, **kept)  # type: ignore[arg-type]
         fresh.replace(cache)
     chunks, asked = ({d.doc_id: kept[f"{letter}|{d.doc_id}"] for d in documents} for letter in "cq")
-    weighed = {name: retriever.weigh_query(asked[name], np.square(chunks[name]).mean(axis=0)) for name in asked}
+    weighed = {
+        name: retriever.weigh_query(asked[name], np.square(chunks[name]).mean(axis=0), len(chunks[name]))
+        for name in asked
+    }
     return chunks, weighed
 
 

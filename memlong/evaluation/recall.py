@@ -64,7 +64,7 @@ def evidence_recall(
             return result
         chunks_nE = retriever.embed_documents([text[start:end] for start, end in spans])
         asked_qE = np.stack([retriever.embed_query(question.question) for question in known])
-        asked_qE = retriever.weigh_query(asked_qE, np.square(chunks_nE).mean(axis=0))
+        asked_qE = retriever.weigh_query(asked_qE, np.square(chunks_nE).mean(axis=0), len(chunks_nE))
         # As in a bank, of equal chunks the older one comes first.
         ranked_qn = np.argsort(-(asked_qE @ chunks_nE.T), axis=1, kind="stable")
         result.chunks += len(spans)

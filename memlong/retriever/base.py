@@ -54,11 +54,12 @@ class Retriever(Protocol):
         """Return one unit vector [E]."""
         ...
 
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
         """Return the vector [..., E] that a question searches with, given what may be found.
 
         Args:
             query_E: of :meth:`embed_query`, any leading axes. mean_squares_E: of all vectors that may be found.
+            held: how many they are.
         """
         ...
 

@@ -54,7 +54,7 @@ class EncoderRetriever:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])
 
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
         """Return the query as it is."""
         return query_E
 

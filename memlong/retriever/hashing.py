@@ -76,7 +76,7 @@ class HashingRetriever:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])
 
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
         """Return the query as it is."""
         return query_E
 

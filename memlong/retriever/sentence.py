@@ -68,7 +68,7 @@ class SentenceRetriever:
         """Return one unit vector [E]."""
         return np.asarray(self._embed([text], self._prompts["query"])[0])
 
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors) -> Vectors:
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
         """Return the query as it is."""
         return query_E
 

@@ -284,7 +284,7 @@ class Session:
     def embed_query(self, text: str) -> np.ndarray:
         """Return the vector [E] that a text searches this bank with."""
         plain_E = self.timed("embed", self.retriever.embed_query, text)
-        return np.asarray(self.retriever.weigh_query(plain_E, self.bank.mean_squares()))
+        return np.asarray(self.retriever.weigh_query(plain_E, self.bank.mean_squares(), len(self.bank)))
 
     def search(
         self,

@@ -250,12 +250,12 @@ def test_replayed_questions_are_weighed_by_all_that_was_read_before_them(
     assert session is not None and vectors is not None and session.gone
     list(vectors.embed([QUESTION]))
     chunks_nE = vectors.chunks([chunk.chunk_id for chunk in replaying._recording(session).chunks])
-    monkeypatch.setattr(session.retriever, "weigh_query", lambda query_E, squares_E: query_E * squares_E)
+    monkeypatch.setattr(session.retriever, "weigh_query", lambda query_E, squares_E, held: query_E * squares_E * held)
     plain_E = session.retriever.embed_query(QUESTION)
     ends = [len(chunks_nE), 1, 3, 0, 3]
     found = vectors.questions([(end, QUESTION) for end in ends])
     for end, found_E in zip(ends, found, strict=True):
-        expected = plain_E * (np.square(chunks_nE[:end]).mean(axis=0) if end else 0)
+        expected = plain_E * np.square(chunks_nE[:end]).sum(axis=0)
         np.testing.assert_allclose(found_E, expected, atol=1e-6)
     assert vectors.questions([]).shape == (0, session.retriever.dim)
 

@@ -76,7 +76,8 @@ def test_a_question_is_weighed_by_what_the_bank_holds(make_session, long_text):
     vectors = np.stack([session.bank.embedding(record.chunk_id) for record in session.bank.records()])
     given = []
 
-    def backwards(query_E, mean_squares_E):
+    def backwards(query_E, mean_squares_E, held):
+        assert held == len(vectors)
         given.append(mean_squares_E)
         return -query_E
 
