@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from memlong.chunking import Chunk, chunk_text
-from training.data.questions import CONTINUATION, FREE_FORM, Question
+from training.data.questions import CONTINUATION, FREE_FORM, Document, Question
 
 JOINED = ("two_hop", "counting", "comparing", FREE_FORM)
 """Types of questions whose answer follows from all of their evidence together."""
@@ -62,7 +62,7 @@ def cut(tokenizer: Any, doc_id: str, text: str, questions: Iterable[Question], c
 
 def pack(
     questions: Sequence[Question], seed: int, characters: int = 24_000
-) -> list[tuple[str, str, list[Question]]]:
+) -> list[Document]:
     """Pack questions with short contexts into documents of about ``characters``: (doc_id, text, questions).
 
     Unrelated passages side by side in one chunk are distractors that cost nothing. Evidence becomes the span of the
@@ -74,7 +74,7 @@ def pack(
             contexts.setdefault(question.context, []).append(question)
     order = sorted(contexts)
     random.Random(seed).shuffle(order)
-    packs: list[tuple[str, str, list[Question]]] = []
+    packs: list[Document] = []
     parts: list[str] = []
     here: list[Question] = []
     at = 0

@@ -90,6 +90,10 @@ class Question:
             ) from error
 
 
+Document = tuple[str, str, list[Question]]
+"""What a source yields: a document's id, its text, and what is asked of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceText:
     """A whole document: ``text`` is what evidence spans count in."""

@@ -14,14 +14,12 @@ from memlong.errors import ConfigError, unknown_name
 from training.data.chronicle import make_chronicle
 from training.data.continuations import continuations, excerpt
 from training.data.passages import group, pack
-from training.data.questions import Question, load_questions, load_with_documents, read_documents
+from training.data.questions import Document, Question, load_questions, load_with_documents, read_documents
 from training.data.swapped import name_pool, swap
 
 SWAPS = 3
 CHRONICLES, CHRONICLE_TOKENS = 200, 8_000
 BOOK_CHARACTERS, BOOK_PASSAGES = 24_000, 24
-
-Document = tuple[str, str, list[Question]]
 
 
 def squad(data: Path) -> Iterator[Document]:

@@ -13,9 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from training.data.questions import Question
-
-Document = tuple[str, str, list[Question]]
+from training.data.questions import Document, Question
 
 _NUMBER = re.compile(r"(?<![\w.,])\d[\d,]*\d(?![\w%]|[.,]\d)")
 _NAME = re.compile(r"[A-Z][\w'.-]+(?: (?:of |the |de |and )?[A-Z][\w'.-]+){0,3}")

@@ -9,9 +9,10 @@ import pytest
 
 from memlong.errors import ConfigError
 from training.data import sources
+from training.data.questions import Document
 
 
-def numbered(name: str, count: int) -> Callable[[Path], Iterator[sources.Document]]:
+def numbered(name: str, count: int) -> Callable[[Path], Iterator[Document]]:
     return lambda data: ((f"{name}{number}", "", []) for number in range(count))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from training.data.questions import Question
-from training.data.swapped import Document, name_pool, swap
+from training.data.questions import Document, Question
+from training.data.swapped import name_pool, swap
 
 
 def document(doc_id: str, person: str, place: str, year: str) -> Document:
