@@ -34,11 +34,13 @@ def test_what_every_chunk_says_hardly_counts_in_a_question(hybrid):
         ["Zenda lies in Ruritania, and the prisoner of Zenda saw the harbour.", "Zenda has a castle with a dungeon.",
          "The prisoner of Zenda was a king.", "A king of Zenda will not be taken as a prisoner lightly."]
     )  # fmt: skip
-    plain = hybrid.embed_query("In the prisoner of Zenda, who saw the castle?")
+    plain = hybrid.embed_query("Of the prisoner of Zenda: who was in a dungeon of the castle?")
     weighed = hybrid.weigh_query(plain, np.square(chunks).mean(axis=0), len(chunks))
     assert plain.shape == weighed.shape
-    size, (zenda,) = hybrid.dense.dim, hybrid.embed_words(["Zenda"]).nonzero()[1]
-    castle = int(np.abs(hybrid.embed_words(["castle"])[0]).argmax())
+    size = hybrid.dense.dim
+    before, after = (chunks[:, size:] @ query[size:] for query in (plain, weighed))
+    assert int(np.argmax(before)) != 1 and int(np.argmax(after)) == 1
+    zenda, castle = (int(np.abs(hybrid.embed_words([word])[0]).argmax()) for word in ("zenda", "castle"))
     assert plain[size + zenda] != 0 and abs(weighed[size + zenda]) < 0.15 * abs(weighed[size + castle])
 
 
