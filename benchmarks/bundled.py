@@ -90,7 +90,7 @@ def reading(session: Session, options: Namespace) -> dict[str, Any]:
 
     def model_alone() -> None:
         for at in range(0, len(windows), per_batch):
-            read_windows(session, windows[at : at + per_batch])
+            read_windows(session.model, windows[at : at + per_batch])
 
     session.read(prose(512))
     seconds = common.take_turns(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memlong.bank.store import KVShape, KVStore
 from memlong.model.wrapper import MemoryModel
+from memlong.session.reading import read_windows
 from training.data.passages import Passages
 
 
@@ -49,27 +50,26 @@ class DocumentMemory:
 
     def _fill(self, store: KVStore, document: Passages, on_batch: Callable[[int], None] | None) -> None:
         config = self.model.config
-        per_batch = max(1, config.read_batch_tokens // config.chunk_tokens)
+        per_window = config.window_tokens // config.chunk_tokens
+        per_batch = per_window * max(1, config.read_batch_tokens // config.window_tokens)
         for start in range(0, len(document.chunks), per_batch):
             chunks = document.chunks[start : start + per_batch]
-            width = max(chunk.n_tokens for chunk in chunks)
-            ids = torch.zeros(len(chunks), width, dtype=torch.long)
-            mask = torch.zeros(len(chunks), width, dtype=torch.long)
-            for row, chunk in enumerate(chunks):
-                ids[row, : chunk.n_tokens] = torch.tensor(chunk.token_ids)
-                mask[row, : chunk.n_tokens] = 1
-            device = self.model.device
-            kv = self.model.read(ids.to(device), None if bool(mask.all()) else mask.to(device))
-            for row, chunk in enumerate(chunks):
-                store.write(chunk.index, *kv.piece(row, 0, chunk.n_tokens))
+            windows = [chunks[at : at + per_window] for at in range(0, len(chunks), per_window)]
+            kv = read_windows(self.model, windows)
+            for row, window in enumerate(windows):
+                at = 0
+                for chunk in window:
+                    store.write(chunk.index, *kv.piece(row, at, at + chunk.n_tokens))
+                    at += chunk.n_tokens
             if on_batch:
-                on_batch(int(mask.sum()))
+                on_batch(sum(chunk.n_tokens for chunk in chunks))
 
     def _file(self, document: Passages) -> Path:
         """Return the file of a document, named by all that its K-V depend on."""
         assert self.folder is not None
         config, layers = self.model.config, self.model.layout.stored_layers
-        said = [self.model.fingerprint(), layers, config.chunk_tokens, config.store_dtype, str(self.model.dtype)]
+        sizes = (config.chunk_tokens, config.window_tokens)
+        said = [self.model.fingerprint(), layers, sizes, config.store_dtype, str(self.model.dtype)]
         digest = hashlib.sha256(repr((said, [chunk.token_ids for chunk in document.chunks])).encode())
         return self.folder / f"{digest.hexdigest()[:24]}.safetensors"
 

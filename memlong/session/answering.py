@@ -232,7 +232,7 @@ class Answering:
         document.chunks_read += 1
         embedding: np.ndarray = session.timed("embed", session.retriever.embed_documents, [text])[0]
         # Stored K-V are written by the original weights and depend on their window alone, so it is read once more.
-        kv = session.timed("prefill", read_windows, session, [[chunk]])
+        kv = session.timed("prefill", read_windows, session.model, [[chunk]])
         store_chunk(session, document, chunk, embedding, kv.piece(0, 0, len(ids)), window=chunk.index)
         self.evicted += session.evict()
 

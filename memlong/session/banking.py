@@ -69,7 +69,7 @@ def bring_back(session: Session, chunk_id: int) -> None:
     per_window = session.config.window_tokens // session.config.chunk_tokens
     first = gone.index_in_doc // per_window * per_window
     window, chunk = chunks[first : first + per_window], chunks[gone.index_in_doc]
-    kv = read_windows(session, [window])
+    kv = read_windows(session.model, [window])
     start = sum(other.n_tokens for other in window[: gone.index_in_doc - first])
     embedding = session.retriever.embed_documents([document.text[slice(*chunk.span)]])[0]
     session.bank.restore(gone, embedding, *kv.piece(0, start, start + chunk.n_tokens))

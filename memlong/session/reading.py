@@ -17,7 +17,7 @@ from memlong.bank.ahead import SearchAhead
 from memlong.bank.ledger import ChunkPlace
 from memlong.bank.results import Hit
 from memlong.chunking import Chunk
-from memlong.model.wrapper import StoredKV
+from memlong.model.wrapper import MemoryModel, StoredKV
 from memlong.session.results import DocumentState, ReadProgress
 from memlong.trace.events import ChunkWritten, Retrieved
 
@@ -72,7 +72,7 @@ class Reading:
         texts = [self.document.text[slice(*chunk.span)] for chunk in chunks]
         self.too_long += len(session.retriever.check(texts))
         embeddings = session.timed("embed", session.retriever.embed_documents, texts)
-        kv = session.timed("prefill", read_windows, session, windows)
+        kv = session.timed("prefill", read_windows, session.model, windows)
         ahead = session.timed("search", SearchAhead, session.bank, embeddings, session.config.top_k)
         left, at = 0, 0
         for row, window in enumerate(windows):
@@ -124,7 +124,7 @@ class Reading:
         )
 
 
-def read_windows(session: Session, windows: Sequence[Sequence[Chunk]]) -> StoredKV:
+def read_windows(model: MemoryModel, windows: Sequence[Sequence[Chunk]]) -> StoredKV:
     """Return the K-V of windows (lists of consecutive chunks), one row each, by the original weights."""
     lengths = [sum(chunk.n_tokens for chunk in window) for window in windows]
     ids = torch.zeros(len(windows), max(lengths), dtype=torch.long)
@@ -133,9 +133,8 @@ def read_windows(session: Session, windows: Sequence[Sequence[Chunk]]) -> Stored
         tokens = [token for chunk in window for token in chunk.token_ids]
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
-    device = session.model.device
     padded = min(lengths) < max(lengths)
-    return session.model.read(ids.to(device), mask.to(device) if padded else None)
+    return model.read(ids.to(model.device), mask.to(model.device) if padded else None)
 
 
 def store_chunk(
