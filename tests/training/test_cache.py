@@ -17,7 +17,9 @@ TEXT = " ".join(f"The lamp {number} was kept by Ottoline of the harbour." for nu
 
 @pytest.mark.parametrize("window", [16, 48])
 def test_chunks_are_written_with_the_window_before_them_in_sight(tiny_llama, tiny_tokenizer, window):
-    memory = MemoryConfig(preset="own", chunk_tokens=16, window_tokens=window, read_batch_tokens=96, store_dtype="float32")
+    memory = MemoryConfig(
+        preset="own", chunk_tokens=16, window_tokens=window, read_batch_tokens=96, store_dtype="float32"
+    )
     model = MemoryModel(tiny_llama(), tiny_tokenizer, memory)
     document = cut(tiny_tokenizer, "d", TEXT, [], 16)
     cached = DocumentMemory(model, [document])
