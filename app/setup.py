@@ -161,7 +161,7 @@ def changed(base: MemoryConfig, values: Mapping[str, Any]) -> MemoryConfig:
     if values.get("preset", base.preset) != base.preset:
         values = dict.fromkeys(LAYERS, ()) | values
     chunk = values.get("chunk_tokens", base.chunk_tokens)
-    if "window_tokens" not in values and base.window_tokens % chunk:
+    if "window_tokens" not in values and chunk > 0 and base.window_tokens % chunk:
         values["window_tokens"] = chunk * max(1, round(base.window_tokens / chunk))
     return base.replace(**values)
 

@@ -36,7 +36,6 @@ class Retriever(Protocol):
         max_tokens: tokens (special ones included) that are embedded at once; None has no limit.
         fingerprint: names model and weights; banks of two fingerprints must not be mixed.
         notice: what a person should know about this choice ("" when it is what was asked for).
-        low_score: best score under which a text hardly holds the answer.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Retriever(Protocol):
     max_tokens: int | None
     fingerprint: str
     notice: str
-    low_score: float
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]. A text over ``max_tokens`` is embedded in parts: nothing is cut off."""
@@ -61,6 +59,10 @@ class Retriever(Protocol):
             query_E: of :meth:`embed_query`, any leading axes. mean_squares_E: of all vectors that may be found.
             held: how many they are.
         """
+        ...
+
+    def low_score(self, chunk_tokens: int) -> float:
+        """Return the best score of chunks of this length under which a text hardly holds the answer."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:

@@ -39,7 +39,6 @@ class BGERetriever(EncoderRetriever):
     """
 
     name = "bge-m3"
-    low_score = 0.4  # its scores lie higher than others'; a guess, not measured
 
     def __init__(
         self,
@@ -61,6 +60,10 @@ class BGERetriever(EncoderRetriever):
         # XLM-R starts counting positions behind its padding id, so that many are lost.
         self.max_tokens = min(max_tokens, int(config.max_position_embeddings) - int(config.pad_token_id) - 1)
         self.fingerprint = f"{self.name}:{weights_fingerprint(folder, str(folder))}:cls"
+
+    def low_score(self, chunk_tokens: int) -> float:
+        """Return the score that ``Retriever.low_score`` describes."""
+        return 0.4  # its scores lie higher than others'; a guess, not measured
 
     def _dense(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         batch = {"input_ids": ids_BT, "attention_mask": mask_BT}

@@ -43,7 +43,6 @@ class HashingRetriever:
 
     name = "hashing"
     max_tokens: int | None = None
-    low_score = 0.05  # below it hardly a word is shared; not measured
 
     def __init__(self, dim: int = 1024) -> None:
         if dim < 16:
@@ -52,6 +51,10 @@ class HashingRetriever:
         self.fingerprint = f"hashing-2:{dim}"
         self.notice = ""
         self._kept: dict[str, bytes] = {}
+
+    def low_score(self, chunk_tokens: int) -> float:
+        """Return the score that ``Retriever.low_score`` describes."""
+        return 0.05  # below it hardly a word is shared; not measured
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]; texts without any sign share one vector of their own."""

@@ -42,8 +42,6 @@ class HybridRetriever:
     """
 
     name = "hybrid"
-    # Of 3,466 questions on 30 texts, 1.2 % score less in their own text and 85 % in another.
-    low_score = 0.11
 
     def __init__(
         self,
@@ -63,6 +61,12 @@ class HybridRetriever:
         self.fingerprint = f"hybrid-3:{words}:{self.dense.fingerprint}"
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
+
+    def low_score(self, chunk_tokens: int) -> float:
+        """Return the score that ``Retriever.low_score`` describes."""
+        # Of 1,990 questions on texts of the training side 1.8 % score less in their own text and 95 % in another with
+        # chunks of 64 tokens, 2.3 and 95 % with 256: a word weighs less in a longer chunk.
+        return float(0.15 * (64 / chunk_tokens) ** 0.22)
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]; what is too long for MiniLM is the mean of its parts there, and whole here."""

@@ -31,7 +31,6 @@ class SentenceRetriever:
     """
 
     name = "sentence"
-    low_score = 0.25  # models differ; a guess, not measured
 
     def __init__(
         self,
@@ -59,6 +58,10 @@ class SentenceRetriever:
         prompts = ":".join(self._prompts.values())
         self.fingerprint = f"{self.name}:{_identity(model)}:{prompts}".rstrip(":")
         self.notice = ""
+
+    def low_score(self, chunk_tokens: int) -> float:
+        """Return the score that ``Retriever.low_score`` describes."""
+        return 0.25  # models differ; a guess, not measured
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]; a text over ``max_tokens`` is the mean of its parts."""

@@ -242,7 +242,9 @@ class Answering:
         masses = [item.attention_mass for item in evidence if item.attention_mass is not None]
         memory_mass = sum(masses) if masses else None
         best = max((item.score for item in evidence), default=0.0)
-        low_score = session.retriever.low_score if config.low_score is None else config.low_score
+        low_score = config.low_score
+        if low_score is None:
+            low_score = session.retriever.low_score(config.chunk_tokens)
         unseen = memory_mass is not None and memory_mass < config.low_mass
         low = self.options.answer_from != "nothing" and (best < low_score or unseen)
         text = generation.text.strip()

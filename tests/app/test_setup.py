@@ -95,6 +95,8 @@ def test_a_new_preset_brings_its_layers_and_a_new_chunk_size_its_window() -> Non
     assert changed(base, {"chunk_tokens": 128}).window_tokens == 512
     assert changed(base, {"chunk_tokens": 384}).window_tokens == 384
     assert changed(base, {"chunk_tokens": 1024}).window_tokens == 1024
+    with pytest.raises(ConfigError, match="from 1"):
+        changed(base, {"chunk_tokens": 0})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from memlong import cli
 from memlong.cli import main
+from memlong.errors import ConfigError
 
 QUESTION = "Where stood the brass lantern?"
 
@@ -67,6 +70,14 @@ def test_a_loaded_session_takes_its_chunk_size_with_it_and_another_capacity(mode
     assert said["chunks_kept"] == 5 and len(said["evicted"]) == report["chunks_kept"] - 5
     assert main(["ask", "--load", saved, QUESTION, *plain]) == 0
     assert json.loads(capsys.readouterr().out)["chunks_kept"] == report["chunks_kept"]
+
+
+def test_another_chunk_size_keeps_the_window_it_divides(model_folder):
+    for size, window in ((32, 256), (96, 96), (512, 512)):
+        chosen = argparse.Namespace(model=str(model_folder), chunk_tokens=size)
+        assert cli._model(chosen).config.window_tokens == window
+    with pytest.raises(ConfigError, match="from 1"):
+        cli._model(argparse.Namespace(model=str(model_folder), chunk_tokens=0))
 
 
 def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_path, capsys):
@@ -133,7 +144,7 @@ def test_a_trace_is_replayed_without_a_model(model_folder, book, tmp_path, capsy
     step = min(gone["step"] for gone in state["evicted"]) - 1
     assert main(["replay", trace, "--step", str(step), "--json"]) == 0
     before = json.loads(capsys.readouterr().out)
-    assert not before["evicted"] and len(before["chunks"]) == 6  # one too many, just before the first has to leave
+    assert not before["evicted"] and len(before["chunks"]) == 8  # a window of chunks, just before the first leave
     assert main(["replay", trace]) == 0
     said = capsys.readouterr().out
     assert "5 chunks held" in said

@@ -98,3 +98,7 @@ def test_long_texts_and_other_sizes_are_named(hybrid, bert_folder):
     assert other.fingerprint != hybrid.fingerprint != hybrid.dense.fingerprint
     with pytest.raises(RetrieverError, match="16 or more"):
         make_retriever("hybrid", folder=bert_folder, device="cpu", words=4)
+
+
+def test_a_longer_chunk_scores_low_sooner(hybrid):
+    assert hybrid.low_score(64) == pytest.approx(0.15) and hybrid.low_score(256) == pytest.approx(0.11, abs=0.005)
