@@ -51,7 +51,7 @@ def moment(timeline: Timeline, step: int | None, visit: Visit) -> str:
     if not timeline.events:
         return ""
     if step is None:
-        return f'<p class="ml-line mm-moment">Now, after {plural(len(timeline.events), "event")}.</p>'
+        return f'<p class="ml-line mm-moment">Now, after event {number_words(timeline.stops[-1])}.</p>'
     documents = visit.session.documents if visit.session else {}
     words = escape(event_words(timeline.events[step], timeline, documents))
     return f'<p class="ml-line mm-moment" role="status"><b>Event {number_words(step)}</b> {words}</p>'

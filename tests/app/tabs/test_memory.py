@@ -62,8 +62,8 @@ def test_before_anything_was_read_every_part_says_what_to_do() -> None:
 def test_the_view_of_now_and_of_an_earlier_moment(made_visit: Visit) -> None:
     head, cells, moment, _ = memory.top(made_visit, Look())
     assert "75 chunks read" in head
-    assert "Now, after" in moment
     timeline = looking.timeline(made_visit)
+    assert f"Now, after event {timeline.stops[-1]}." in moment
     early = memory.top(made_visit, Look(step=timeline.stops[20]))
     assert "Looking back" in early[0]
     assert f"Event {timeline.stops[20]}" in early[2]
