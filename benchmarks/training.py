@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,15 @@ def measure(trainer: Trainer, options: Namespace) -> dict[str, Any]:
     some = trainer.sampler.documents[0]
     chunks = range(min(options.top_k, len(some.chunks)))
 
+    def stacked(rows: Sequence[tuple[str, Sequence[int]]]) -> MemoryContext:
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16(trainer)):  # as the trainer fetches
+            return model.stack_memory([trainer.memory.rows(*row) for row in rows])
+
     def fetched() -> MemoryContext:
-        draws = trainer.sampler.draw(trainer.step)
-        return model.stack_memory([trainer.memory.rows(item.doc_id, item.chunks) for item in draws])
+        return stacked([(item.doc_id, item.chunks) for item in trainer.sampler.draw(trainer.step)])
 
     def over_window(memory: bool) -> None:
-        context = model.stack_memory([trainer.memory.rows(some.doc_id, chunks)]) if memory else None
+        context = stacked([(some.doc_id, chunks)]) if memory else None
         learn(trainer, loss(trainer, window[:, :-1], window[:, 1:], context))
 
     contenders: dict[str, Callable[[], Any]] = {
