@@ -160,9 +160,8 @@ def changed(base: MemoryConfig, values: Mapping[str, Any]) -> MemoryConfig:
     values = dict(values)
     if values.get("preset", base.preset) != base.preset:
         values = dict.fromkeys(LAYERS, ()) | values
-    chunk = values.get("chunk_tokens", base.chunk_tokens)
-    if "window_tokens" not in values and chunk > 0 and base.window_tokens % chunk:
-        values["window_tokens"] = chunk * max(1, round(base.window_tokens / chunk))
+    if "chunk_tokens" in values:
+        values = {"window_tokens": base.window_for(values["chunk_tokens"])} | values
     return base.replace(**values)
 
 

@@ -207,8 +207,8 @@ def _model(chosen: argparse.Namespace) -> MemoryModel:
     model = load_model(chosen.model, progress=_progress_line("Loading"))
     names = ("capacity_tokens", "policy", "chunk_tokens", "window_tokens", "store_dtype", "preset")
     given = {name: value for name in names if (value := getattr(chosen, name, None)) is not None}
-    if (size := given.get("chunk_tokens")) and model.config.window_tokens % size:
-        given.setdefault("window_tokens", size)
+    if "chunk_tokens" in given:
+        given.setdefault("window_tokens", model.config.window_for(given["chunk_tokens"]))
     if "preset" in given and given["preset"] != model.config.preset:
         given |= {"stored_layers": (), "retrieval_layers": ()}
     return model.with_config(model.config.replace(**given)) if given else model

@@ -127,6 +127,12 @@ class MemoryConfig:
         """Return a checked copy with ``changes``; unknown names are refused as in :meth:`from_dict`."""
         return replace(self, **changes)
 
+    def window_for(self, chunk_tokens: int) -> int:
+        """Return the window in tokens that is whole chunks of another size and nearest to this one."""
+        if chunk_tokens < 1:
+            return self.window_tokens  # no window fits; the size itself is refused
+        return chunk_tokens * max(1, round(self.window_tokens / chunk_tokens))
+
 
 @_known_names_only
 @dataclass(frozen=True)
