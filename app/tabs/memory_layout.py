@@ -135,13 +135,7 @@ def _plot(empty: Any, elem_id: str) -> list[gr.Plot]:
 def _table() -> tuple[list[Any], list[Any], Saver]:
     gr.HTML('<h2 class="ml-h2">All chunks</h2>', elem_classes="ml-head")
     with gr.Row(elem_classes="ml-actions"):
-        search = gr.Textbox(
-            label="Search text or chunk number",
-            placeholder="then press Enter",
-            max_lines=1,
-            elem_id="chunk-search",
-            min_width=200,
-        )
+        search = gr.Textbox(label="Search text or chunk number", max_lines=1, elem_id="chunk-search", min_width=200)
         document = gr.Dropdown(
             [("any document", ANY)], value=ANY, label="Document", elem_id="chunk-document", min_width=150
         )
