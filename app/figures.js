@@ -1,6 +1,14 @@
-// Names pictures of figures by their titles, and fetches the script that draws figures while nobody waits for it, so that
-// the first tab with a figure opens at once.
+// Names pictures of figures by their titles, fits figures to a page that changed its width while their tab was closed, and
+// fetches the script that draws figures while nobody waits for it, so that the first tab with a figure opens at once.
 () => {
+  const fit = () => {
+    const shown = [...document.querySelectorAll('.js-plotly-plot')].filter((figure) => figure.offsetParent);
+    const unfit = shown.some((figure) => Math.abs(figure._fullLayout?.width - figure.clientWidth) > 1);
+    if (unfit) window.dispatchEvent(new Event('resize'));  // hidden figures take no notice of the real one
+  };
+  document.addEventListener('click', ({target}) => {
+    if (target.closest?.('#tabs .tab-wrapper, #tabs [role=tablist], #tabs .overflow-menu')) setTimeout(fit, 100);
+  });
   document.addEventListener('click', ({target}) => {
     const figure = target.closest?.('.modebar-btn') && target.closest('.js-plotly-plot');
     const options = figure?._context?.toImageButtonOptions;

@@ -36,14 +36,20 @@ def coloured(page: Any, name: str, words: str) -> None:
     page.wait_for_function(f"document.querySelector('#memory-map .mm-legend').innerText.includes('{words}:')")
 
 
-def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
-    browser: Any, address: str, seen: Seen, tmp_path: Path
-) -> None:
+def read_book(browser: Any, address: str, seen: Seen, folder: Path) -> Any:
+    """Open a page and read a document there."""
     page = open_page(browser, address, seen)
-    upload(page, tmp_path, "log-book.txt", log_book())
+    upload(page, folder, "log-book.txt", log_book())
     page.wait_for_selector(".ml-is-waiting")
     page.click("#read")
     page.wait_for_selector(".ml-is-done")
+    return page
+
+
+def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
+    browser: Any, address: str, seen: Seen, tmp_path: Path
+) -> None:
+    page = read_book(browser, address, seen, tmp_path)
     open_tab(page, "Memory")
     page.wait_for_function("document.querySelector('#chunk-said').innerText.includes('chunks')")
     every = number(page.inner_text("#chunk-said"), r"of ([\d,]+) chunks")
@@ -66,5 +72,25 @@ def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
     page.click("#now")
     page.wait_for_function(f"document.querySelector('#chunk-said').innerText.includes('of {every} chunks')")
     assert cells(page) != followed
+    page.close()
+    assert seen == Seen()
+
+
+def test_figures_fit_a_page_that_was_turned_while_their_tab_was_closed(
+    browser: Any, address: str, seen: Seen, tmp_path: Path
+) -> None:
+    page = read_book(browser, address, seen, tmp_path)
+    for _ in range(2):  # figures are drawn once more at the second visit, and not at later ones
+        page.click("#tab-memory-button")
+        page.wait_for_function("document.querySelectorAll('#tab-memory .js-plotly-plot .bars .point').length > 0")
+        page.wait_for_timeout(1500)
+        page.click("#tab-settings-button")
+    page.set_viewport_size({"width": 700, "height": 800})
+    page.click("#tab-memory-button")
+    page.wait_for_timeout(1500)
+    widths = page.evaluate(
+        "[...document.querySelectorAll('#tab-memory .js-plotly-plot')].map((f) => [f._fullLayout.width, f.clientWidth])"
+    )
+    assert widths and all(drawn == room < 700 for drawn, room in widths), widths
     page.close()
     assert seen == Seen()
