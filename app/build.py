@@ -15,6 +15,7 @@ from app import api, reading
 from app.context import App
 from app.sessions import Visit
 from app.tabs import ask, attention, lab, memory, read, settings, settings_page, train
+from app.tabs.memory_map import clicked
 from app.tabs.pieces import engine_line, error_box
 from memlong.errors import Cancelled, MemLongError
 
@@ -83,7 +84,8 @@ def _refusals() -> Iterator[None]:
 
 
 def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
-    """A question on the Read tab is asked on the tab Ask; a passage there leads to its chunk's life and its layers."""
+    """A question on the Read tab is asked on the tab Ask, and a cell of its map leads to a life on the tab Memory; a
+    passage on the tab Ask leads to its chunk's life and its layers."""
     first, second, third, fourth = (parts[name] for name in ("read", "ask", "memory", "attention"))
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -109,7 +111,11 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
             return [gr.Tabs(selected="attention"), gr.skip(), attention.menu_of(visit, int(number))]
         return [gr.skip()] * 3
 
+    def open_life(event: gr.EventData) -> list[Any]:
+        return [gr.Tabs(selected="memory"), clicked(event)]
+
     second.reader.click(follow, None, [tabs, third.chunk, fourth.looks[0]], **quick)
+    first.view[2].click(open_life, None, [tabs, third.chunk], **quick)
 
 
 def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts) -> None:

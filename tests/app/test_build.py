@@ -48,6 +48,15 @@ def test_the_script_of_figures_is_fetched_before_a_tab_needs_it(page: Any) -> No
     assert name and (assets / name[0]).is_file()
 
 
+def test_a_cell_of_either_map_can_be_clicked_for_its_life(page: Any) -> None:
+    ids = {each._id: each.elem_id for each in page.blocks.values() if getattr(each, "elem_id", None)}
+    clicks = {ids.get(number): fn for fn in page.fns.values() for number, name in fn.targets if name == "click"}
+    assert {"live-map", "memory-map"} <= {str(name) for name in clicks}, "the words above both maps say so"
+    assert clicks["live-map"].fn is not None
+    tabs, chunk_id = clicks["live-map"].fn(SimpleNamespace(_data={"chunk_id": 7}))
+    assert (tabs.selected, chunk_id) == ("memory", 7)
+
+
 def test_stopping_never_waits(page: Any) -> None:
     stops = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "stop"]
     assert len(stops) >= 3, "Read, Ask and Attention"
