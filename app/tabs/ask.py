@@ -51,6 +51,12 @@ watch('value', () => {
 });
 """
 )
+# The conversation follows a growing answer only while its end is in view: whoever scrolled up to an earlier answer and
+# asks from there would see neither the question nor what comes of it.
+_TO_THE_END = """() => {
+  const said = document.querySelector('#chat .bubble-wrap');
+  if (said) said.scrollTo({top: said.scrollHeight, behavior: 'instant'});
+}"""
 
 
 @dataclass
@@ -215,6 +221,8 @@ def wire(app: App, parts: Parts) -> None:
         parts.chat.retry(retry, parts.controls, out, **long),
         parts.chat.edit(edit, parts.controls, out, **long),
     ]
+    for asked in (parts.question.submit, parts.send.click, parts.suggest.click):
+        asked(None, None, None, js=_TO_THE_END, **quick)
     _wire_looking(app, parts, quick)
 
 

@@ -48,6 +48,15 @@ def test_the_script_of_figures_is_fetched_before_a_tab_needs_it(page: Any) -> No
     assert name and (assets / name[0]).is_file()
 
 
+def test_asking_shows_the_end_of_the_conversation(page: Any) -> None:
+    ids = {each._id: each.elem_id for each in page.blocks.values() if getattr(each, "elem_id", None)}
+    scrolling = [fn for fn in page.fns.values() if isinstance(fn.js, str) and "#chat" in fn.js]
+    assert {ids.get(number) for fn in scrolling for number, _ in fn.targets} == {"question", "send", "ask-questions"}
+    (name,) = {found for fn in scrolling for found in re.findall(r"#chat \.([\w-]+)", str(fn.js))}
+    assets = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
+    assert any(name in each.read_text("utf-8") for each in assets.glob("Index-*.js")), "gradio's own box, by its class"
+
+
 def test_a_cell_of_either_map_can_be_clicked_for_its_life(page: Any) -> None:
     ids = {each._id: each.elem_id for each in page.blocks.values() if getattr(each, "elem_id", None)}
     clicks = {ids.get(number): fn for fn in page.fns.values() for number, name in fn.targets if name == "click"}
