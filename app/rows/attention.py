@@ -76,6 +76,12 @@ def answers(timeline: Timeline) -> list[AnswerRow]:
     return [AnswerRow(each.answer_id, each.question, each.answer_id in recorded) for each in reversed(asked)]
 
 
+def heads_recorded(timeline: Timeline) -> int:
+    """Return how many heads the newest recorded answer tells apart; 0 when none does."""
+    told = (event for event in reversed(timeline.events) if isinstance(event, LayerMass) and event.head_chunk_mass)
+    return next((len(event.head_chunk_mass or ()) for event in told), 0)
+
+
 class Written(NamedTuple):
     """An answer as it was written: its question, its tokens, and the chunks in memory for each of them."""
 

@@ -14,7 +14,7 @@ from app import asking, looking, shading
 from app.context import App
 from app.plots import attention as plots
 from app.plots.style import how_to_read
-from app.rows.attention import MEAN, MOST, Looked, answers, looked
+from app.rows.attention import MEAN, MOST, Looked, answers, heads_recorded, looked
 from app.rows.chunks import Documents, title_of
 from app.rows.timeline import Timeline
 from app.rows.words import mass_words
@@ -166,7 +166,9 @@ def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) ->
     ]
     look = looked(timeline, answer_id) if answer_id is not None else None
     texts = look.tokens if look else ()
-    n_heads = look.n_heads if look else 0
+    # Heads are the model's, not the answer's. A menu that lost them here would also refuse the page's second word of one
+    # choice: gradio tells of it twice, and checks the chosen head against the menu as it is by then.
+    n_heads = look.n_heads if look else heads_recorded(timeline)
     named = [(f"{place}. {one_line(text, 30) or repr(text)}", place - 1) for place, text in enumerate(texts, start=1)]
     heads: list[tuple[str, str | int]] = [("mean of all heads", MEAN)]
     if n_heads:
