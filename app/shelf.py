@@ -116,8 +116,8 @@ class Shelf:
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """Questions worth asking about what was read, at least in part."""
-        read = [item for item in self.items if item.state in ("reading", "stopped", "done")]
+        """Questions worth asking about what was read, at least in part; those about the newest text come first."""
+        read = [item for item in reversed(self.items) if item.state in ("reading", "stopped", "done")]
         return tuple(dict.fromkeys(question for item in read for question in item.questions))
 
 

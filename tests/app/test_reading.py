@@ -176,6 +176,14 @@ def test_samples_are_there_short_one_first_and_open(visit: Visit) -> None:
         reading.add_sample(visit, "nothing")
 
 
+def test_questions_about_the_newest_text_come_first(visit: Visit) -> None:
+    first, second = samples()[:2]
+    for each in (first, second):
+        reading.add_sample(visit, each.name).state = "done"
+    assert visit.shelf.questions[: len(second.questions)] == second.questions, "the page shows only some of them"
+    assert set(first.questions) <= set(visit.shelf.questions)
+
+
 def test_parts_in_words() -> None:
     assert part_words(()) == ""
     assert part_words((PageSpan(0, 5, "page 1"), PageSpan(5, 9, "page 2"))) == "2 pages"
