@@ -166,8 +166,8 @@ def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) ->
     ]
     look = looked(timeline, answer_id) if answer_id is not None else None
     texts = look.tokens if look else ()
-    # Heads are the model's, not the answer's. A menu that lost them here would also refuse the second word of one choice:
-    # gradio tells of it twice, and checks the chosen head against the menu as it is by then.
+    # Heads are the model's, not the answer's. A menu that lost them here would also refuse the second word of one
+    # choice: gradio tells of it twice, and checks the chosen head against the menu as it is by then.
     n_heads = look.n_heads if look else heads_recorded(timeline)
     named = [(f"{place}. {one_line(text, 30) or repr(text)}", place - 1) for place, text in enumerate(texts, start=1)]
     heads: list[tuple[str, str | int]] = [("mean of all heads", MEAN)]
