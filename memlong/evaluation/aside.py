@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from memlong.bank.bank import Bank
@@ -63,6 +64,14 @@ class BorrowedBank(Bank):
     def embedding(self, chunk_id: int) -> Vectors:
         """Return the embedding [E] of a held chunk."""
         return self.index.vector(chunk_id) if chunk_id in self.ledger else self.lender.embedding(chunk_id)
+
+    def mean_squares(self) -> np.ndarray:
+        """Return the mean [E] of the squares over both: what is rare decides how a question's words are weighed."""
+        mine, its = len(self.ledger), len(self.lender)
+        if not mine:
+            return self.lender.mean_squares()
+        both_E: np.ndarray = (mine * super().mean_squares() + its * self.lender.mean_squares()) / (mine + its)
+        return both_E.astype(np.float32)
 
     def search_many(
         self,

@@ -47,6 +47,26 @@ def test_it_answers_as_the_lender_and_leaves_no_mark(session):
     assert repr(state(session)) != before, "the lender's own question does leave marks"
 
 
+class Weighing(HashingRetriever):
+    """Weighs a question by what the bank holds, as the default retriever does."""
+
+    def weigh_query(self, query_E, mean_squares_E, held):
+        return query_E / (mean_squares_E + 1 / held)
+
+
+def test_its_questions_are_weighed_by_what_both_hold(session):
+    session.retriever = Weighing(256)
+    onlooker = aside(session)
+    np.testing.assert_array_equal(onlooker.embed_query(QUESTION), session.embed_query(QUESTION))
+    assert onlooker.embed_query(QUESTION).any()
+    gone = sorted(session.gone)[:2]
+    for chunk_id in gone:
+        onlooker.restore(chunk_id, pin=False)
+    held = np.stack([onlooker.bank.embedding(record.chunk_id) for record in onlooker.bank.records()])
+    assert len(held) == len(session.bank) + len(gone)
+    np.testing.assert_allclose(onlooker.bank.mean_squares(), np.square(held).mean(axis=0), atol=1e-6)
+
+
 def vars_of(item):
     return item.chunk_id, item.trigger_count_before, item.trigger_count, round(item.score, 5)
 
