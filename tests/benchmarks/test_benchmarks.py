@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from argparse import Namespace
@@ -17,6 +18,15 @@ from benchmarks.setups import TINY, Setup, make_setup
 from memlong.config import MemoryConfig
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever.hashing import HashingRetriever
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_to_collect() -> Iterator[None]:
+    """Leave what the tests before made to itself: the clock collects garbage before every single run, and beside the
+    libraries' hundreds of thousands of objects a run at toy size is nothing."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
