@@ -150,7 +150,9 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts
         for item in visit.shelf:
             if item.state == "waiting" and item.estimate is None:
                 reading.estimate(visit, item)
-        return [engine_line(app.engine), read.shelf(visit), gr.Timer(active=False)]
+        # Of a page that was loaded again nothing is known before it has claimed its place: what it then gets must not
+        # be emptied by a look from before, which may reach the page later.
+        return [engine_line(app.engine), read.shelf(visit) if visit.shelf else gr.skip(), gr.Timer(active=False)]
 
     def leave(request: gr.Request) -> None:
         app.visits.leave(str(request.session_hash))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from app import reading
 from app.context import App
 from app.settings import Settings
 from memlong.errors import ConfigError
@@ -84,6 +85,18 @@ def test_files_leave_their_box_before_they_are_opened(make_app: Callable[..., Ap
     assert "Opening" in shown[0][0]
     assert shown[0][-1] is None, "or they would come again with files that are dropped meanwhile"
     assert all(step[-1] == gr.skip() for step in shown[1:]), "by then other files may be in it"
+
+
+def test_a_look_at_loading_does_not_empty_what_a_reloaded_page_got(make_app: Callable[..., App]) -> None:
+    from app.build import build
+
+    app = make_app()
+    ticks = [fn for fn in build(app).fns.values() if [each.elem_id for each in fn.outputs][:2] == ["engine", "shelf"]]
+    (look,) = [fn.fn for fn in ticks if fn.fn is not None and fn.fn.__name__ == "tick"]
+    request = SimpleNamespace(session_hash="a")
+    assert look(request)[1] == gr.skip(), "it may reach the page after what it had before"
+    reading.add_text(app.visits.get("a"), "Some words.", "A note", reading.limits_of(app.settings))
+    assert "A note" in look(request)[1]
 
 
 def test_uploads_and_downloads_are_gone_within_hours(page: Any) -> None:
