@@ -116,7 +116,8 @@ def build(app: App) -> Parts:
 def _form(setup: Setup) -> list[Any]:
     """Return the components in the order of :data:`NAMES`."""
     values, made = dict(zip(NAMES, form_values(setup), strict=True)), {}
-    own: dict[str, Any] = {"precision": 0, "minimum": 1, "placeholder": OWN_NUMBER, "min_width": 110}
+    # Wide enough for the words of an empty box: on a phone two stand in a row, three would cut them.
+    own: dict[str, Any] = {"precision": 0, "minimum": 1, "placeholder": OWN_NUMBER, "min_width": 130}
     made["model"] = gr.Textbox(
         values["model"], label="Model", max_lines=1, elem_id="model",
         info="'bundled', a Hugging Face id such as Qwen/Qwen2.5-0.5B-Instruct, or a folder.",

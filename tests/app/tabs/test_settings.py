@@ -42,6 +42,14 @@ def test_an_emptied_number_is_the_models_own() -> None:
     assert settings.setup_of(*values.values()).memory() == {}
 
 
+def test_three_numbers_do_not_share_a_row_of_a_phone(make_app: Callable[..., App]) -> None:
+    from app.build import build
+
+    boxes = [each for each in build(make_app()).blocks.values() if getattr(each, "placeholder", "") == "model's own"]
+    assert len(boxes) == 4
+    assert all(2 * box.min_width < 340 < 3 * box.min_width for box in boxes), "or their own words are cut"
+
+
 def test_a_file_comes_back_and_a_strange_one_changes_nothing(tmp_path: Path) -> None:
     setup = Setup(model="a/b", top_k=7)
     link, file, said = settings.shared(tmp_path, "http://here:1/app?x=1", *settings.form_values(setup))
