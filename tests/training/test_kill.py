@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.training.forks import Fork
 from training.data.jsonl import write_jsonl
 from training.data.prepare import PrepareOptions, prepare
 from training.metrics import forget_after
 
-ROOT = Path(__file__).resolve().parents[2]
-STEPS, KILLED_AFTER = 60, 5
+STEPS, KILLED_AFTER = 36, 5
 KEEPERS = ["Ottoline", "Bram", "Sefa", "Willem", "Hester", "Ludo", "Marit", "Jonas"]
 
 
-def command(recipe: str, out: Path, settings: list[str]) -> subprocess.Popen[str]:
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    words = [sys.executable, "-m", "training", "run", recipe, "--out", str(out), *settings]
-    return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def command(recipe: str, out: Path, settings: list[str], logs: Path) -> Fork:
+    return Fork("training", ["run", recipe, "--out", str(out), *settings], {"ACCELERATE_USE_CPU": "true"}, logs)
 
 
-def ended(process: subprocess.Popen[str]) -> str:
-    said, wrong = process.communicate()
-    assert process.returncode == 0, wrong[-3000:]
+def ended(run: Fork) -> str:
+    status, said, wrong = run.end()
+    assert status == 0, wrong[-3000:]
     return said
 
 
-def killed(process: subprocess.Popen[str], metrics: Path) -> None:
+def killed(run: Fork, metrics: Path) -> None:
     """Wait for a line of metrics that no checkpoint holds yet, then kill without warning."""
-    while process.poll() is None:
+    while run.process.is_alive():
         if metrics.is_file() and metrics.read_bytes().count(b"\n") >= KILLED_AFTER:
-            process.send_signal(signal.SIGKILL)
+            run.process.kill()
             break
         time.sleep(0.002)
-    wrong = process.communicate()[1]
-    assert process.returncode == -signal.SIGKILL, wrong[-3000:]
+    status, _, wrong = run.end()
+    assert status == -signal.SIGKILL, wrong[-3000:]
 
 
 def losses(out: Path) -> list[tuple[int, float]]:
@@ -88,12 +83,13 @@ def settings(tmp_path, tiny_llama, tiny_tokenizer) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("recipe", ["tiny", "stage1-toy"])
 def test_a_killed_run_goes_on_and_tells_the_same_losses(recipe, settings, tmp_path):
-    ended(command(recipe, tmp_path / "whole", settings[recipe]))
+    ended(command(recipe, tmp_path / "whole", settings[recipe], tmp_path / "logs/whole"))
     whole = losses(tmp_path / "whole")
     assert [step for step, _ in whole] == list(range(1, STEPS + 1)) and len({loss for _, loss in whole}) > STEPS // 2
-    killed(command(recipe, tmp_path / "killed", settings[recipe]), tmp_path / "killed/metrics.jsonl")
+    begun = command(recipe, tmp_path / "killed", settings[recipe], tmp_path / "logs/killed")
+    killed(begun, tmp_path / "killed/metrics.jsonl")
     assert not (tmp_path / "killed/export").exists()
-    said = ended(command(recipe, tmp_path / "killed", settings[recipe]))
+    said = ended(command(recipe, tmp_path / "killed", settings[recipe], tmp_path / "logs/resumed"))
     resumed = int(said.split("resumed at step ")[1].split()[0])
     assert 4 <= resumed < STEPS and resumed % 4 == 0
     again = losses(tmp_path / "killed")
