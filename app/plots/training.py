@@ -14,6 +14,7 @@ from app.rows.training import SMOOTHED_OVER, Step, held_out, perplexity, running
 NOTHING = "Start a run, and its curve is drawn here after the first step."
 HELD_OUT = DOCUMENTS[1]
 _MOST_POINTS = 600
+_FEW_STEPS = 10
 
 
 def loss(steps: Sequence[Step]) -> go.Figure:
@@ -51,7 +52,10 @@ def perplexities(steps: Sequence[Step]) -> go.Figure:
 
 
 def _means_and_held_out(fig: go.Figure, steps: Sequence[Step], scale: Callable[[float], float]) -> None:
-    fig.update_xaxes(range=[0, 1.02 * max(steps[-1].steps, steps[-1].step)], tickformat=",d")
+    last = max(steps[-1].steps, steps[-1].step)
+    fig.update_xaxes(range=[0, 1.02 * last], tickformat=",d")
+    if last <= _FEW_STEPS:  # plotly would mark half steps, and write 1, 2, 2, 3, 3 under them
+        fig.update_xaxes(dtick=1)
     means = dict(zip((step.step for step in steps), running_mean([step.loss for step in steps]), strict=True))
     kept = _thin(steps)
     blue = {"color": MEMORY, "width": 2}

@@ -53,6 +53,7 @@ def test_curves_show_losses_means_and_held_out_questions() -> None:
     assert list(mean.y) == [4.0, 3.0, 3.0]
     assert (list(judged.x), list(judged.y)) == ([2, 3], [1.5, 1.0])
     assert fig.layout.xaxis.range[1] >= 10
+    assert fig.layout.xaxis.dtick == 1, "half steps would be rounded to whole ones, told twice"
     fig = plots.perplexities(steps)
     explained(fig)
     assert math.isclose(fig.data[1].y[1], math.e, rel_tol=1e-6)
