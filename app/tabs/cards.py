@@ -60,7 +60,7 @@ def _warnings(item: Item) -> tuple[str, ...]:
     if item.state == "waiting" and item.estimate and item.estimate.bank_share > 1:
         notes += (
             f"It is {item.estimate.bank_share:.1f} times as large as the bank: chunks will have to leave while it "
-            "is read, by the policy below.",
+            "is read, by the policy under The bank.",
         )
     if item.report and item.report.too_long:
         notes += (f"{plural(item.report.too_long, 'chunk')} had to be embedded in parts: the retriever takes less.",)

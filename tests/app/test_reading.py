@@ -54,6 +54,7 @@ def test_small_bank_evicts_and_says_so(make_app: Callable[..., App], long_text: 
     visit = make_app(capacity=320).visits.get("a")
     item = reading.add_text(visit, long_text, "Log", Limits())
     assert "times as large as the bank" in card(item)
+    assert "under The bank" in card(item), "where the policy stands, whatever the width of the page"
     list(reading.read_all(visit))
     assert item.report is not None
     assert item.report.chunks_kept == 10
