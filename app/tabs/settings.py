@@ -230,6 +230,7 @@ def wire(app: App, parts: Parts) -> None:
     filled = [*parts.form, parts.said]
     parts.chosen.input(choose, parts.chosen, filled, **quiet)
     parts.upload.upload(take, parts.upload, filled, **quiet)
+    parts.upload.upload(filled_otherwise, None, parts.chosen, **quiet)
     parts.estimate.click(weigh, parts.form, parts.said, **quiet)
     parts.share.click(share, parts.form, [parts.link, parts.file, parts.said], **quiet)
     parts.refresh.click(look, None, parts.view, **quiet)
@@ -254,6 +255,10 @@ def fill(make: Any, what: str) -> list[Any]:
         return [*[gr.skip()] * len(NAMES), error_box(error)]
     said = f'<p class="ml-line" role="status">Filled in: {escape(what)}. Nothing is loaded yet.</p>'
     return [*form_values(setup), said]
+
+
+def filled_otherwise() -> None:
+    """Clear the menu of setups: what it named before is no longer what the form says."""
 
 
 def fill_model(app: App, model: str, what: str) -> list[Any]:

@@ -41,6 +41,7 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
     if app.settings.changes_allowed:
         parts["train"].load.click(offer, parts["train"].chosen, [*mine.form, mine.said, tabs], **quiet)
+        parts["train"].load.click(settings.filled_otherwise, None, mine.chosen, **quiet)
     page.load(arrive, None, [*mine.form, mine.said, tabs, asking.controls[2]], queue=False, **quiet)
     drawn = [reading.engine, *reading.view, *asking.view, *controls]
     for changed in mine.changed:

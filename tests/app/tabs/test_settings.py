@@ -42,6 +42,16 @@ def test_an_emptied_number_is_the_models_own() -> None:
     assert settings.setup_of(*values.values()).memory() == {}
 
 
+def test_the_menu_of_setups_names_none_once_the_form_was_filled_otherwise(make_app: Callable[..., App]) -> None:
+    from app.build import build
+
+    page = build(make_app())
+    ids = {each._id: getattr(each, "elem_id", None) for each in page.blocks.values()}
+    clearing = [fn for fn in page.fns.values() if [each.elem_id for each in fn.outputs] == ["setup"]]
+    assert {ids[number] for fn in clearing for number, _ in fn.targets} == {"setup-upload", "load-run"}
+    assert all(fn.fn is not None and fn.fn() is None for fn in clearing)
+
+
 def test_three_numbers_do_not_share_a_row_of_a_phone(make_app: Callable[..., App]) -> None:
     from app.build import build
 
