@@ -221,9 +221,10 @@ def test_a_figure_is_saved_under_its_title(page: Any, tmp_path: Path) -> None:
     page.click(".ml-card [data-act=read]")
     page.wait_for_selector(".ml-is-done")
     page.get_by_role("tab", name="Memory").click()
-    page.wait_for_selector("#tab-memory .js-plotly-plot .modebar-btn", state="attached")
-    with page.expect_download() as saved:
-        page.locator("#tab-memory .modebar-btn[data-title*=PNG]").first.evaluate("button => button.click()")
+    button = "#tab-memory .js-plotly-plot .modebar-btn[data-title*=PNG]"
+    page.wait_for_selector(button, state="attached")
+    with page.expect_download() as saved:  # found and clicked in one step: a figure drawn anew has other buttons
+        page.evaluate("(button) => document.querySelector(button).click()", button)
     assert saved.value.suggested_filename == "occupancy-and-evictions-over-time.png"
 
 
