@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from app.plots.style import EVICTED, FONT_SIZE, LOCAL, MEMORY, figure, here, say
 
 MOST_POINTS = 400
+_FEW_CHUNKS = 5
 
 
 def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int | None = None) -> go.Figure:
@@ -95,6 +96,8 @@ def trigger_counts(bars: Sequence[tuple[str, int, int]]) -> go.Figure:
     fig.update_layout(barmode="stack")
     fig.update_xaxes(type="category")
     fig.update_yaxes(rangemode="tozero")
+    if max(map(sum, zip(held, left))) <= _FEW_CHUNKS:  # plotly would mark fifths of a chunk
+        fig.update_yaxes(dtick=1)
     return fig
 
 

@@ -47,6 +47,8 @@ def test_trigger_counts_stack_what_is_held_on_what_left() -> None:
     assert list(held.x) == ["0", "1", "2-3"]
     assert (list(held.y), list(left.y)) == ([3, 4, 5], [9, 1, 0])
     assert (held.marker.color, left.marker.color) == (MEMORY, EVICTED)
+    assert fig.layout.yaxis.dtick is None
+    assert memory.trigger_counts([("0", 1, 0), ("1", 1, 0)]).layout.yaxis.dtick == 1, "no part of a chunk is counted"
 
 
 @pytest.mark.parametrize("fig", [memory.occupancy([]), memory.trigger_counts([])])
