@@ -27,6 +27,9 @@ HEADER = (
 NAME = "MemLong"
 # Seconds between two looks at what was sent and saved, and the age at which it goes: nobody opens a file twice.
 FILES_STAY = (600, 3600)
+# Seconds between two looks for a waiting event. gradio's own, a thousand looks a second, takes 7 % of a core for ever,
+# from answering as much as from a battery; nobody notices a hundredth of a second.
+QUEUE_LOOKS = 0.01
 ARRIVAL, KEYBOARD, FIGURES = (Path(__file__).with_name(name) for name in ("arrival.js", "keyboard.js", "figures.js"))
 
 
@@ -51,6 +54,7 @@ def build(app: App) -> gr.Blocks:
     for handler in page.fns.values():
         handler.fn = handler.fn and in_plain_words(handler.fn)
     page.queue(default_concurrency_limit=None, max_size=64, api_open=False)
+    page._queue.sleep_when_free = QUEUE_LOOKS
     return page
 
 

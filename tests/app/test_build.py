@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import re
@@ -65,6 +66,20 @@ def test_a_cell_of_either_map_can_be_clicked_for_its_life(page: Any) -> None:
     assert clicks["live-map"].fn is not None
     tabs, chunk_id = clicks["live-map"].fn(SimpleNamespace(_data={"chunk_id": 7}))
     assert (tabs.selected, chunk_id) == ("memory", 7)
+
+
+def test_an_idle_queue_looks_a_hundred_times_a_second_at_most(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        page._queue.stopped = len(looks) == 5
+
+    monkeypatch.setattr("gradio.queueing.asyncio.sleep", sleep)
+    monkeypatch.setattr(page._queue, "stopped", False)
+    asyncio.run(page._queue.start_processing())
+    assert len(looks) == 5
+    assert min(looks) >= 0.01
 
 
 def test_stopping_never_waits(page: Any) -> None:
