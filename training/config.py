@@ -40,6 +40,9 @@ class TrainConfig(Settings):
         max_answer_tokens: longer answers are cut.
         cache: folder in which stored K-V of documents are kept, so that no run reads them twice; empty keeps none.
         text_weight: of a token of plain text (source "books") beside a token of an answer.
+        focus_weight: of a second loss, -log of the share of the attention to memory that falls on the evidence when the
+            first tokens of an answer are written (``focus.py``); 0 asks for none.
+        focus_layers: retrieval layers that it asks; empty asks all.
         sorted_steps: steps whose questions are drawn together and shared out by length, so that little is padded.
         eval_every, save_every: steps between evaluations and checkpoints.
         seed: of every random choice; a step's choices depend on (seed, step) alone, so a resumed run repeats them.
@@ -77,6 +80,8 @@ class TrainConfig(Settings):
     miss_rate: float = 0.05
     max_answer_tokens: int = 24
     text_weight: float = 0.2
+    focus_weight: float = 0.0
+    focus_layers: tuple[int, ...] = ()
     cache: str = ""
     sorted_steps: int = 4
     eval_every: int = 50
@@ -94,5 +99,10 @@ class TrainConfig(Settings):
             raise unknown_name("answer_from", self.answer_from, ANSWER_FROM)
         if self.arithmetic not in ARITHMETIC:
             raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)
+        if self.focus_weight < 0:
+            raise ConfigError(f"focus_weight={self.focus_weight}", "A number from 0", "Try 0.3")
+        if self.focus_weight and self.answer_from != "memory":
+            given = f"focus_weight={self.focus_weight} with answer_from={self.answer_from}"
+            raise ConfigError(given, "Attention to memory, which only answer_from=memory has", "Set focus_weight=0")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate={self.learning_rate}", "A rate above 0", "Try 1e-3 for an adapter")

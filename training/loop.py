@@ -22,6 +22,7 @@ from training.cache import DocumentMemory
 from training.config import TrainConfig
 from training.data.passages import Passages
 from training.fitting import extra_parameters
+from training.focus import EvidenceFinder, focus_loss, focused
 from training.questions import IGNORED, Drawn, QuestionSampler, collate
 from training.rate import learning_rate
 
@@ -76,6 +77,7 @@ class Trainer:
             betas=(0.9, 0.95),
         )
         self.step = 0
+        self._finder = EvidenceFinder(model.tokenizer, sampler.documents)
         self._tokens, self._scored = 0, 0  # of the last batch: prompts and answers; answers
         self._bfloat16 = in_bfloat16(config.arithmetic, model.device)
         if self._bfloat16:
@@ -183,6 +185,8 @@ class Trainer:
                 memory.read(item.doc_id)
             context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
         batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens, passages)
+        if context is not None and self.config.focus_weight and torch.is_grad_enabled():
+            context = focused(context, self._finder, drawn, batch, self.config.focus_layers)
         self._tokens, self._scored = int(batch.mask_BT.sum()), int((batch.labels_BA != IGNORED).sum())
         device, answers = self.model.device, batch.labels_BA.shape[1]
         out: Any = self.model.forward(
@@ -196,7 +200,10 @@ class Trainer:
         losses = functional.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED, reduction="none")
         losses_BA = losses.view_as(labels)
         answered, plain = (_mean(losses_BA[rows], labels[rows]) for rows in (~batch.plain_B, batch.plain_B))
-        return answered + self.config.text_weight * plain
+        loss = answered + self.config.text_weight * plain
+        if context is not None and context.focus is not None:
+            loss = loss + self.config.focus_weight * focus_loss(context.focus).to(loss.device)
+        return loss
 
 
 def _mean(losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """What a forward pass is given of memory, and what it reports back.
 
 Shapes: B batch, H query heads, G key/value heads, T local tokens, N chunks, C chunk tokens, M = N * C memory
-tokens (padding included), D head size.
+tokens (padding included), D head size, P asked tokens.
 """
 
 from __future__ import annotations
@@ -52,6 +52,30 @@ class MassObserver:
         return joined
 
 
+@dataclass
+class EvidenceFocus:
+    """Asks how much of the attention to memory falls on the evidence, so that training can ask for more.
+
+    Of one layer and query token it is sum_h m_h p_h / sum_h m_h: p_h is the share of head h's attention to counted
+    memory tokens that falls on evidence, and m_h, without gradient, the share of all its attention that memory gets.
+
+    Attributes:
+        evidence_BM: [B, M], True for tokens of the evidence, all of them counted ones.
+        counted_BM: [B, M], True for tokens that count; one at least in every row.
+        places_BP: [B, P], which local tokens are asked.
+        asked_BP: [B, P], False where there is nothing to ask; its share means nothing.
+        layers: retrieval layers that are asked.
+        shares: layer -> [B, P] float32, of the last forward pass with gradients.
+    """
+
+    evidence_BM: Tensor
+    counted_BM: Tensor
+    places_BP: Tensor
+    asked_BP: Tensor
+    layers: frozenset[int]
+    shares: dict[int, Tensor] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class MemoryContext:
     """Retrieved memory of one batch, ready for every retrieval layer.
@@ -63,6 +87,7 @@ class MemoryContext:
         bias: retrieval layer -> b_h [H], added to memory logits; a learned gate. None is zero.
         strength: added to every head's bias; -inf is the same as no memory.
         observer: where attention mass is reported; None computes none.
+        focus: what training asks about evidence; None asks nothing.
     """
 
     layers: Mapping[int, LayerMemory]
@@ -71,6 +96,7 @@ class MemoryContext:
     bias: Mapping[int, Tensor] | None = None
     strength: float = 0.0
     observer: MassObserver | None = None
+    focus: EvidenceFocus | None = None
 
     def layer_bias(self, layer: int) -> Tensor | float:
         """Return b_h plus strength: a number, or [H]."""

@@ -95,6 +95,8 @@ def _with_memory(
         return out
     states = (local.query_BHTD, local.key_BGSD, local.value_BGSD, *memory.kv)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in states)
+    if differentiable and context.focus is not None and layer in context.focus.layers:
+        context.focus.shares[layer] = retrieval.evidence_share(local, memory, context.focus)
     through_fused = differentiable or local.dropout > 0
     differentiated = learning.by_row if learning.applies(local, memory) else retrieval.fused
     if observer is None and (through_fused or local.query_BHTD.device.type != "cpu"):

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memlong.attention.context import LayerMemory
+from memlong.attention.context import EvidenceFocus, LayerMemory
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,33 @@ def chunk_mass(weights_BHTK: Tensor, chunk_tokens: int, chunks: int) -> Tensor:
     """Return [B, H, T, N]: eager weights [B, H, T, M + S] summed over each chunk's tokens."""
     memory = weights_BHTK[..., : chunks * chunk_tokens]
     return memory.unflatten(-1, (chunks, chunk_tokens)).sum(dim=-1)
+
+
+def evidence_share(local: LocalPart, memory: MemoryPart, focus: EvidenceFocus) -> Tensor:
+    """Return what :class:`EvidenceFocus` asks of one layer, [B, P] float32; differentiable in the queries."""
+    rows = torch.arange(len(local.query_BHTD), device=local.query_BHTD.device)[:, None]
+
+    def asked(states_BXTY: Tensor) -> Tensor:
+        return states_BXTY.expand(len(rows), -1, -1, -1).transpose(1, 2)[rows, focus.places_BP].transpose(1, 2)
+
+    query_BHPD = asked(local.query_BHTD)
+    far = _grouped_logits(query_BHPD, memory.kv.keys_BGMD, local)
+    with torch.no_grad():
+        mine = _grouped_logits(query_BHPD, local.key_BGSD, local) + asked(_additive(local, torch.float32))
+        ours = far + _memory_mask(memory, torch.float32)
+        mass_BHP = (ours.logsumexp(dim=-1) - mine.logsumexp(dim=-1)).sigmoid()
+    counted = far.masked_fill(~focus.counted_BM[:, None, None], -math.inf)
+    found = counted.masked_fill(~focus.evidence_BM[:, None, None], -math.inf)
+    share_BHP = (found.logsumexp(dim=-1) - counted.logsumexp(dim=-1)).exp()
+    return (mass_BHP * share_BHP).sum(dim=1) / mass_BHP.sum(dim=1)
+
+
+def _grouped_logits(query_BHPD: Tensor, key_BGSD: Tensor, local: LocalPart) -> Tensor:
+    """Return q k^T * s [B, H, P, S] in float32, without a copy of the keys for each query head."""
+    heads, groups = query_BHPD.shape[1], local.groups
+    query = query_BHPD.unflatten(1, (-1, groups)).flatten(2, 3)
+    logits = torch.matmul(query, key_BGSD.to(query.dtype).transpose(2, 3)).float() * local.scaling
+    return logits.unflatten(2, (groups, -1)).flatten(1, 2).view(len(query), heads, -1, key_BGSD.shape[2])
 
 
 def _one_row(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:

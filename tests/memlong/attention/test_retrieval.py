@@ -11,8 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memlong.attention.context import LayerMemory
-from memlong.attention.retrieval import LocalPart, MemoryPart, chunk_mass, eager, fused, merged, single
+from memlong.attention.context import EvidenceFocus, LayerMemory
+from memlong.attention.retrieval import (
+    LocalPart,
+    MemoryPart,
+    chunk_mass,
+    eager,
+    evidence_share,
+    fused,
+    merged,
+    single,
+)
 
 CLOSE = {"atol": 2e-6, "rtol": 2e-5}
 C, D = 4, 8
@@ -254,3 +263,45 @@ def test_dropout_falls_on_memory_too() -> None:
     draws = torch.stack([eager(replace(local, dropout=0.5), memory)[0] for _ in range(300)])
     torch.testing.assert_close(draws.mean(0), eager(local, memory)[0], atol=0.35, rtol=0.35)
     assert draws.std(0).min() > 0
+
+
+@settings(deadline=None)
+@given(SIZES, LENGTHS, st.integers(0, 999))
+def test_evidence_share_is_that_of_the_eager_weights(sizes, lengths, seed):
+    local, memory = parts(seed, **sizes)
+    rows, heads, tokens, _ = local.query_BHTD.shape
+    bias = torch.linspace(-1, 1, heads)
+    memory = replace(memory, bias=bias, padding_BM=padding([[C, 1, 2]] * rows) if lengths is None else None)
+    draw = torch.Generator().manual_seed(seed)
+    counted_BM = torch.rand(rows, 3 * C, generator=draw) < 0.8
+    counted_BM[:, :1] = True
+    if memory.padding_BM is not None:
+        counted_BM &= ~memory.padding_BM
+    evidence_BM = counted_BM & (torch.rand(rows, 3 * C, generator=draw) < 0.5)
+    places_BP = torch.randint(tokens, (rows, 2), generator=draw)
+    focus = EvidenceFocus(evidence_BM, counted_BM, places_BP, torch.ones_like(places_BP, dtype=torch.bool), frozenset())
+    _, weights_BHTK = eager(local, memory)
+    far_BHTM = weights_BHTK[..., : 3 * C]
+    mass_BHT = far_BHTM.sum(dim=-1)
+    shares = [(far_BHTM * chosen[:, None, None]).sum(dim=-1) for chosen in (evidence_BM, counted_BM)]
+    expected_BT = (mass_BHT * shares[0] / shares[1]).sum(dim=1) / mass_BHT.sum(dim=1)
+    share_BP = evidence_share(local, memory, focus)
+    torch.testing.assert_close(share_BP, expected_BT.gather(1, places_BP), **CLOSE)
+
+
+def test_evidence_share_teaches_the_queries_alone():
+    local, memory = parts(3)
+    query = local.query_BHTD.requires_grad_()
+    evidence_BM = torch.zeros(2, 3 * C, dtype=torch.bool)
+    evidence_BM[:, :C] = True
+    places_BP = torch.tensor([[1, 2], [0, 4]])
+    every = torch.ones(2, 2, dtype=torch.bool)
+    focus = EvidenceFocus(evidence_BM, torch.ones_like(evidence_BM), places_BP, every, frozenset())
+    before = evidence_share(local, memory, focus)
+    (gradient,) = torch.autograd.grad(before.log().sum(), query)
+    assert [row.any(dim=(0, 2)).tolist() for row in gradient.bool()] == [
+        [False, True, True, False, False],
+        [True, False, False, False, True],
+    ]
+    after = evidence_share(replace(local, query_BHTD=query + 0.1 * gradient), memory, focus)
+    assert (after > before).all()
