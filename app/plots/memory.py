@@ -13,13 +13,16 @@ MOST_POINTS = 400
 _FEW_CHUNKS = 5
 
 
-def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int | None = None) -> go.Figure:
+def occupancy(
+    fills: Sequence[tuple[int, int, int, int, int | None]], step: int | None = None, now: int | None = None
+) -> go.Figure:
     """Draw how full the bank was and what had been evicted.
 
     Args:
         fills: (step, chunks written, chunks evicted, tokens held, capacity in tokens or None), by rising
             step.
         step: where the view was wound back to; None is now.
+        now: the last event, up to which the bank has been as it last became; None is that of ``fills``.
     """
     fig = figure(
         "Occupancy and evictions over time",
@@ -31,6 +34,8 @@ def occupancy(fills: Sequence[tuple[int, int, int, int, int | None]], step: int 
     if not fills:
         return say(fig, "Read a document, and the bank fills here.")
     kept = _thin(fills)
+    if now is not None and now > kept[-1][0]:
+        kept = [*kept, (now, *kept[-1][1:])]
     steps, written, evicted, tokens, capacity = (np.array(column, dtype=np.float32) for column in zip(*kept))
     hover = "event %{x:,}<br>%{y:,} tokens held<br>%{customdata:,} chunks read<extra></extra>"
     fig.add_trace(

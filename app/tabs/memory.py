@@ -185,7 +185,7 @@ def details(visit: Visit, look: Look) -> list[Any]:
     rows, row_words, page = looking.rows(visit, look, every)
     events, log_words, log_page = looking.log(visit, look)
     return [
-        plots.occupancy(timeline.fills, look.step),
+        plots.occupancy(timeline.fills, look.step, timeline.stops[-1] if timeline.stops else None),
         plots.trigger_counts(chunks.trigger_histogram(every)),
         chunks.table(rows, documents), _page_line(row_words), page,
         log.log_table(events, timeline, documents), _page_line(log_words), log_page, whole_life(visit, look),

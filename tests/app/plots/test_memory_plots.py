@@ -28,6 +28,15 @@ def test_occupancy_marks_the_step_that_is_looked_at() -> None:
     assert not memory.occupancy(FILLS).layout.shapes
 
 
+def test_the_bank_is_drawn_up_to_the_last_event():
+    last = FILLS[-1]
+    for trace in memory.occupancy(FILLS, now=last[0] + 7).data:
+        assert trace.x[-1] == last[0] + 7
+    held = memory.occupancy(FILLS, now=last[0] + 7).data[0]
+    assert held.y[-1] == held.y[-2] == last[3]
+    assert memory.occupancy(FILLS, now=last[0]).data[0].x[-1] == last[0]
+
+
 def test_occupancy_without_a_capacity_leaves_its_line_out() -> None:
     fig = memory.occupancy([(1, 1, 0, 256, None)])
     assert [trace.name for trace in fig.data] == ["held", "evicted"]
