@@ -14,7 +14,7 @@ from training.data.jsonl import write_jsonl
 from training.data.prepare import PrepareOptions, prepare
 from training.metrics import forget_after
 
-STEPS, KILLED_AFTER = 36, 5
+STEPS, KILLED_AFTER = 48, 5
 KEEPERS = ["Ottoline", "Bram", "Sefa", "Willem", "Hester", "Ludo", "Marit", "Jonas"]
 
 
