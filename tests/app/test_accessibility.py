@@ -24,9 +24,14 @@ SERIOUS = ("serious", "critical")
 
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    data = tmp_path_factory.mktemp("data")
-    options = ["--model", str(tiny_folder), "--retriever", "hashing", "--capacity", "2048", "--data-dir", str(data)]
-    yield from serve(options, tmp_path_factory.mktemp("server"))
+    """The app on the bundled model; where its package is missing, on a tiny one."""
+    from memlong.files import is_whole
+    from memlong.model.bundled import NAME, packaged_gguf
+    from memlong.paths import data_dir
+
+    there = is_whole(data_dir() / "models" / NAME) or packaged_gguf() is not None
+    options = [] if there else ["--model", str(tiny_folder), "--retriever", "hashing"]
+    yield from serve([*options, "--capacity", "2048"], tmp_path_factory.mktemp("server"))
 
 
 def tab_names(page: Any) -> list[str]:
