@@ -62,7 +62,7 @@ def build(app: App) -> Parts:
         with gr.Row(elem_classes="ml-actions"):
             answer = gr.Dropdown([], value=None, label="Answer", elem_id="attention-answer", scale=4, min_width=260)
             token = gr.Dropdown(
-                [("all tokens, mean", ALL)], value=ALL, label="Token", elem_id="attention-token", scale=2, min_width=180
+                [("all tokens, mean", ALL)], value=ALL, label="Token", elem_id="attention-token", scale=2, min_width=240
             )
             head = gr.Dropdown(
                 [("mean of all heads", MEAN)],
@@ -70,7 +70,7 @@ def build(app: App) -> Parts:
                 label="Head",
                 elem_id="attention-head",
                 scale=2,
-                min_width=180,
+                min_width=240,
             )
         said = gr.HTML(NOTHING, js_on_load=CLICKS, elem_id="attention-said")
         empty = np.zeros((0, 0))
@@ -82,7 +82,7 @@ def build(app: App) -> Parts:
             scatter = _plot(plots.score_against_mass([], [], []), "attention-scores")
         gr.HTML('<h2 class="ml-h2">Inside a chunk</h2>', elem_classes="ml-head")
         with gr.Row(elem_classes="ml-actions"):
-            chunk = gr.Dropdown([], value=None, label="Chunk", elem_id="attention-chunk", scale=0, min_width=300)
+            chunk = gr.Dropdown([], value=None, label="Chunk", elem_id="attention-chunk", scale=0, min_width=340)
             shade = gr.Button("Shade its words", variant="primary", elem_id="shade", scale=0, min_width=170)
             stop = gr.Button("Stop", elem_id="stop-shading", scale=0, min_width=84)
         words = gr.HTML(NOTHING_SHADED, elem_id="shaded")
@@ -238,8 +238,9 @@ def sentence(look: Looked, token: int | None, head: str | int, names: list[str])
     share_L = share_L.mean(axis=0) if token is None else share_L[token]
     best, layer = int(mass_LN.mean(axis=0).argmax()), int(share_L.argmax())
     there = int(mass_LN[:, best].argmax())
+    shown = whose(look, token, head)
     return (
-        f'<p class="ml-line" role="status">{escape(whose(look, token, head).capitalize())}: '
+        f'<p class="ml-line" role="status">{escape(shown[0].upper() + shown[1:])}: '
         f"<strong>{mass_words(float(share_L.mean()))}</strong> of attention on memory. Most on "
         f"<strong>{escape(names[best])}</strong> ({mass_words(float(mass_LN.mean(axis=0)[best]))}), where layer "
         f"<strong>{look.layers[there]}</strong> looks most ({mass_words(float(mass_LN[there, best]))}). Layer "

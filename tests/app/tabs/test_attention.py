@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from app import asking, looking, reading, shading
-from app.rows.attention import MEAN, MOST
+from app.context import App
+from app.rows.attention import MEAN, MOST, looked
 from app.sessions import Visit
 from app.shading import Shaded
 from app.tabs import attention
@@ -61,6 +64,23 @@ def test_pictures_of_any_token_and_head(visit_of_two_answers: Visit, token: int,
     assert len(layers.data[0].y) == 4
     assert len(tokens.data[0].y) == 6
     assert sum(len(trace.x) for trace in scatter.data) == len(heat.data[0].x)
+
+
+def test_a_token_is_named_as_it_was_written(visit_of_two_answers: Visit) -> None:
+    look = looked(looking.timeline(visit_of_two_answers), 0)
+    assert look is not None
+    look = replace(look, tokens=("The Ledger", *look.tokens[1:]))
+    names = [f"chunk {chunk_id}" for chunk_id in look.chunk_ids]
+    assert ">Token 1 &#x27;The Ledger&#x27;, mean over heads:" in attention.sentence(look, 0, MEAN, names)
+    assert ">All tokens, mean over heads:" in attention.sentence(look, None, MEAN, names)
+
+
+def test_menus_have_room_for_their_words_on_a_phone(make_app: Callable[..., App]) -> None:
+    from app.build import build
+
+    room = {getattr(each, "elem_id", None): getattr(each, "min_width", 0) for each in build(make_app()).blocks.values()}
+    assert min(room["attention-token"], room["attention-head"]) > 362 / 2, "one to a row"
+    assert room["attention-chunk"] >= 340, "nearly all of a row: it names the document too"
 
 
 def test_what_was_not_recorded_says_what_to_do(visit_of_two_answers: Visit) -> None:
