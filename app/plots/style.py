@@ -12,7 +12,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 LOCAL, MEMORY, EVICTED, PINNED = "#8a8f98", "#2b6cb0", "#d97706", "#15803d"
-TEXT, GRID = "#7d838c", "rgba(138,143,152,0.28)"  # 3.9:1 on white and 4.6:1 on the dark ground
+TEXT, GRID = "#7d838c", "rgba(138,143,152,0.28)"  # of saved pictures; on the page app.css colours words
 RAMP = [[0.0, "rgba(43,108,176,0.05)"], [1.0, "rgba(36,104,182,1)"]]  # rises on a light and on a dark ground
 FONT_SIZE = 13
 MOST_CELLS = 10_000  # of one picture: above that, redrawing takes longer than a fifth of a second
