@@ -184,10 +184,9 @@ def evidence_share(local: LocalPart, memory: MemoryPart, focus: EvidenceFocus) -
 
 def _grouped_logits(query_BHPD: Tensor, key_BGSD: Tensor, local: LocalPart) -> Tensor:
     """Return q k^T * s [B, H, P, S] in float32, without a copy of the keys for each query head."""
-    heads, groups = query_BHPD.shape[1], local.groups
-    query = query_BHPD.unflatten(1, (-1, groups)).flatten(2, 3)
+    query = query_BHPD.unflatten(1, (-1, local.groups)).flatten(2, 3)
     logits = torch.matmul(query, key_BGSD.to(query.dtype).transpose(2, 3)).float() * local.scaling
-    return logits.unflatten(2, (groups, -1)).flatten(1, 2).view(len(query), heads, -1, key_BGSD.shape[2])
+    return logits.unflatten(2, (local.groups, -1)).flatten(1, 2)
 
 
 def _one_row(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
