@@ -12,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from tests.app.test_browser import Seen, browser, log_book, number, open_page, seen, serve, tiny_folder, upload
+from tests.app.test_browser import (
+    Seen,
+    browser,
+    bundled_is_here,
+    log_book,
+    number,
+    open_page,
+    seen,
+    serve,
+    tiny_folder,
+    upload,
+)
 
 __all__ = ["browser", "seen", "tiny_folder"]
 pytestmark = pytest.mark.browser
@@ -25,12 +36,7 @@ SERIOUS = ("serious", "critical")
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The app on the bundled model; where its package is missing, on a tiny one."""
-    from memlong.files import is_whole
-    from memlong.model.bundled import NAME, packaged_gguf
-    from memlong.paths import data_dir
-
-    there = is_whole(data_dir() / "models" / NAME) or packaged_gguf() is not None
-    options = [] if there else ["--model", str(tiny_folder), "--retriever", "hashing"]
+    options = [] if bundled_is_here() else ["--model", str(tiny_folder), "--retriever", "hashing"]
     yield from serve([*options, "--capacity", "2048"], tmp_path_factory.mktemp("server"))
 
 

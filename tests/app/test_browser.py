@@ -94,6 +94,15 @@ def serve(options: list[str], folder: Path) -> Iterator[str]:
         log.close()
 
 
+def bundled_is_here() -> bool:
+    """Whether the app can start with the bundled model and no network."""
+    from memlong.files import is_whole
+    from memlong.model.bundled import NAME, packaged_gguf
+    from memlong.paths import data_dir
+
+    return is_whole(data_dir() / "models" / NAME) or packaged_gguf() is not None
+
+
 def answers(address: str) -> bool:
     try:
         with urllib.request.urlopen(address) as reply:
@@ -295,11 +304,7 @@ def test_first_screen_fits_and_samples_are_one_click_away(
 def test_bundled_model_answers_from_the_short_sample(
     browser: Any, seen: Seen, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from memlong.files import is_whole
-    from memlong.model.bundled import NAME, packaged_gguf
-    from memlong.paths import data_dir
-
-    if not is_whole(data_dir() / "models" / NAME) and packaged_gguf() is None:
+    if not bundled_is_here():
         pytest.skip("needs the bundled model's package (make setup), and it is not installed")
     for address in serve([], tmp_path_factory.mktemp("bundled")):
         page = open_page(browser, address, seen)

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 
 from tests.app.test_accessibility import open_tab
-from tests.app.test_browser import FACT, Seen, ask, browser, log_book, number, open_page, seen, serve, upload
+from tests.app.test_browser import (
+    FACT,
+    Seen,
+    ask,
+    browser,
+    bundled_is_here,
+    log_book,
+    number,
+    open_page,
+    seen,
+    serve,
+    upload,
+)
 
 __all__ = ["browser", "seen"]
 pytestmark = pytest.mark.browser
@@ -20,11 +32,7 @@ PANELS = ("lab-policies", "lab-what-if", "lab-needle")
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    from memlong.files import is_whole
-    from memlong.model.bundled import NAME, packaged_gguf
-    from memlong.paths import data_dir
-
-    if not is_whole(data_dir() / "models" / NAME) and packaged_gguf() is None:
+    if not bundled_is_here():
         pytest.skip("needs the bundled model's package (make setup), and it is not installed")
     yield from serve(["--capacity", "1024"], tmp_path_factory.mktemp("server"))  # four chunks
 
