@@ -38,6 +38,9 @@ EMPTY = {
     "needle": "Hide a sentence in a text you read, and see whether it is kept, found and told.",
     "owed": "Ask a question on the tab Ask, choose it here, and see which chunk its answer needed.",
 }
+ASIDE = ("Evicted", "Missed most")  # columns that a phone leaves out
+MISSED = "Missed most: chunks asked for after they had left, and how often."
+NARROW = "A wider screen also shows how many chunks were evicted, and which were missed most."
 STOPPED = "Stopped. What was found until then stays."
 UNSURE = "But no chunk matched the question well, so what memory says may be wrong: look at the evidence."
 MOVED = 0.5  # nats; less than that is no more than a turn of phrase
@@ -166,31 +169,38 @@ def _judged(result: PolicyResult) -> str:
 
 def _table(result: PolicyResult) -> str:
     names = ("Policy", "Capacity (tokens)", "Evicted", "Held, reading", "Held, questions", "Regret", "Missed most")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    head = "".join(f'<th scope="col"{_aside(name)}>{name}</th>' for name in names)
     rows = []
     for row in sorted(result.rows, key=lambda row: (row.capacity_tokens, -row.recall)):
-        mark = " (yours)" if row.policy == result.used else ""
+        policy = escape(row.policy).replace("_", "_<wbr>") + (" (yours)" if row.policy == result.used else "")
         missed = (
             ", ".join(f"{chunk_number(chunk_id)} ({times}x)" for chunk_id, times in list(row.missed.items())[:3])
             or "none"
         )
         cells = (
-            f"{row.policy}{mark}", number_words(row.capacity_tokens), number_words(row.evicted),
-            _percent(row.recall_reading), _percent(row.recall_questions), _percent(1 - row.recall), missed,
+            policy, number_words(row.capacity_tokens), number_words(row.evicted), _percent(row.recall_reading),
+            _percent(row.recall_questions), _percent(1 - row.recall), missed,
         )  # fmt: skip
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        told = (f"<td{_aside(name)}>{cell}</td>" for name, cell in zip(names, cells, strict=True))
+        rows.append(f"<tr>{''.join(told)}</tr>")
     words = (
         "Held: of the chunks that a bank without limits would have fetched, the share that was still there. Regret: "
-        "the share that was not. Missed most: chunks asked for after they had left, and how often."
+        "the share that was not."
     )
     rules = "".join(f"<li><b>{escape(name)}</b> {escape(RULES.get(name, ''))}</li>" for name in _policies_of(result))
     return (
         f'<div class="lab-scroll" tabindex="0" role="region" aria-label="All replays"><table class="lab-table">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-        f'<p class="mm-how-plot">{escape(words)}</p>'
+        f'<p class="mm-how-plot">{escape(words)}<span class="lab-aside"> {escape(MISSED)}</span>'
+        f'<span class="lab-narrow"> {escape(NARROW)}</span></p>'
         f'<details class="lab-evidence"><summary>What the policies do</summary><ul class="lab-list">{rules}</ul>'
         "</details>"
     )
+
+
+def _aside(name: str) -> str:
+    """Return the class of a column that a phone has no room for."""
+    return ' class="lab-aside"' if name in ASIDE else ""
 
 
 def _policies_of(result: PolicyResult) -> list[str]:

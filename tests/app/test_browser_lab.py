@@ -96,12 +96,26 @@ def compare_four_ways(page: Any) -> None:
     assert page.inner_text("#lab-four").count("a token)") == 4
 
 
+# How far a table goes beyond its frame, and the names of the columns that are seen.
+_TABLE = """() => {
+  const frame = document.querySelector('#lab-policies-table .lab-scroll');
+  const names = [...frame.querySelectorAll('th')].filter((each) => each.offsetParent);
+  return [frame.scrollWidth - frame.clientWidth, names.map((each) => each.textContent)];
+}"""
+
+
 def replay(page: Any) -> None:
     page.click("#lab-replay")
     assert "with room for " in found(page, "lab-policies-said")
     drawn(page, "lab-recall", 5)
     drawn(page, "lab-course", 5)
     assert page.locator("#lab-policies-table tbody tr").count() >= 5
+    beyond, columns = page.evaluate(_TABLE)
+    assert beyond <= 0, "nothing hides behind a sideways scroll"
+    assert {"Policy", "Held, reading", "Held, questions", "Regret"} <= set(columns)
+    wide = page.viewport_size["width"] > 720
+    assert ("Missed most" in columns, "Evicted" in columns) == (wide, wide)
+    assert ("A wider screen also shows" in page.inner_text("#lab-policies-table")) != wide
 
 
 def bring_one_back(page: Any) -> str:
