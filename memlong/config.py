@@ -58,6 +58,9 @@ class MemoryConfig:
         memory_strength: added to the per-head memory bias before the softmax; 0 is neutral, -inf switches memory off.
         memory_positions: where retrieved keys stand: "zero" (all at position 0, the paper) or "before" (in document
             order right before the local context; see ``model/placing.py``).
+        relevance_strength: how much less a retrieved token is attended to when the words around it match the question
+            less: its memory logits are lowered by so many times the difference in score to the best part of all that
+            was retrieved (see ``retriever/parts.py``); 0 treats all alike, as the paper does.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
@@ -79,6 +82,7 @@ class MemoryConfig:
     local_tokens: int = 2048
     memory_strength: float = 0.0
     memory_positions: str = "zero"
+    relevance_strength: float = 0.0
     bank_device: str = "model"
     read_batch_tokens: int = 512
     low_score: float | None = None
@@ -109,6 +113,8 @@ class MemoryConfig:
             )
         if self.retrieve_every < 0:
             raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
+        if not 0 <= self.relevance_strength < inf:
+            raise ConfigError(f"relevance_strength={self.relevance_strength}", "0 (off) or more", "Try 4")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MemoryConfig:

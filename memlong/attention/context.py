@@ -84,6 +84,8 @@ class MemoryContext:
         layers: retrieval layer -> its K-V.
         chunk_tokens: C, so that M = N * C splits into chunks.
         padding_BM: [B, M], True where a position holds no token (short chunks, rows with fewer chunks); None: all do.
+        relevance_BM: [B, M] float32, added to the memory logits of every layer and head: how much less each token
+            has to do with the text at hand than the best one (at most 0). None is zero.
         bias: retrieval layer -> b_h [H], added to memory logits; a learned gate. None is zero.
         strength: added to every head's bias; -inf is the same as no memory.
         observer: where attention mass is reported; None computes none.
@@ -93,6 +95,7 @@ class MemoryContext:
     layers: Mapping[int, LayerMemory]
     chunk_tokens: int
     padding_BM: Tensor | None = None
+    relevance_BM: Tensor | None = None
     bias: Mapping[int, Tensor] | None = None
     strength: float = 0.0
     observer: MassObserver | None = None

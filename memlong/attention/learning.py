@@ -59,13 +59,14 @@ class _ByRow(torch.autograd.Function):
         for row in range(len(query)):
             first, start, visible = _seen(local, row)
             keys, values = _keys(key, value, memory, row, start)
+            far = _relevance(memory, row)
             for begin in range(0, len(visible), _QUERIES):
                 seen = visible[begin : begin + _QUERIES]
                 at, near = slice(first + begin, first + begin + len(seen)), _reach(seen)
                 end = keys.shape[1] - visible.shape[1] + near  # later keys are hidden from all of these queries
                 queries = query[row, :, at].reshape(key.shape[1], -1, query.shape[3])
                 states = queries, keys[:, :end], values[:, :end]
-                weights = _weights(*states[:2], _row_bias(bias, queries), seen[:, :near], local.scaling)
+                weights = _weights(*states[:2], _row_bias(bias, queries) + far, seen[:, :near], local.scaling)
                 answer = torch.bmm(weights, states[2])  # [G, R * t, D]
                 out[row, :, at] = answer.view(out.shape[1], -1, out.shape[3])
                 kept += [*states, weights, answer]
@@ -130,6 +131,11 @@ def _there(memory: MemoryPart, row: int) -> slice | Tensor:
     there = (~memory.padding_BM[row]).nonzero()[:, 0]
     in_front = not len(there) or int(there[-1]) == len(there) - 1
     return slice(len(there)) if in_front else there
+
+
+def _relevance(memory: MemoryPart, row: int) -> Tensor:
+    """Return r_m [m] of a row's memory tokens, or zero."""
+    return torch.zeros(()) if memory.relevance_BM is None else memory.relevance_BM[row, _there(memory, row)]
 
 
 def _row_bias(bias: Tensor, query: Tensor) -> Tensor:

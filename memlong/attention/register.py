@@ -77,7 +77,9 @@ def attention_forward(
     if kv is None or context is None:
         out, _ = retrieval.eager(local, None)
     else:
-        memory = retrieval.MemoryPart(kv, context.padding_BM, context.layer_bias(layer), context.chunk_tokens)
+        memory = retrieval.MemoryPart(
+            kv, context.padding_BM, context.layer_bias(layer), context.chunk_tokens, context.relevance_BM
+        )
         out = _with_memory(local, memory, context, layer)
     return out.transpose(1, 2).contiguous(), None
 

@@ -1,9 +1,9 @@
 """Retrieval causal attention, in four implementations of one formula.
 
-    out = softmax([ q K_mem^T * s + b_h + mask_mem ; q K_loc^T * s + causal ]) [V_mem ; V_loc]
+    out = softmax([ q K_mem^T * s + b_h + r_m + mask_mem ; q K_loc^T * s + causal ]) [V_mem ; V_loc]
 
 one joint softmax over retrieved and local keys (MemLong, arXiv 2408.16967, section 3.3; the bias b_h stands in
-for its gate). Memory is in the past, so every local token may see all of it.
+for its gate, r_m for how relevant a memory token is). Memory is in the past, so every local token may see all of it.
 
 - ``eager``: every option, and the weights; the reference the others are tested against.
 - ``fused``: one concatenated call; differentiable, and one kernel on a GPU.
@@ -57,17 +57,35 @@ class LocalPart:
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """The memory half: K-V [B, G, M, D], padding [B, M] (True = no token), bias a number or [H], C chunk tokens."""
+    """The memory half of the attention.
+
+    Attributes:
+        kv: keys and values [B, G, M, D]. padding_BM: True = no token. bias: b_h, a number or [H]. chunk_tokens: C.
+        relevance_BM: r_m, float32; None is zero.
+    """
 
     kv: LayerMemory
     padding_BM: Tensor | None
     bias: Tensor | float
     chunk_tokens: int
+    relevance_BM: Tensor | None = None
 
     @property
     def biased(self) -> bool:
         """Whether the bias changes anything (a learned bias always may)."""
         return isinstance(self.bias, Tensor) or self.bias != 0.0
+
+    @property
+    def even(self) -> bool:
+        """Whether nothing at all is added to the logits."""
+        return self.padding_BM is None and self.relevance_BM is None and not self.biased
+
+    def hidden(self, dtype: torch.dtype) -> Tensor | None:
+        """Return relevance and padding [B, M] as what is added to logits; None when they change nothing."""
+        if self.relevance_BM is None:
+            return None if self.padding_BM is None else _as_additive(~self.padding_BM, dtype)
+        added = self.relevance_BM.to(dtype)
+        return added if self.padding_BM is None else added.masked_fill(self.padding_BM, -math.inf)
 
 
 def eager(local: LocalPart, memory: MemoryPart | None) -> tuple[Tensor, Tensor]:
@@ -95,7 +113,7 @@ def fused(local: LocalPart, memory: MemoryPart) -> Tensor:
     query, dtype = local.query_BHTD, local.query_BHTD.dtype
     key = torch.cat([memory.kv.keys_BGMD.to(dtype), local.key_BGSD], dim=2)
     value = torch.cat([memory.kv.values_BGMD.to(dtype), local.value_BGSD], dim=2)
-    tokens, plain = query.shape[2], memory.padding_BM is None and not memory.biased and local.mask is None
+    tokens, plain = query.shape[2], memory.even and local.mask is None
     mask: Tensor | None = None
     if not (plain and tokens == 1):
         mask = _joint_mask(local, memory, dtype, square=plain)
@@ -141,8 +159,8 @@ def single(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tup
     if memory.biased:
         bias = memory.bias
         logits_BGRK[..., :kept] += bias.float().view(1, kv_heads, -1, 1) if isinstance(bias, Tensor) else bias
-    if memory.padding_BM is not None:
-        logits_BGRK[..., :kept].masked_fill_(memory.padding_BM[:, None, None], -math.inf)
+    if (hidden_BM := memory.hidden(torch.float32)) is not None:
+        logits_BGRK[..., :kept] += hidden_BM[:, None, None]
     if local.mask is not None:
         mask = _additive(local, torch.float32)  # [B or 1, 1 or H, 1, S]
         logits_BGRK[..., kept:] += mask.view(len(mask), kv_heads, -1, mask.shape[-1]) if mask.shape[1] > 1 else mask
@@ -172,11 +190,11 @@ def evidence_share(local: LocalPart, memory: MemoryPart, focus: EvidenceFocus) -
 
     query_BHPD = asked(local.query_BHTD)
     far = _grouped_logits(query_BHPD, memory.kv.keys_BGMD, local)
+    ours = far + _memory_mask(memory, torch.float32)
     with torch.no_grad():
         mine = _grouped_logits(query_BHPD, local.key_BGSD, local) + asked(_additive(local, torch.float32))
-        ours = far + _memory_mask(memory, torch.float32)
         mass_BHP = (ours.logsumexp(dim=-1) - mine.logsumexp(dim=-1)).sigmoid()
-    counted = far.masked_fill(~focus.counted_BM[:, None, None], -math.inf)
+    counted = ours.masked_fill(~focus.counted_BM[:, None, None], -math.inf)
     found = counted.masked_fill(~focus.evidence_BM[:, None, None], -math.inf)
     share_BHP = (found.logsumexp(dim=-1) - counted.logsumexp(dim=-1)).exp()
     return (mass_BHP * share_BHP).sum(dim=1) / mass_BHP.sum(dim=1)
@@ -190,10 +208,9 @@ def _grouped_logits(query_BHPD: Tensor, key_BGSD: Tensor, local: LocalPart) -> T
 
 
 def _one_row(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
-    mask = None
-    if memory.padding_BM is not None:
-        mask = _as_additive(~memory.padding_BM[:, None, None, :], local.query_BHTD.dtype)
-        mask = mask.expand(-1, -1, local.query_BHTD.shape[2], -1)
+    mask = memory.hidden(local.query_BHTD.dtype)
+    if mask is not None:
+        mask = mask[:, None, None].expand(-1, -1, local.query_BHTD.shape[2], -1)
     out, lse = _flash(local.query_BHTD, memory.kv.keys_BGMD, memory.kv.values_BGMD, mask, local.scaling, causal=False)
     return out[None], lse[None]
 
@@ -210,10 +227,10 @@ def _chunk_rows(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
 
     query = local.query_BHTD
     query = query.expand(chunks, -1, -1, -1) if batch == 1 else query.repeat(chunks, 1, 1, 1)
-    mask = None
-    if memory.padding_BM is not None:
-        visible = ~memory.padding_BM.unflatten(1, (chunks, size)).transpose(0, 1).flatten(0, 1)  # [N * B, C]
-        mask = _as_additive(visible[:, None, None, :], query.dtype).expand(-1, -1, tokens, -1)
+    mask = memory.hidden(query.dtype)
+    if mask is not None:
+        mask = mask.unflatten(1, (chunks, size)).transpose(0, 1).flatten(0, 1)  # [N * B, C]
+        mask = mask[:, None, None].expand(-1, -1, tokens, -1)
     out, lse = _flash(query, rows(memory.kv.keys_BGMD), rows(memory.kv.values_BGMD), mask, local.scaling, causal=False)
     return out.view(chunks, batch, heads, tokens, -1), lse.view(chunks, batch, heads, tokens)
 
@@ -272,14 +289,13 @@ def _additive(local: LocalPart, dtype: torch.dtype) -> Tensor:
 
 
 def _memory_mask(memory: MemoryPart, dtype: torch.dtype) -> Tensor:
-    """Return bias plus padding, additive: [B or 1, H or 1, 1, M or 1]."""
+    """Return bias, relevance and padding, additive: [B or 1, H or 1, 1, M or 1]."""
     if isinstance(memory.bias, Tensor):
         bias = memory.bias.to(dtype).view(1, -1, 1, 1)
     else:
         bias = torch.full((1, 1, 1, 1), memory.bias, dtype=dtype, device=memory.kv.keys_BGMD.device)
-    if memory.padding_BM is None:
-        return bias
-    return bias.masked_fill(memory.padding_BM[:, None, None, :], -math.inf)
+    hidden_BM = memory.hidden(dtype)
+    return bias if hidden_BM is None else bias + hidden_BM[:, None, None]
 
 
 def _joint_mask(local: LocalPart, memory: MemoryPart, dtype: torch.dtype, square: bool) -> Tensor:

@@ -48,6 +48,10 @@ class Retriever(Protocol):
         """Return unit vectors [n, E]. A text over ``max_tokens`` is embedded in parts: nothing is cut off."""
         ...
 
+    def embed_parts(self, texts: Sequence[str]) -> Vectors:
+        """Return vectors [n, E] that tell the parts of one chunk apart; they are made while a question waits."""
+        ...
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         ...

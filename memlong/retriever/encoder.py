@@ -50,6 +50,10 @@ class EncoderRetriever:
         parts = split_to_fit(texts, self._tokenise, self.max_tokens)
         return join_parts(parts, self._embed(parts), len(texts))
 
+    def embed_parts(self, texts: Sequence[str]) -> Vectors:
+        """Return vectors [n, E] of parts of a chunk, as of whole ones."""
+        return self.embed_documents(texts)
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])

@@ -75,6 +75,10 @@ class HashingRetriever:
                 row[0] = 1.0
         return normalise(vectors)
 
+    def embed_parts(self, texts: Sequence[str]) -> Vectors:
+        """Return vectors [n, E] of parts of a chunk, as of whole ones."""
+        return self.embed_documents(texts)
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])

@@ -73,6 +73,12 @@ class HybridRetriever:
         dense_nD, words_nW = self.dense.embed_documents(texts), self.embed_words(texts)
         return normalise(np.concatenate([_SHARE**0.5 * dense_nD, (1 - _SHARE) ** 0.5 * words_nW], axis=1))
 
+    def embed_parts(self, texts: Sequence[str]) -> Vectors:
+        """Return vectors [n, E] of the words alone: MiniLM would take most of the time to the first token."""
+        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
+        vectors[:, self.dense.dim :] = (1 - _SHARE) ** 0.5 * self.embed_words(texts)
+        return vectors
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])

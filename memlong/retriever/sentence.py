@@ -67,6 +67,10 @@ class SentenceRetriever:
         """Return unit vectors [n, E]; a text over ``max_tokens`` is the mean of its parts."""
         return self._embed(texts, self._prompts["document"])
 
+    def embed_parts(self, texts: Sequence[str]) -> Vectors:
+        """Return vectors [n, E] of parts of a chunk, as of whole ones."""
+        return self.embed_documents(texts)
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self._embed([text], self._prompts["query"])[0])

@@ -6,7 +6,7 @@ Shapes: H query heads, N chunks, L retrieval layers, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.prompt import encode_prompt
 from memlong.session.layers import Looked
 from memlong.session.reading import read_windows, store_chunk
+from memlong.session.relevance import relevance_of
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.trace import events
 
@@ -76,7 +77,7 @@ class Answering:
     fetched: dict[int, _Fetched] = field(default_factory=dict)
     evicted: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    _query_seconds: float = 0.0
+    _query_E: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last."""
@@ -147,14 +148,15 @@ class Answering:
             options.memory_strength,
             observer,
         )
-        return Retrieved(context, tuple(ordered))
+        relevance_BM = session.timed("search", relevance_of, session, self._query_E, ordered)
+        return Retrieved(replace(context, relevance_BM=relevance_BM), tuple(ordered))
 
     def _fetch(self, text: str, query: str) -> list[int]:
         """Search with a text, trigger what was found, and remember it as evidence; return chunk ids, best first."""
         session, options = self.session, self.options
         if not len(session.bank):
             return []
-        embedding = session.embed_query(text)
+        embedding = self._query_E = session.embed_query(text)
         documents = set(options.documents) if options.documents is not None else None
         forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
         top_k = (options.top_k or session.config.top_k) - len(forced)

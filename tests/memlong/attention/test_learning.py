@@ -15,7 +15,7 @@ from memlong.attention import learning
 from memlong.attention.context import LayerMemory
 from memlong.attention.learning import applies, by_row
 from memlong.attention.retrieval import LocalPart, MemoryPart, eager, fused
-from tests.memlong.attention.test_retrieval import BLIND, CLOSE, LENGTHS, SIZES, left_mask, padding, parts
+from tests.memlong.attention.test_retrieval import BLIND, CLOSE, LENGTHS, SIZES, left_mask, padding, parts, relevance
 
 
 def gradients(local: LocalPart, memory: MemoryPart, by: str, seen: Tensor) -> list[Tensor]:
@@ -37,14 +37,21 @@ def gradients(local: LocalPart, memory: MemoryPart, by: str, seen: Tensor) -> li
     lengths=LENGTHS,
     blind=BLIND,
     block=st.sampled_from([1, 2, 128]),
+    graded=st.booleans(),
 )
 def test_output_and_gradients_are_those_of_the_fused_kernel(
-    seed: int, sizes: dict[str, int], lengths: list[list[int]] | None, blind: list[int] | None, block: int
+    seed: int,
+    sizes: dict[str, int],
+    lengths: list[list[int]] | None,
+    blind: list[int] | None,
+    block: int,
+    graded: bool,
 ) -> None:
     local, memory = parts(seed, **sizes)
     rows, tokens, keys = sizes["rows"], sizes["tokens"], sizes["tokens"] + sizes["cached"]
     bias = torch.randn(sizes["groups"] * sizes["shared"], generator=torch.Generator().manual_seed(seed))
     memory = replace(memory, bias=bias, padding_BM=None if lengths is None else padding(lengths[:rows]))
+    memory = replace(memory, relevance_BM=relevance(rows) if graded else None)
     seen = torch.ones(rows, tokens, dtype=torch.bool)
     if blind is not None:
         local = replace(local, mask=left_mask(local, blind[:rows]))

@@ -62,6 +62,12 @@ def padding(lengths: list[list[int]]) -> Tensor:
     return (torch.arange(C) >= torch.tensor(lengths)[..., None]).flatten(1)
 
 
+def relevance(rows: int, chunks: int = 3) -> Tensor:
+    """Return [B, M] numbers of at most 0, the best of every row 0."""
+    drawn = torch.randn(rows, chunks * C, generator=torch.Generator().manual_seed(rows))
+    return drawn - drawn.max(dim=1, keepdim=True).values
+
+
 def left_mask(local: LocalPart, blind: list[int]) -> Tensor:
     """Causal bool mask [B, 1, T, S] in which row b does not see its first ``blind[b]`` keys."""
     tokens, keys = local.query_BHTD.shape[2], local.key_BGSD.shape[2]
@@ -82,7 +88,8 @@ def formula(local: LocalPart, memory: MemoryPart) -> Tensor:
                 logits, values, q = [], [], local.query_BHTD[b, h, t].double()
                 for m in range(kept):
                     if memory.padding_BM is None or not memory.padding_BM[b, m]:
-                        logits.append(q @ memory.kv.keys_BGMD[b, g, m].double() * local.scaling + bias)
+                        near = 0.0 if memory.relevance_BM is None else memory.relevance_BM[b, m].double()
+                        logits.append(q @ memory.kv.keys_BGMD[b, g, m].double() * local.scaling + bias + near)
                         values.append(memory.kv.values_BGMD[b, g, m].double())
                 for s in range(keys):
                     if local.mask[b, 0, t, s] if local.mask is not None else s <= t + keys - tokens:
@@ -114,6 +121,8 @@ def test_eager_is_the_formula() -> None:
     torch.testing.assert_close(eager(local, memory)[0], formula(local, memory), **CLOSE)
     masked = replace(local, mask=left_mask(local, [0, 2]))
     torch.testing.assert_close(eager(masked, memory)[0], formula(masked, memory), **CLOSE)
+    graded = replace(memory, relevance_BM=relevance(2, chunks=2))
+    torch.testing.assert_close(eager(local, graded)[0], formula(local, graded), **CLOSE)
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,9 +132,10 @@ def test_eager_is_the_formula() -> None:
     lengths=LENGTHS,
     bias=st.sampled_from(["none", "number", "heads", "some heads off"]),
     blind=BLIND,
+    graded=st.booleans(),
 )
 def test_all_agree(
-    seed: int, sizes: dict[str, int], lengths: list[list[int]] | None, bias: str, blind: list[int] | None
+    seed: int, sizes: dict[str, int], lengths: list[list[int]] | None, bias: str, blind: list[int] | None, graded: bool
 ) -> None:
     local, memory = parts(seed, **sizes)
     rows, heads = sizes["rows"], sizes["groups"] * sizes["shared"]
@@ -136,6 +146,7 @@ def test_all_agree(
         memory,
         padding_BM=padding(lengths[:rows]) if lengths else None,
         bias={"none": 0.0, "number": -0.7}.get(bias, learned),
+        relevance_BM=relevance(rows) if graded else None,
     )
     if blind:  # left padding: some queries may see no local key, and nothing at all where memory is empty too
         local = replace(local, mask=left_mask(local, blind[:rows]))
@@ -266,12 +277,13 @@ def test_dropout_falls_on_memory_too() -> None:
 
 
 @settings(deadline=None)
-@given(SIZES, LENGTHS, st.integers(0, 999))
-def test_evidence_share_is_that_of_the_eager_weights(sizes, lengths, seed):
+@given(SIZES, LENGTHS, st.integers(0, 999), st.booleans())
+def test_evidence_share_is_that_of_the_eager_weights(sizes, lengths, seed, graded):
     local, memory = parts(seed, **sizes)
     rows, heads, tokens, _ = local.query_BHTD.shape
     bias = torch.linspace(-1, 1, heads)
     memory = replace(memory, bias=bias, padding_BM=padding([[C, 1, 2]] * rows) if lengths is None else None)
+    memory = replace(memory, relevance_BM=relevance(rows) if graded else None)
     draw = torch.Generator().manual_seed(seed)
     counted_BM = torch.rand(rows, 3 * C, generator=draw) < 0.8
     counted_BM[:, :1] = True

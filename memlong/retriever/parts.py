@@ -1,0 +1,67 @@
+"""Parts of a chunk: which of its tokens a text is about, by how well the words around each of them match it.
+
+A retrieved chunk holds more than was asked for, and what is not evidence is a distractor as long as itself. So each
+chunk is cut into parts that overlap by half, each part is scored with the very vector that found the chunk, and a
+token's relevance is how far the best part around it falls short of the best part of all that was retrieved.
+
+Shapes: P parts of a chunk, N chunks, C chunk tokens, E embedding size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from memlong.chunking import iter_tokens
+from memlong.retriever.base import Retriever, Vectors
+
+PART_TOKENS = 64
+
+Range = tuple[int, int]
+
+
+class Parts(NamedTuple):
+    """The parts of one chunk.
+
+    Attributes:
+        ranges: tokens [start, end) of each. texts: their texts. n_tokens: of the chunk.
+    """
+
+    ranges: tuple[Range, ...]
+    texts: tuple[str, ...]
+    n_tokens: int
+
+
+def cut_parts(tokenizer: Any, text: str, n_tokens: int, size: int = PART_TOKENS) -> Parts:
+    """Cut a chunk of ``n_tokens`` tokens into parts of ``size`` tokens that overlap by half, one at least."""
+    spans = token_spans(tokenizer, text, n_tokens)
+    starts = range(0, max(n_tokens - size // 2, 1), max(1, size // 2))
+    ranges = tuple((start, min(start + size, n_tokens)) for start in starts)
+    # Cut out of its text, a chunk may come out as fewer tokens than it has there.
+    edges = [*(begin for begin, _ in spans), *[len(text)] * (n_tokens + 1 - len(spans))]
+    return Parts(ranges, tuple(text[edges[start] : edges[end]] for start, end in ranges), n_tokens)
+
+
+def token_spans(tokenizer: Any, text: str, n_tokens: int) -> list[Range]:
+    """Return the characters of the first ``n_tokens`` tokens of a chunk's text, at most as many as it has."""
+    return [(start, end) for _, start, end in iter_tokens(tokenizer, text)][:n_tokens]
+
+
+def part_scores(retriever: Retriever, query_E: Vectors, parts: Sequence[Parts]) -> list[Vectors]:
+    """Return the score [P] of every part of each chunk."""
+    vectors = retriever.embed_parts([text for each in parts for text in each.texts])
+    scores = np.asarray(vectors @ query_E, dtype=np.float32)
+    return np.split(scores, np.cumsum([len(each.texts) for each in parts])[:-1])
+
+
+def relevance(parts: Sequence[Parts], scores: Sequence[Vectors], chunk_tokens: int) -> Vectors:
+    """Return [N, C], at most 0: each token's best score around it less the best one of all; 0 behind a chunk's end."""
+    found_NC = np.zeros((len(parts), chunk_tokens), dtype=np.float32)
+    best = max((float(each.max()) for each in scores), default=0.0)
+    for row, each, mine in zip(found_NC, parts, scores, strict=True):
+        row[: each.n_tokens] = -np.inf
+        for (start, end), score in zip(each.ranges, mine, strict=True):
+            np.maximum(row[start:end], score - best, out=row[start:end])
+    return found_NC

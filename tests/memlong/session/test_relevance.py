@@ -1,0 +1,79 @@
+"""An answer attends less to what its question is not about, as much less as the memory is told, and not by default."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from memlong.attention.context import MassObserver
+from memlong.config import AskOptions, MemoryConfig
+from memlong.errors import ConfigError
+from memlong.session import answering
+from memlong.session.relevance import relevance_of
+
+QUESTION = "Who kept the ledger of every ship?"
+
+
+@pytest.fixture
+def session(make_session, long_text):
+    made = make_session(chunk_tokens=128, window_tokens=128, top_k=2, relevance_strength=8.0)
+    made.read(long_text)
+    return made
+
+
+def test_it_is_off_by_default(make_session, long_text):
+    plain = make_session()
+    plain.read(long_text)
+    assert relevance_of(plain, plain.embed_query(QUESTION), [0, 1]) is None
+
+
+def test_it_is_a_bias_of_every_retrieved_token(session):
+    query, ids = session.embed_query(QUESTION), [0, 2]
+    found = relevance_of(session, query, ids)
+    assert found.shape == (1, 2 * 128) and found.max() == 0 and found.min() < 0
+    assert relevance_of(session, query, []) is None
+    session.config = session.config.replace(relevance_strength=4.0)
+    torch.testing.assert_close(relevance_of(session, query, ids), found / 2)
+
+
+def test_answering_reads_memory_through_it(session, monkeypatch):
+    seen = []
+    real = answering.relevance_of
+
+    def noted(*given):
+        seen.append(real(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(answering, "relevance_of", noted)
+    graded = session.ask(QUESTION, AskOptions(max_tokens=4))
+    monkeypatch.setattr(answering, "relevance_of", lambda *given: None)
+    plain = session.ask(QUESTION, AskOptions(max_tokens=4))
+    assert len(seen) == 1 and [e.chunk_id for e in graded.retrieved] == [e.chunk_id for e in plain.retrieved]
+    assert graded.memory_mass < plain.memory_mass and graded.logprob != plain.logprob
+
+
+def test_attention_moves_to_the_relevant_tokens(session):
+    """With a chunk's tokens one "chunk" each, their mass is that without relevance times exp(r), shared out anew."""
+    model, ids = session.model, [0, 1]
+    gathered = session.bank.gather(ids, model.dtype, model.device)
+    context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, session.bank.lengths(ids))
+    layer = min(context.layers)  # the lowest one: its queries depend on no memory yet
+    bias = relevance_of(session, session.embed_query(QUESTION), ids)
+    mass = []
+    for relevance in (None, bias):
+        observer = MassObserver()
+        each = replace(context, relevance_BM=relevance, observer=observer, chunk_tokens=1)
+        with torch.no_grad():
+            model.forward(torch.tensor([[5, 6, 7]]), each)
+        mass.append(observer.take()[layer][0, :, -1].double())
+    want = mass[0] * bias[0].double().exp()
+    want = want / (want.sum(-1, keepdim=True) + 1 - mass[0].sum(-1, keepdim=True))
+    torch.testing.assert_close(mass[1], want, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("inf"), float("nan")])
+def test_a_strength_that_is_none_is_refused(strength):
+    with pytest.raises(ConfigError, match="relevance_strength"):
+        MemoryConfig(relevance_strength=strength)
