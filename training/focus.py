@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from memlong.attention.context import EvidenceFocus, MemoryContext
-from memlong.chunking import iter_tokens
 from memlong.errors import ConfigError
+from memlong.retriever.parts import token_spans
 from training.data.passages import JOINED, Passages
 from training.data.questions import Question
 from training.questions import IGNORED, Batch, Drawn
@@ -61,9 +61,7 @@ class EvidenceFinder:
         """Return the characters of each of a chunk's tokens, counted from the chunk's first."""
         key = document.doc_id, index
         if key not in self._tokens:
-            tokens = iter_tokens(self._tokenizer, document.texts[index])
-            # Cut out of its text, a chunk may begin or end with other tokens than it has there.
-            self._tokens[key] = [(a, b) for _, a, b in tokens][: document.chunks[index].n_tokens]
+            self._tokens[key] = token_spans(self._tokenizer, document.texts[index], document.chunks[index].n_tokens)
         return self._tokens[key]
 
 

@@ -6,13 +6,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
+from memlong.attention.context import MemoryContext
 from memlong.errors import MemLongError
 from memlong.hardware import fastest_dtype
 from memlong.model.wrapper import MemoryModel
@@ -25,6 +26,7 @@ from training.fitting import extra_parameters
 from training.focus import EvidenceFinder, focus_loss, focused
 from training.questions import IGNORED, Drawn, QuestionSampler, collate
 from training.rate import learning_rate
+from training.relevance import stack_relevance
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class Trainer:
             for item in drawn:
                 memory.read(item.doc_id)
             context = self.model.stack_memory([memory.rows(item.doc_id, item.chunks) for item in drawn])
+            context = self._graded(context, drawn)
         batch = collate(self.model.tokenizer, drawn, self.config.max_answer_tokens, passages)
         if context is not None and self.config.focus_weight and torch.is_grad_enabled():
             context = focused(context, self._finder, drawn, batch, self.config.focus_layers)
@@ -204,6 +207,15 @@ class Trainer:
         if context is not None and context.focus is not None:
             loss = loss + self.config.focus_weight * focus_loss(context.focus).to(loss.device)
         return loss
+
+    def _graded(self, context: MemoryContext, drawn: Sequence[Drawn]) -> MemoryContext:
+        settings = self.config.memory
+        if not settings.relevance_strength:
+            return context
+        rows = [item.relevance_NC for item in drawn]
+        chunks, size = max(len(item.chunks) for item in drawn), settings.chunk_tokens
+        relevance_BM = stack_relevance(rows, chunks, size, settings.relevance_strength)
+        return replace(context, relevance_BM=relevance_BM.to(self.model.device))
 
 
 def _mean(losses: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,22 @@ from memlong.prompt import answer_ids, encode_prompt
 from training.config import TrainConfig
 from training.data.passages import AskedChunk, Passages
 from training.data.questions import CONTINUATION
+from training.relevance import ScoredParts
 
 IGNORED = -100  # label of a token that is not scored, as torch's cross-entropy has it
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A question and the chunks its memory will hold, in document order."""
+    """A question and the chunks its memory will hold, in document order.
+
+    ``relevance_NC``: what their tokens have to do with it (see ``relevance.py``); None treats all alike.
+    """
 
     doc_id: str
     asked: AskedChunk
     chunks: tuple[int, ...]
+    relevance_NC: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class QuestionSampler:
     Args:
         config: curriculum and seed. documents: in the order they are unlocked. embeddings: doc_id -> [chunks, E].
         questions: doc_id -> [questions, E], embeddings of ``asked`` in order; both L2-normalised.
+        parts: doc_id -> its scored parts; None treats all tokens alike.
 
     The questions of ``sorted_steps`` steps are drawn together, sorted by length and dealt out in a random order, so
     that a step's rows are about equally long and hardly anything is computed for padding.
@@ -63,8 +69,9 @@ class QuestionSampler:
         documents: Sequence[Passages],
         embeddings: Mapping[str, np.ndarray],
         questions: Mapping[str, np.ndarray],
+        parts: Mapping[str, ScoredParts] | None = None,
     ) -> None:
-        self.config, self.documents = config, documents
+        self.config, self.documents, self.parts = config, documents, parts
         self._rank = {
             doc.doc_id: np.argsort(-(questions[doc.doc_id] @ embeddings[doc.doc_id].T), axis=1, kind="stable")
             for doc in documents
@@ -100,7 +107,7 @@ class QuestionSampler:
     def retrieved(self, document: Passages, index: int, top_k: int) -> Drawn:
         """Return one question with what real retrieval fetches for it."""
         best = self._ranked(document, index)[:top_k]
-        return Drawn(document.doc_id, document.asked[index], tuple(sorted(best)))
+        return self._drawn(document, index, best)
 
     def _ranked(self, document: Passages, index: int) -> list[int]:
         """Return the chunks that may be retrieved for a question, best first."""
@@ -112,12 +119,19 @@ class QuestionSampler:
         asked, ranked = document.asked[index], self._ranked(document, index)
         gold = list(asked.gold)
         if step < self.config.single_steps:
-            return Drawn(document.doc_id, asked, tuple(sorted(gold or ranked[:1])))
+            return self._drawn(document, index, gold or ranked[:1])
         chosen = ranked[: rng.randint(1, self.config.max_chunks)]
         if not set(gold) <= set(chosen) and rng.random() >= self.config.miss_rate:
             others = [chunk for chunk in chosen if chunk not in gold]
             chosen = gold + others[: max(0, len(chosen) - len(gold))]
-        return Drawn(document.doc_id, asked, tuple(sorted(chosen)))
+        return self._drawn(document, index, chosen)
+
+    def _drawn(self, document: Passages, index: int, chosen: Sequence[int]) -> Drawn:
+        asked, chunks = document.asked[index], tuple(sorted(chosen))
+        if self.parts is None or asked.question.type == CONTINUATION or not chunks:
+            return Drawn(document.doc_id, asked, chunks)
+        found_NC = self.parts[document.doc_id].relevance(index, chunks, self.config.memory.chunk_tokens)
+        return Drawn(document.doc_id, asked, chunks, found_NC)
 
 
 def _characters(item: Drawn) -> int:

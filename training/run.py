@@ -22,6 +22,7 @@ from training.data.sources import interleave, open_source
 from training.fitting import with_fitted_maps
 from training.loop import HeldOut, Trainer, shorten
 from training.questions import Drawn, QuestionSampler
+from training.relevance import score_parts
 from training.stages.trainer import StageTrainer
 
 HELD_OUT_DOCUMENTS, HELD_OUT_QUESTIONS = 3, 16
@@ -43,8 +44,10 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
             _short_first(open_source(config.held_out, Path(config.data))), HELD_OUT_DOCUMENTS
         )
     ]
-    sampler = QuestionSampler(config, documents, *embed(documents, retriever, folder / "embeddings-train.npz"))
-    judge = QuestionSampler(config, held_out, *embed(held_out, retriever, folder / "embeddings-held-out.npz"))
+    sampler, judge = (
+        _sampler(config, some, retriever, tokenizer, folder / f"embeddings-{name}.npz")
+        for some, name in ((documents, "train"), (held_out, "held-out"))
+    )
     drawn: list[Drawn] = [
         judge.retrieved(document, index, config.memory.top_k)
         for document in held_out
@@ -59,6 +62,16 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     if config.start:
         start_from(Path(config.start), trainer.parameters)
     return trainer
+
+
+def _sampler(
+    config: TrainConfig, documents: Sequence[Passages], retriever: Any, tokenizer: Any, cache: Path
+) -> QuestionSampler:
+    chunks, questions = embed(documents, retriever, cache)
+    parts = None
+    if config.memory.relevance_strength:
+        parts = score_parts(tokenizer, documents, retriever, questions)
+    return QuestionSampler(config, documents, chunks, questions, parts)
 
 
 def load_documents(config: TrainConfig, tokenizer: Any, limit: int) -> list[Passages]:
