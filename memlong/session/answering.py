@@ -6,7 +6,7 @@ Shapes: H query heads, N chunks, L retrieval layers, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.prompt import encode_prompt
 from memlong.session.layers import Looked
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import relevance_of
+from memlong.session.relevance import memory_of
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.trace import events
 
@@ -136,20 +136,9 @@ class Answering:
         if not ids:
             return None
         ordered = session.in_document_order(ids)
-        gathered = session.timed("gather", session.bank.gather, ordered, session.model.dtype, session.model.device)
-        lengths = session.bank.lengths(ordered)
         observer = MassObserver() if options.record_attention else None
-        context = session.timed(
-            "gather",
-            session.model.memory,
-            gathered.keys_SNGCD,
-            gathered.values_SNGCD,
-            lengths,
-            options.memory_strength,
-            observer,
-        )
-        relevance_BM = session.timed("search", relevance_of, session, self._query_E, ordered)
-        return Retrieved(replace(context, relevance_BM=relevance_BM), tuple(ordered))
+        asked = (session, self._query_E, ordered, options.memory_strength, observer)
+        return Retrieved(session.timed("gather", memory_of, *asked), tuple(ordered))
 
     def _fetch(self, text: str, query: str) -> list[int]:
         """Search with a text, trigger what was found, and remember it as evidence; return chunk ids, best first."""

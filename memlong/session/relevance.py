@@ -1,4 +1,4 @@
-"""How much each retrieved token has to do with the text at hand, beside how much its chunk has.
+"""What a forward pass reads of a session's memory: chunks, and how much each of their tokens has to do with a query.
 
 Shapes: N chunks, C chunk tokens, E embedding size.
 """
@@ -6,15 +6,42 @@ Shapes: N chunks, C chunk tokens, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from memlong.attention.context import MassObserver, MemoryContext
 from memlong.retriever.parts import cut_parts, part_scores, relevance
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
+
+
+def memory_of(
+    session: Session,
+    query_E: np.ndarray,
+    chunk_ids: Sequence[int],
+    strength: float = 0.0,
+    observer: MassObserver | None = None,
+) -> MemoryContext | None:
+    """Return these chunks as memory of one batch row, in the given order; None of none.
+
+    Args:
+        query_E: what the bank was searched with. strength: added to the configured memory strength.
+        observer: collects attention mass; None computes none.
+
+    Raises:
+        BankError: for a chunk that is not held.
+    """
+    if not chunk_ids:
+        return None
+    bank, model = session.bank, session.model
+    gathered = bank.gather(chunk_ids, model.dtype, model.device)
+    lengths = bank.lengths(chunk_ids)
+    context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, lengths, strength, observer)
+    return replace(context, relevance_BM=relevance_of(session, query_E, chunk_ids))
 
 
 def relevance_of(session: Session, query_E: np.ndarray, chunk_ids: Sequence[int]) -> torch.Tensor | None:

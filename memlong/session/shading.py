@@ -17,6 +17,7 @@ from memlong.attention.context import MassObserver, MemoryContext
 from memlong.chunking import CONTEXT_CHARACTERS, Token, iter_tokens
 from memlong.model.cache import growing_cache
 from memlong.prompt import encode_prompt
+from memlong.session.relevance import memory_of
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -55,7 +56,9 @@ def shade(
     held: tuple[int, ...] = ()
     for index, (token, wanted) in enumerate(zip(token_ids, memories, strict=True)):
         if tuple(wanted) != held:
-            context, held = _memory(session, wanted), tuple(wanted)
+            said = session.tokenizer.decode(list(token_ids[:index]), skip_special_tokens=True)
+            query_E = session.embed_query(f"{question} {said}" if index else question)
+            context, held = memory_of(session, query_E, list(wanted)), tuple(wanted)
         start = len(prompt) + index - len(run) if index else 0
         with torch.no_grad():
             if len(run) > 1:  # all but the last token of the prompt: nobody asks where these looked
@@ -80,14 +83,6 @@ def tokens_of(session: Session, chunk_id: int) -> list[str]:
     # What a tokenizer drops (blanks) belongs to the token before it, so that the pieces join to the whole text.
     cuts = [start, *(first + token[1] for token in mine[1:]), end]
     return [text[a:b] for a, b in pairwise(cuts)]
-
-
-def _memory(session: Session, chunk_ids: Sequence[int]) -> MemoryContext | None:
-    if not chunk_ids:
-        return None
-    gathered = session.bank.gather(list(chunk_ids), session.model.dtype, session.model.device)
-    lengths = session.bank.lengths(list(chunk_ids))
-    return session.model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, lengths)
 
 
 def _row(session: Session, ids: Sequence[int]) -> torch.Tensor:

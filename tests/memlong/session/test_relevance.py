@@ -10,7 +10,7 @@ import torch
 from memlong.attention.context import MassObserver
 from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import ConfigError
-from memlong.session import answering
+from memlong.session import relevance
 from memlong.session.relevance import relevance_of
 
 QUESTION = "Who kept the ledger of every ship?"
@@ -40,15 +40,15 @@ def test_it_is_a_bias_of_every_retrieved_token(session):
 
 def test_answering_reads_memory_through_it(session, monkeypatch):
     seen = []
-    real = answering.relevance_of
+    real = relevance.relevance_of
 
     def noted(*given):
         seen.append(real(*given))
         return seen[-1]
 
-    monkeypatch.setattr(answering, "relevance_of", noted)
+    monkeypatch.setattr(relevance, "relevance_of", noted)
     graded = session.ask(QUESTION, AskOptions(max_tokens=4))
-    monkeypatch.setattr(answering, "relevance_of", lambda *given: None)
+    monkeypatch.setattr(relevance, "relevance_of", lambda *given: None)
     plain = session.ask(QUESTION, AskOptions(max_tokens=4))
     assert len(seen) == 1 and [e.chunk_id for e in graded.retrieved] == [e.chunk_id for e in plain.retrieved]
     assert graded.memory_mass < plain.memory_mass and graded.logprob != plain.logprob
@@ -62,9 +62,9 @@ def test_attention_moves_to_the_relevant_tokens(session):
     layer = min(context.layers)  # the lowest one: its queries depend on no memory yet
     bias = relevance_of(session, session.embed_query(QUESTION), ids)
     mass = []
-    for relevance in (None, bias):
+    for added in (None, bias):
         observer = MassObserver()
-        each = replace(context, relevance_BM=relevance, observer=observer, chunk_tokens=1)
+        each = replace(context, relevance_BM=added, observer=observer, chunk_tokens=1)
         with torch.no_grad():
             model.forward(torch.tensor([[5, 6, 7]]), each)
         mass.append(observer.take()[layer][0, :, -1].double())

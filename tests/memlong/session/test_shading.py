@@ -25,8 +25,9 @@ def memories(tokens: list[TokenGenerated]) -> list[list[int]]:
     return [[chunk_id for chunk_id, _ in token.chunk_mass or ()] for token in tokens]
 
 
-def test_tokens_add_up_to_their_chunks(make_session: Callable[..., Session], long_text: str) -> None:
-    session = make_session()
+@pytest.mark.parametrize("relevance", [0.0, 12.0])
+def test_tokens_add_up_to_their_chunks(make_session: Callable[..., Session], long_text: str, relevance: float) -> None:
+    session = make_session(relevance_strength=relevance)
     tokens = answered(session, long_text)
     assert len({tuple(ids) for ids in memories(tokens)}) > 1, "memory changes while the answer is written"
     before = len(session.recorder.events)
