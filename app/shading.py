@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app import looking
-from app.rows.attention import written
+from app.rows.attention import Written, written
 from app.sessions import Visit
 from memlong.errors import ConfigError
 
@@ -51,26 +51,20 @@ def shade(visit: Visit, answer_id: int | None, chunk_id: int | None, token: int 
         )
     if visit.answering:
         raise ConfigError("An answer is being written", "One thing at a time", "Wait for it, or press Stop")
-    yield from _shade(visit, said.question, said.token_ids, said.memories, chunk_id, token)
+    yield from _shade(visit, said, chunk_id, token)
 
 
-def _shade(
-    visit: Visit,
-    question: str,
-    token_ids: tuple[int, ...],
-    memories: tuple[tuple[int, ...], ...],
-    chunk_id: int,
-    token: int | None,
-) -> Iterator[Shaded]:
+def _shade(visit: Visit, said: Written, chunk_id: int, token: int | None) -> Iterator[Shaded]:
     from memlong.session.shading import shade as steps_of  # brings torch: only now, when the model is there
     from memlong.session.shading import tokens_of
 
     session = visit.memory()
-    last = len(token_ids) if token is None else token + 1
+    last = len(said.token_ids) if token is None else token + 1
     visit.stop_answering.clear()
     pieces = tuple(visit.engine.run(tokens_of, session, chunk_id))
     sums = np.zeros(len(pieces))
-    steps = visit.engine.steps(steps_of(session, question, token_ids[:last], memories[:last]), "question")
+    shown = steps_of(session, said.question, said.token_ids[:last], said.memories[:last], said.retrieved_at)
+    steps = visit.engine.steps(shown, "question")
     try:
         for done, step in enumerate(steps, start=1):
             mass = step.mass.get(chunk_id, np.zeros(0))[: len(pieces)]

@@ -83,12 +83,16 @@ def heads_recorded(timeline: Timeline) -> int:
 
 
 class Written(NamedTuple):
-    """An answer as it was written: its question, its tokens, and the chunks in memory for each of them."""
+    """An answer as it was written: its question, its tokens, and the chunks in memory for each of them.
+
+    ``retrieved_at``: tokens before which memory was searched anew.
+    """
 
     question: str
     answer_from: str
     token_ids: tuple[int, ...]
     memories: tuple[tuple[int, ...], ...]
+    retrieved_at: tuple[int, ...]
 
 
 def written(timeline: Timeline, answer_id: int) -> Written | None:
@@ -99,7 +103,10 @@ def written(timeline: Timeline, answer_id: int) -> Written | None:
     if asked is None or not tokens or not any(token.chunk_mass for token in tokens):
         return None
     memories = tuple(tuple(chunk_id for chunk_id, _ in token.chunk_mass or ()) for token in tokens)
-    return Written(asked.question, asked.answer_from, tuple(token.token_id for token in tokens), memories)
+    found = [event.step for event in events if isinstance(event, Retrieved)]
+    retrieved_at = tuple(sum(token.step < step for token in tokens) for step in found)
+    ids = tuple(token.token_id for token in tokens)
+    return Written(asked.question, asked.answer_from, ids, memories, retrieved_at)
 
 
 def looked(timeline: Timeline, answer_id: int) -> Looked | None:

@@ -5,7 +5,7 @@ Shapes: H query heads, C tokens of a chunk, M memory tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -37,7 +37,11 @@ class Shading:
 
 
 def shade(
-    session: Session, question: str, token_ids: Sequence[int], memories: Sequence[Sequence[int]]
+    session: Session,
+    question: str,
+    token_ids: Sequence[int],
+    memories: Sequence[Sequence[int]],
+    retrieved_at: Collection[int] = (),
 ) -> Iterator[Shading]:
     """Yield for every token of an answer where inside its chunks the model looked when it chose the token.
 
@@ -46,6 +50,7 @@ def shade(
     Args:
         question: asked without earlier turns, answered from memory. token_ids: of the answer.
         memories: the chunks that were in memory when each token was chosen, in the order they were joined.
+        retrieved_at: tokens before which memory was searched anew, beside those whose chunks are others.
 
     Raises:
         BankError: for a chunk that is not held any more.
@@ -55,7 +60,7 @@ def shade(
     context: MemoryContext | None = None
     held: tuple[int, ...] = ()
     for index, (token, wanted) in enumerate(zip(token_ids, memories, strict=True)):
-        if tuple(wanted) != held:
+        if tuple(wanted) != held or index in retrieved_at:
             said = session.tokenizer.decode(list(token_ids[:index]), skip_special_tokens=True)
             query_E = session.embed_query(f"{question} {said}" if index else question)
             context, held = memory_of(session, query_E, list(wanted)), tuple(wanted)

@@ -31,7 +31,8 @@ def test_tokens_add_up_to_their_chunks(make_session: Callable[..., Session], lon
     tokens = answered(session, long_text)
     assert len({tuple(ids) for ids in memories(tokens)}) > 1, "memory changes while the answer is written"
     before = len(session.recorder.events)
-    shadings = list(shade(session, QUESTION, [token.token_id for token in tokens], memories(tokens)))
+    ids, anew = [token.token_id for token in tokens], range(0, len(tokens), 4)
+    shadings = list(shade(session, QUESTION, ids, memories(tokens), anew))
     assert [shading.index for shading in shadings] == list(range(len(tokens)))
     for token, shading in zip(tokens, shadings):
         sums = {chunk_id: float(mass.sum()) for chunk_id, mass in shading.mass.items()}
