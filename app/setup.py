@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +23,7 @@ from memlong.layers import layers_text, parse_layers
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
-    "retrieve_every", "memory_positions",
+    "retrieve_every", "memory_positions", "relevance_strength",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -54,6 +55,7 @@ class Setup:
     store_dtype: str = ""
     retrieve_every: int | None = None
     memory_positions: str = ""
+    relevance_strength: float | None = None
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -67,6 +69,8 @@ class Setup:
             value, least = getattr(self, name), 0 if name == "retrieve_every" else 1
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value}", f"A whole number from {least}", f"Raise {name}")
+        if self.relevance_strength is not None and not 0 <= self.relevance_strength < inf:
+            raise ConfigError(f"relevance_strength={self.relevance_strength}", "0 (off) or more", "Try 4")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Setup:
@@ -175,10 +179,11 @@ def _value(name: str, value: Any) -> Any:
         return value.strip()
     if isinstance(value, str) and not value.strip():
         return 131_072 if name == "capacity" else None
+    kind, words, example = (float, "A number", 4) if name == "relevance_strength" else (int, "A whole number", 256)
     try:
-        number = int(str(value).strip().replace("_", ""))
+        number = kind(str(value).strip().replace("_", ""))
     except ValueError:
-        raise ConfigError(f"{name}={shorten(repr(value), 60)}", "A whole number", f"Write {name}=256, say") from None
+        raise ConfigError(f"{name}={shorten(repr(value), 60)}", words, f"Write {name}={example}, say") from None
     return number
 
 

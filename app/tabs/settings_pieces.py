@@ -52,6 +52,7 @@ def loaded(engine: Engine) -> str:
             ("Stored layers", layers_text(layout.stored_layers).replace(",", ", ")),
             ("Retrieval layers", layers_text(layout.retrieval_layers).replace(",", ", ")),
             ("Chunk, window", f"{config.chunk_tokens} and {config.window_tokens} tokens"),
+            ("Relevance", f"{config.relevance_strength:g}" if config.relevance_strength else "all tokens alike"),
             ("Top-k", f"{config.top_k}, anew every {plural(config.retrieve_every, 'token')}"),
             ("Bank", f"{plural(engine.settings.capacity, 'token')}, {engine.settings.policy}"),
         ]

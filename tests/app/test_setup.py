@@ -18,7 +18,7 @@ from memlong.errors import ConfigError, MemLongError
 FULL = Setup(
     model="Qwen/Qwen2.5-0.5B-Instruct", precision="4bit", retriever="hashing", preset="own", stored_layers=(8, 9, 14),
     retrieval_layers=(8, 10), chunk_tokens=128, window_tokens=256, top_k=8, capacity=4096, policy="lru",
-    store_dtype="int8", retrieve_every=0,
+    store_dtype="int8", retrieve_every=0, memory_positions="before", relevance_strength=2.5,
 )  # fmt: skip
 
 
@@ -57,6 +57,9 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"retriever": "sentence"}, "'sentence:MODEL'"),
         ({"model": "  "}, "Name one"),
         ({"model": 3}, "quotes"),
+        ({"relevance_strength": -1}, "Try 4"),
+        ({"relevance_strength": "nan"}, "Try 4"),
+        ({"relevance_strength": "much"}, "relevance_strength=4"),
     ],
 )
 def test_wrong_values_are_refused_with_the_nearest_right_one(values: dict[str, Any], advice: str) -> None:
