@@ -42,13 +42,16 @@ class Changed:
 
     Attributes:
         text: the answer so far. answer: the finished one. before, after: log-probability of the earlier answer with
-            its own chunks and with these; None until known.
+            its own chunks and with these; None until known. recorded: what it was while it was written, when memory
+            may have changed between two tokens. gone: how many of its chunks have left memory since.
     """
 
     text: str
     answer: Answer | None = None
     before: float | None = None
     after: float | None = None
+    recorded: float | None = None
+    gone: int = 0
 
 
 def exchange_of(visit: Visit, number: int | None) -> Exchange:
@@ -135,14 +138,18 @@ def owed(visit: Visit, number: int | None) -> Iterator[tuple[Counterfactual, ...
     from memlong.evaluation.aside import aside
     from memlong.evaluation.counterfactual import leave_one_out
 
-    answer = exchange_of(visit, number).answer
-    assert answer is not None
+    exchange = exchange_of(visit, number)
+    answer = exchange.answer
+    assert answer is not None and number is not None
     with experiment(visit, asks=True) as session:
         yield ()
         found: list[Counterfactual] = []
         ids = [item.chunk_id for item in answer.retrieved]
         onlooker = visit.engine.run(aside, session)
-        for row in visit.engine.steps(leave_one_out(onlooker, answer.question, answer.token_ids, ids), "question"):
+        rows = leave_one_out(
+            onlooker, answer.question, answer.token_ids, ids, options=exchange.options, turns=_turns(visit, number)
+        )
+        for row in visit.engine.steps(rows, "question"):
             found.append(row)
             yield tuple(found)
             if visit.stop_lab.is_set():
@@ -168,7 +175,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
     with experiment(visit, asks=True) as session:
         yield Changed("")
         onlooker = visit.engine.run(aside, session)
-        onlooker.turns = [(each.question, each.text) for each in visit.exchanges[:number] if each.answer]
+        onlooker.turns = _turns(visit, number)
         for chunk_id in instead:
             if chunk_id not in session.bank:
                 looking.refuse_bringing(visit, session, chunk_id)
@@ -183,10 +190,22 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
             return
         own = [item.chunk_id for item in earlier.retrieved if item.chunk_id in onlooker.bank]
         now = [item.chunk_id for item in last.answer.retrieved]
-        weigh = visit.engine.run
-        before = weigh(answer_logprob, onlooker, exchange.question, earlier.token_ids, own)
-        after = weigh(answer_logprob, onlooker, exchange.question, earlier.token_ids, now)
-        yield replace(last, before=before, after=after)
+        turns = _turns(visit, number)
+
+        def weigh(chunk_ids: list[int]) -> float:
+            """Return the log-probability of the earlier answer, asked as it was, with these chunks."""
+            return answer_logprob(
+                onlooker, exchange.question, earlier.token_ids, chunk_ids, options=exchange.options, turns=turns
+            )
+
+        before, after = visit.engine.run(weigh, own), visit.engine.run(weigh, now)
+        gone = len(earlier.retrieved) - len(own)
+        yield replace(last, before=before, after=after, recorded=earlier.logprob, gone=gone)
+
+
+def _turns(visit: Visit, number: int) -> list[tuple[str, str]]:
+    """Return the conversation before a question."""
+    return [(each.question, each.text) for each in visit.exchanges[:number] if each.answer]
 
 
 def _bring(session: Session, chunk_id: int) -> None:

@@ -43,6 +43,7 @@ MISSED = "Missed most: chunks asked for after they had left, and how often."
 NARROW = "A wider screen also shows how many chunks were evicted, and which were missed most."
 STOPPED = "Stopped. What was found until then stays."
 UNSURE = "But no chunk matched the question well, so what memory says may be wrong: look at the evidence."
+ALIKE = 0.02  # nats; two numbers this near are one, rounded otherwise
 MOVED = 0.5  # nats; less than that is no more than a turn of phrase
 
 
@@ -84,7 +85,12 @@ def helped(found: Ways) -> str:
         return note("Asking: from memory, from passages, from both, from nothing.")
     moved, told = found.with_memory - found.without, found.answers
     same = _words(told["memory"]) == _words(told["nothing"])
-    numbers = f"(log-probability {found.with_memory:.1f} with its chunks, {found.without:.1f} without any)"
+    recorded = getattr(told["memory"], "logprob", found.with_memory)
+    alike = abs(found.with_memory - recorded) <= ALIKE
+    numbers = (
+        f"({'' if alike else 'weighed anew: '}log-probability {recorded if alike else found.with_memory:.1f} with "
+        f"its chunks, {found.without:.1f} without any)"
+    )
     alone = "Without memory the model says the same" if same else "Without memory the model says something else"
     if moved > MOVED:
         words = f"Memory decided: its answer is {_times(moved)} more likely with it {numbers}. {alone}."
@@ -250,8 +256,12 @@ def _outcomes() -> tuple[str, ...]:
     return OUTCOMES
 
 
-def owed(rows: Sequence[Any], stopped: bool = False) -> tuple[str, Any]:
-    """Return what an answer owes to each chunk, in words and as a picture."""
+def owed(rows: Sequence[Any], answer: Any = None, stopped: bool = False) -> tuple[str, Any]:
+    """Return what an answer owes to each chunk, in words and as a picture.
+
+    Args:
+        rows: what was weighed so far. answer: as its card tells it.
+    """
     if not rows:
         return note(STOPPED) if stopped else empty("owed"), plots.owed_to_chunks([])
     whole = rows[0].logprob
@@ -260,7 +270,9 @@ def owed(rows: Sequence[Any], stopped: bool = False) -> tuple[str, Any]:
         for row in rows[1:]
     ]
     moves.sort(key=lambda move: move[1])
-    words = f"With all its chunks the answer has a log-probability of {whole:.2f}."
+    recorded = whole if answer is None else answer.logprob
+    gone = 0 if answer is None else len(answer.retrieved) - len(rows[0].chunk_ids)
+    words = f"{_weighed('the answer', whole, recorded, gone)}."
     chunks = [move for move in moves if move[0] != "all of memory"]
     if chunks and chunks[0][1] < -MOVED:
         words += f" It needed {chunks[0][0]} most: without it the answer is {_times(-chunks[0][1])} less likely."
@@ -272,12 +284,26 @@ def owed(rows: Sequence[Any], stopped: bool = False) -> tuple[str, Any]:
     return said + conclude(words), plots.owed_to_chunks(moves)
 
 
+def _weighed(who: str, now: float, recorded: float, gone: int) -> str:
+    """Return how likely an answer is with its own chunks, without contradicting what its card says.
+
+    Args:
+        now: with all of its chunks from its first token on. recorded: while it was written. gone: chunks that left.
+    """
+    if abs(now - recorded) <= ALIKE and not gone:
+        return f"With its own chunks {who} has a log-probability of {recorded:.2f}"
+    how = f"without {plural(gone, 'chunk')} that left memory since" if gone else "with all its chunks at once"
+    return f"Weighed anew {how}, {who} has a log-probability of {now:.2f} ({recorded:.2f} while it was written)"
+
+
 def moved(step: Changed) -> str:
     """Return how likely the earlier answer is with other chunks."""
     if step.before is None or step.after is None:
         return note("Asking again.")
     move = step.after - step.before
-    words = f"The answer before had a log-probability of {step.before:.2f}; with these chunks it has {step.after:.2f}"
+    recorded = step.before if step.recorded is None else step.recorded
+    words = _weighed("the answer before", step.before, recorded, step.gone)
+    words += f"; with the chunks it is given now it has {step.after:.2f}"
     if abs(move) <= MOVED:
         return conclude(words + ": nearly the same.")
     return conclude(words + f": {_times(abs(move))} {'more' if move > 0 else 'less'} likely.")

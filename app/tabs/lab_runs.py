@@ -70,10 +70,11 @@ def policies(visit: Visit, shares: list[float]) -> Iterator[list[Any]]:
 def owed(visit: Visit, number: int | None) -> Iterator[list[Any]]:
     """Yield what an answer owes to its chunks, one after the other."""
     rows: tuple[Any, ...] = ()
+    answer = what_if.exchange_of(visit, number).answer
     for rows in what_if.owed(visit, number):
-        yield list(pieces.owed(rows)) if rows else [pieces.progress(0.0, "Weighing"), gr.skip()]
+        yield list(pieces.owed(rows, answer)) if rows else [pieces.progress(0.0, "Weighing"), gr.skip()]
     if visit.stop_lab.is_set():
-        yield list(pieces.owed(rows, stopped=True))
+        yield list(pieces.owed(rows, answer, stopped=True))
 
 
 def changed(visit: Visit, number: int | None, without: list, held: list, gone: list) -> Iterator[list[Any]]:

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 
 import torch
 
+from memlong.attention.context import MassObserver, MemoryContext
+from memlong.config import AskOptions
+from memlong.model.cache import growing_cache
+from memlong.model.wrapper import MemoryModel
 from memlong.prompt import answer_ids, encode_prompt
 from memlong.session.session import Session
+
+TOKEN_BY_TOKEN = 32
+"""Tokens of an answer that are weighed one by one, as they were written: in bfloat16 a product of several tokens at
+once rounds otherwise, which moves short answers by a tenth of a nat. In a longer one it is lost among the rest."""
 
 
 @dataclass(frozen=True)
@@ -30,43 +38,104 @@ class Counterfactual:
     logprob: float
 
 
-def answer_logprob(session: Session, question: str, answer: str | Sequence[int], chunk_ids: Sequence[int]) -> float:
+def answer_logprob(
+    session: Session,
+    question: str,
+    answer: str | Sequence[int],
+    chunk_ids: Sequence[int],
+    *,
+    options: AskOptions | None = None,
+    turns: Sequence[tuple[str, str]] = (),
+) -> float:
     """Return the log-probability of ``answer`` when memory holds just these chunks (none: no memory at all).
+
+    Memory is the same for all of its tokens. While an answer is written it may change (``retrieve_every``), and what
+    the answer's own tokens were given then adds up to another number.
 
     Args:
         answer: its tokens as they were generated, or a text: then as the tokenizer cuts it, its end included. A model
             may cut a word otherwise than the tokenizer does, and the same text in other tokens is far less likely.
+        chunk_ids: best first, in case the model has no positions for the text of all of them.
+        options: how it was asked: ``memory_strength``, ``history``, and ``answer_from``, by which the text of these
+            chunks stands in the prompt too, or alone. None takes memory as it is, and no earlier turns.
+        turns: (question, answer) pairs of the conversation before it, oldest first.
 
     Raises:
         BankError: for a chunk that is not held.
     """
-    tokenizer, model = session.tokenizer, session.model
+    tokenizer, model, options = session.tokenizer, session.model, options or AskOptions()
     said = answer_ids(tokenizer, answer) if isinstance(answer, str) else list(answer)
     if not said:
         return 0.0  # the one answer without words
-    ids = torch.tensor([[*encode_prompt(tokenizer, question), *said]], device=model.device)
+    prompt = _prompt(session, question, chunk_ids, options, turns)
     context = None
-    if chunk_ids:
+    if chunk_ids and options.answer_from in ("memory", "both"):
         ordered = session.in_document_order(chunk_ids)
         gathered = session.bank.gather(ordered, model.dtype, model.device)
-        context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, session.bank.lengths(ordered))
-    with torch.no_grad():
-        logits_1AV = model.forward(ids, context, logits_to_keep=len(said) + 1).logits[:, :-1].float()
-    logprobs_A = logits_1AV.log_softmax(dim=-1)[0].gather(1, ids[0, -len(said) :, None])
-    return float(logprobs_A.sum())
+        lengths = session.bank.lengths(ordered)
+        observer = MassObserver() if options.record_attention else None  # who looks on takes other paths
+        context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, lengths, options.memory_strength, observer)
+    pieces = [[token] for token in said] if len(said) <= TOKEN_BY_TOKEN else [said]
+    return _logprob(model, prompt, pieces, context)
+
+
+def _logprob(
+    model: MemoryModel, prompt: list[int], pieces: Sequence[list[int]], context: MemoryContext | None
+) -> float:
+    """Return the log-probability of what follows a prompt, run in these pieces; the last token is not run."""
+    cache, run, start, total = growing_cache(), prompt[:], 0, 0.0
+    for piece in pieces:
+        run += piece[:-1]
+        ids = torch.tensor([run], device=model.device)
+        with torch.no_grad():
+            out = model.forward(ids, context, past_key_values=cache, start=start, logits_to_keep=len(piece))
+        if context is not None and context.observer is not None:
+            context.observer.take()
+        logprobs_AV = out.logits[0].float().log_softmax(dim=-1)
+        total += float(logprobs_AV.gather(1, torch.tensor(piece, device=model.device)[:, None]).sum())
+        start, run = start + len(run), piece[-1:]
+    return total
 
 
 def leave_one_out(
-    session: Session, question: str, answer: str | Sequence[int], chunk_ids: Sequence[int]
+    session: Session,
+    question: str,
+    answer: str | Sequence[int],
+    chunk_ids: Sequence[int],
+    *,
+    options: AskOptions | None = None,
+    turns: Sequence[tuple[str, str]] = (),
 ) -> Iterator[Counterfactual]:
     """Yield the answer with all of these chunks, without each of them, and without memory.
 
-    Chunks that left the bank since are passed over.
+    Chunks that left the bank since are passed over. See :func:`answer_logprob` for the arguments.
     """
-    held = session.in_document_order(c for c in chunk_ids if c in session.bank)
+    held = [chunk_id for chunk_id in chunk_ids if chunk_id in session.bank]
+    outs = session.in_document_order(held)
     choices: list[tuple[int | None, list[int]]] = [(None, held)]
-    choices += [(out, [chunk_id for chunk_id in held if chunk_id != out]) for out in held]
+    choices += [(out, [chunk_id for chunk_id in held if chunk_id != out]) for out in outs]
     if len(held) > 1:
         choices.append((None, []))
     for left_out, kept in choices:
-        yield Counterfactual(left_out, tuple(kept), answer_logprob(session, question, answer, kept))
+        logprob = answer_logprob(session, question, answer, kept, options=options, turns=turns)
+        yield Counterfactual(left_out, tuple(session.in_document_order(kept)), logprob)
+
+
+def _prompt(
+    session: Session,
+    question: str,
+    chunk_ids: Sequence[int],
+    options: AskOptions,
+    turns: Sequence[tuple[str, str]],
+) -> list[int]:
+    """Return the prompt as answering makes it: passages that the model has no positions for are left out."""
+    history = turns[-options.history :] if options.history else ()
+    most = session.model.spec.max_positions
+    passages = len(chunk_ids) if options.answer_from in ("passages", "both") else 0
+    for kept in range(passages, 0, -1):
+        ordered = session.in_document_order(chunk_ids[:kept])
+        texts = [session.evidence_of(chunk_id).text.strip() for chunk_id in ordered]
+        prompt = encode_prompt(session.tokenizer, question, texts, history)
+        if most is None or len(prompt) + options.max_tokens <= most:
+            return prompt
+    return encode_prompt(session.tokenizer, question, (), history)

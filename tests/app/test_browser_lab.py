@@ -126,7 +126,7 @@ def bring_one_back(page: Any) -> str:
     out, back = choose(page, "lab-without"), choose(page, "lab-back")
     assert "score" in out and "harbour master" in back, "a chunk is named by where it is and how it begins"
     page.click("#lab-again")
-    assert "The answer before had a log-probability of" in found(page, "lab-changed")
+    assert "the answer before has a log-probability of" in found(page, "lab-changed")
     assert f"chunk {back.split(' ')[0]} among them" in page.inner_text("#lab-changed")
     return back.split(" ")[0]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from memlong import MemoryConfig, MemoryModel, Session
 from memlong.config import AskOptions
 from memlong.errors import BankError, ConfigError
+from memlong.evaluation import counterfactual
 from memlong.evaluation.counterfactual import answer_logprob, leave_one_out
 from memlong.evaluation.needle import OUTCOMES, Needle, hide, run
 from memlong.retriever.hashing import HashingRetriever
@@ -38,6 +41,59 @@ def test_it_is_the_probability_that_answering_saw(session):
     assert answer_logprob(session, answer.question, (), ids) == 0
     again = session.ask("Where did the lantern stand?", AskOptions(max_tokens=5, retrieve_every=0, seed=9))
     assert again.logprob == pytest.approx(answer.logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"memory_strength": 2.0}, {"history": 1}, {"answer_from": "both"}, {"answer_from": "passages", "history": 2}],
+)
+def test_it_is_weighed_as_it_was_asked(session, changes):
+    for question in ("Which ship met wind 3?", "On which day?"):
+        session.ask(question, max_tokens=4)
+    turns = list(session.turns)
+    options = AskOptions(max_tokens=5, **changes)
+    answer = session.ask("Where did the lantern stand?", options)
+    ids = [item.chunk_id for item in answer.retrieved]
+    given = (session, answer.question, answer.token_ids, ids)
+    assert answer_logprob(*given, options=options, turns=turns) == pytest.approx(answer.logprob, abs=1e-3)
+    assert answer_logprob(*given) != pytest.approx(answer.logprob, abs=0.02), "asked otherwise, it was less or more"
+    whole, *others = leave_one_out(*given, options=options, turns=turns)
+    assert whole.logprob == pytest.approx(answer.logprob, abs=1e-3)
+    assert all(abs(other.logprob - whole.logprob) > 1e-4 for other in others)
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_it_is_rounded_as_answering_rounds_it(tiny_llama, tiny_tokenizer, record):
+    config = MemoryConfig(chunk_tokens=32, window_tokens=32, top_k=3, retrieve_every=0)
+    session = Session(MemoryModel(tiny_llama().bfloat16(), tiny_tokenizer, config), HashingRetriever(256))
+    session.read(TEXT)
+    options = AskOptions(max_tokens=20, record_attention=record)
+    answer = session.ask("Where did the lantern stand?", options)
+    ids = [item.chunk_id for item in answer.retrieved]
+    weighed = answer_logprob(session, answer.question, answer.token_ids, ids, options=options)
+    assert weighed == pytest.approx(answer.logprob, abs=1e-3)
+
+
+def test_a_long_answer_is_weighed_in_one_piece(session, monkeypatch):
+    runs, real = [], session.model.forward
+    monkeypatch.setattr(session.model, "forward", lambda *a, **k: runs.append(1) or real(*a, **k))
+    said = [5, 6, 7] * 11
+    together = answer_logprob(session, "Where?", said, [0, 1])
+    assert (len(said), len(runs)) == (33, 1)
+    monkeypatch.setattr(counterfactual, "TOKEN_BY_TOKEN", 33)
+    assert answer_logprob(session, "Where?", said, [0, 1]) == pytest.approx(together, abs=1e-2)
+    assert len(runs) == 34
+
+
+def test_passages_that_the_model_has_no_positions_for_are_left_out(session, monkeypatch):
+    answer = session.ask("Where did the lantern stand?", AskOptions(max_tokens=5, answer_from="both"))
+    ids = [item.chunk_id for item in answer.retrieved]
+    monkeypatch.setattr(session.model, "spec", replace(session.model.spec, max_positions=70))
+    options = AskOptions(max_tokens=5, answer_from="both")
+    narrow = session.ask("Where did the lantern stand?", options)
+    assert narrow.logprob != answer.logprob
+    weighed = answer_logprob(session, narrow.question, narrow.token_ids, ids, options=options)
+    assert weighed == pytest.approx(narrow.logprob, abs=1e-3)
 
 
 def test_every_chunk_is_left_out_once_and_nothing_is_recorded(session):
