@@ -80,9 +80,10 @@ _PALE = """() => {
   document.querySelector('.gradio-container').append(box);
   const soft = getComputedStyle(box).color;
   box.remove();
-  const words = '.js-plotly-plot :is(.gtitle, .xtitle, .ytitle, .xtick text, .ytick text)';
-  const pale = [...document.querySelectorAll(words)].filter((each) => getComputedStyle(each).fill !== soft);
-  return pale.map((each) => each.textContent);
+  // All but those that stand on a coloured cell, and those that appear under the pointer.
+  const words = [...document.querySelectorAll('.js-plotly-plot svg text')];
+  const seen = words.filter((each) => each.textContent && !each.closest('.heatmap-label, .hoverlayer'));
+  return seen.filter((each) => getComputedStyle(each).fill !== soft).map((each) => each.textContent);
 }"""
 
 
@@ -111,6 +112,7 @@ def test_no_tab_has_a_serious_fault(
     page.wait_for_selector("#attention-said .ma-words")
     page.locator("#shade").press("Enter")
     page.wait_for_selector("#shaded .ma-chunk")
+    page.wait_for_selector(".js-plotly-plot .cbaxis text", state="attached")
     for name in names:
         open_tab(page, name)
         found[name] = faults(page)
