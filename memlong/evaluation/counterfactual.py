@@ -17,6 +17,7 @@ from memlong.config import AskOptions
 from memlong.model.cache import growing_cache
 from memlong.model.wrapper import MemoryModel
 from memlong.prompt import answer_ids, encode_prompt
+from memlong.session.relevance import memory_of
 from memlong.session.session import Session
 
 TOKEN_BY_TOKEN = 32
@@ -71,10 +72,8 @@ def answer_logprob(
     context = None
     if chunk_ids and options.answer_from in ("memory", "both"):
         ordered = session.in_document_order(chunk_ids)
-        gathered = session.bank.gather(ordered, model.dtype, model.device)
-        lengths = session.bank.lengths(ordered)
         observer = MassObserver() if options.record_attention else None  # who looks on takes other paths
-        context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, lengths, options.memory_strength, observer)
+        context = memory_of(session, session.embed_query(question), ordered, options.memory_strength, observer)
     pieces = [[token] for token in said] if len(said) <= TOKEN_BY_TOKEN else [said]
     return _logprob(model, prompt, pieces, context)
 

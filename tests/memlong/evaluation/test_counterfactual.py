@@ -43,6 +43,16 @@ def test_it_is_the_probability_that_answering_saw(session):
     assert again.logprob == pytest.approx(answer.logprob, abs=1e-4)
 
 
+def test_relevance_counts_as_it_did_for_the_answer(session):
+    session.config = session.config.replace(relevance_strength=30.0)
+    answer = session.ask("Where did the brass lantern stand?", AskOptions(max_tokens=5))
+    ids = [item.chunk_id for item in answer.retrieved]
+    given = (session, answer.question, answer.token_ids, ids)
+    assert answer_logprob(*given) == pytest.approx(answer.logprob, abs=1e-3)
+    session.config = session.config.replace(relevance_strength=0.0)
+    assert answer_logprob(*given) != pytest.approx(answer.logprob, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"memory_strength": 2.0}, {"history": 1}, {"answer_from": "both"}, {"answer_from": "passages", "history": 2}],
