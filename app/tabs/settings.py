@@ -230,15 +230,16 @@ def wire(app: App, parts: Parts) -> None:
     def look(request: gr.Request) -> list[Any]:
         return picture(app, app.visit(request))
 
-    def share(request: gr.Request, *values: Any) -> list[Any]:
-        return shared(app.visit(request).outbox(), str(request.headers.get("referer") or ""), *values)
+    def share(request: gr.Request, said: str | None, *values: Any) -> list[Any]:
+        address = str(request.headers.get("referer") or "")
+        return shared(app.visit(request).outbox(), address, said or "", *values)
 
     filled = [*parts.form, parts.said]
     parts.chosen.input(choose, parts.chosen, filled, **quiet)
     parts.upload.upload(take, parts.upload, filled, **quiet)
     parts.upload.upload(filled_otherwise, None, parts.chosen, **quiet)
     parts.estimate.click(weigh, parts.form, parts.said, **quiet)
-    parts.share.click(share, parts.form, [parts.link, parts.file, parts.said], **quiet)
+    parts.share.click(share, [parts.said, *parts.form], [parts.link, parts.file, parts.said], **quiet)
     parts.refresh.click(look, None, parts.view, **quiet)
     parts.tab.select(look, None, parts.view, **quiet)
     parts.changed += [
@@ -283,8 +284,11 @@ def read_file(path: str | None) -> Setup:
     return Setup.from_json(text)
 
 
-def shared(folder: Path, address: str, *values: Any) -> list[Any]:
-    """Return the link, the file (made in ``folder``), and what is wrong with the form."""
+def shared(folder: Path, address: str, said: str, *values: Any) -> list[Any]:
+    """Return the link, the file (made in ``folder``), and what is wrong with the form.
+
+    What was ``said`` before, an estimate or what was loaded, stays, unless it told of something wrong.
+    """
     try:
         setup = setup_of(*values)
     except MemLongError as error:
@@ -292,7 +296,8 @@ def shared(folder: Path, address: str, *values: Any) -> list[Any]:
     path = folder / "memlong-settings.json"
     path.write_text(setup.to_json(), "utf-8")
     link = f"{address.partition('?')[0].partition('#')[0]}?{setup.to_query()}"
-    return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), ""]
+    still = "" if 'role="alert"' in said else gr.skip()
+    return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), still]
 
 
 def weighed(app: App, *values: Any) -> str:

@@ -49,6 +49,9 @@ def test_a_link_fills_in_the_form_and_another_model_is_loaded(
     page.fill("#model textarea, #model input", str(other_folder))
     page.click("#estimate")
     says(page, "#settings-said", "It fits")
+    page.click("#share")
+    page.wait_for_selector("#setup-link")
+    assert "It fits" in page.inner_text("#settings-said"), "making a link takes nothing away"
     page.click("#load")
     says(page, "#settings-ask", "This empties")
     page.click("#settings-ask [data-act=keep]")

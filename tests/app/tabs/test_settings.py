@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from app import asking, reading
@@ -62,10 +63,16 @@ def test_three_numbers_do_not_share_a_row_of_a_phone(make_app: Callable[..., App
 
 def test_a_file_comes_back_and_a_strange_one_changes_nothing(tmp_path: Path) -> None:
     setup = Setup(model="a/b", top_k=7)
-    link, file, said = settings.shared(tmp_path, "http://here:1/app?x=1", *settings.form_values(setup))
-    assert said == ""
+    estimate = '<p class="ml-line">It fits</p>'
+    link, file, said = settings.shared(tmp_path, "http://here:1/app?x=1", estimate, *settings.form_values(setup))
+    assert said == gr.skip(), "an estimate stays"
     assert link.value.startswith("http://here:1/app?model=a/b&")
     assert settings.read_file(file.value["path"] if isinstance(file.value, dict) else str(file.value)) == setup
+    bad = dict(zip(settings.NAMES, settings.form_values(setup), strict=True)) | {"top_k": -1}
+    *_, said = settings.shared(tmp_path, "", estimate, *bad.values())
+    assert "top_k" in said
+    *_, said = settings.shared(tmp_path, "", said, *settings.form_values(setup))
+    assert said == "", "what was wrong is no longer"
     path = tmp_path / "other.json"
     path.write_text(json.dumps({"modell": "x"}))
     *form, said = settings.fill(lambda: settings.read_file(str(path)), "the file")
