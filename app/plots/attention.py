@@ -46,11 +46,12 @@ def layers_by_chunks(
     short = [plain(name.split(" (")[0].removeprefix("chunk ")) for name in chunks]
     full = np.tile([plain(name) for name in chunks], (len(layers), 1))
     names = _marked(layers, stored)
+    percent_LN = np.asarray(mass_LN, dtype=np.float32) * 100
     fig.add_trace(
         go.Heatmap(
-            z=np.asarray(mass_LN, dtype=np.float32) * 100,
+            z=percent_LN,
             x=short, y=names, customdata=full,
-            colorscale=RAMP, zmin=0, xgap=2, ygap=2,
+            colorscale=RAMP, zmin=0, zmax=float(percent_LN.max()) or 1.0, xgap=2, ygap=2,
             colorbar={"title": {"text": "% of attention", "side": "right", "font": {"size": FONT_SIZE}},
                       "thickness": 12, "outlinewidth": 0},
             hovertemplate="layer %{y}<br>%{customdata}<br>%{z:.2f} % of attention<extra></extra>",

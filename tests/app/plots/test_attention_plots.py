@@ -18,6 +18,10 @@ def test_the_heat_map_shows_percent_by_layer_and_chunk_and_marks_memory_layers()
     explained(fig)
     heat = fig.data[0]
     assert np.allclose(heat.z, MASS * 100)
+    assert (heat.zmin, round(heat.zmax, 3)) == (0, 30), (
+        "plotly takes no lower end without an upper one, and would start at 5"
+    )
+    assert plots.layers_by_chunks(0 * MASS, LAYERS, CHUNKS).data[0].zmax > 0
     assert list(heat.y) == ["8 *", "9", "10"]
     assert list(heat.x) == ["3", "7"]
     assert heat.customdata[0][1] == "chunk 7 (B)"
