@@ -47,8 +47,26 @@ def perplexities(steps: Sequence[Step]) -> go.Figure:
     if not steps:
         return say(fig, NOTHING)
     _means_and_held_out(fig, steps, perplexity)
-    fig.update_yaxes(type="log", dtick="D2")
+    fig.update_yaxes(type="log", **_full_numbers(fig))
     return fig
+
+
+def _full_numbers(fig: go.Figure) -> dict[str, Any]:
+    """Return some ticks of a log axis: plotly writes only the first digit of those between two decades."""
+    values = np.concatenate([trace.y for trace in fig.data]).astype(float)
+    low, high = values.min(), values.max()
+    if high < 10 * low and not np.isclose(low, high):
+        wanted = (high - low) / 6
+        power = np.floor(np.log10(wanted))
+        step = next(digit * 10**power for digit in (1, 2, 5, 10) if digit * 10**power >= wanted)
+        ticks = list(step * np.arange(np.floor(low / step), np.ceil(high / step) + 1))
+    else:
+        digits = (1,) if high > 1000 * low else (1, 2, 5)
+        first, last = np.floor(np.log10([low, high]))
+        powers = np.arange(first - 1, last + 2)  # one point alone has a decade on both sides
+        ticks = [digit * 10**power for power in powers for digit in digits]
+    ticks = [tick for tick in ticks if tick > 0]
+    return {"tickvals": ticks, "ticktext": [f"{tick:,.4f}".rstrip("0").rstrip(".") for tick in ticks]}
 
 
 def _means_and_held_out(fig: go.Figure, steps: Sequence[Step], scale: Callable[[float], float]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+import pytest
+
 from app.plots import training as plots
 from app.rows.training import Step, held_out, parse, perplexity, running_mean, seconds_left, step_seconds
 from tests.app.plots.figures import explained
@@ -59,6 +61,23 @@ def test_curves_show_losses_means_and_held_out_questions() -> None:
     assert math.isclose(fig.data[1].y[1], math.e, rel_tol=1e-6)
     assert fig.layout.yaxis.type == "log"
     assert perplexity(1e9) < 1e9
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "some", "few"),
+    [
+        (70, 12, ["20", "50"], 9),
+        (400, 3, ["5", "20", "50", "200"], 15),
+        (60_000, 1.2, ["10", "1,000", "10,000"], 9),
+        (17, 12, ["12", "13", "16"], 9),
+        (1.4, 1.05, ["1.1", "1.2", "1.3"], 9),
+        (7, 7, ["5", "10", "20"], 12),
+    ],
+)
+def test_perplexities_are_told_in_full_numbers(first: float, last: float, some: list[str], few: int) -> None:
+    axis = plots.perplexities(parse(line(1, math.log(first), judged=math.log(last)))).layout.yaxis
+    assert set(some) <= set(axis.ticktext) and len(axis.ticktext) <= few, "plotly would write 2 for 20"
+    assert [float(words.replace(",", "")) for words in axis.ticktext] == pytest.approx(list(axis.tickvals), abs=1e-4)
 
 
 def test_long_runs_are_thinned_and_keep_their_ends() -> None:
