@@ -128,6 +128,11 @@ def duration_words(seconds: float) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
 
 
+def wait_words(seconds: float) -> str:
+    """Return how long something will take: like :func:`duration_words`, but no part of a second is foretold."""
+    return "less than a second" if seconds < 1 else duration_words(seconds)
+
+
 def _repair_encoding(text: str) -> str:
     """Return ``text`` with UTF-8 sequences that were read as Latin-1 decoded, if that is what happened.
 

@@ -6,7 +6,7 @@ from app.samples import Sample
 from app.sessions import Visit
 from app.shelf import Item
 from app.tabs.pieces import bar, button, error_box
-from app.text import duration_words, escape, number_words, plural
+from app.text import duration_words, escape, number_words, plural, wait_words
 
 _STATES = {
     "opening": "Opening", "waiting": "Ready to read", "reading": "Reading", "stopped": "Stopped", "done": "Read",
@@ -78,7 +78,9 @@ def _before(item: Item) -> str:
     if found is None:
         characters = len(item.document.text) if item.document else 0
         return _facts(item.parts, plural(characters, "character"), "tokens are counted when the model is loaded")
-    time = f"about {duration_words(found.seconds)} to read" if found.seconds is not None else ""
+    time = ""
+    if found.seconds is not None:
+        time = f"{'about ' if found.seconds >= 1 else ''}{wait_words(found.seconds)} to read"
     return _facts(
         item.parts,
         plural(found.n_tokens, "token"),
@@ -98,7 +100,7 @@ def _reading(item: Item) -> str:
         f"<b>{share:.0%}</b>",
         f"{number_words(step.tokens_done)} of {plural(step.tokens_total, 'token')}",
         f"{number_words(round(step.tokens_per_second))} tokens/s",
-        f"{duration_words(step.seconds_left)} left",
+        f"{wait_words(step.seconds_left)} left",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from app.recipes import command_line
 from app.rows.training import SMOOTHED_OVER, held_out, perplexity, running_mean, seconds_left, step_seconds
 from app.tabs.pieces import bar
-from app.text import at_home, duration_words, escape, number_words, plural
+from app.text import at_home, duration_words, escape, number_words, plural, wait_words
 from app.training_runs import Run
 
 NOT_ALLOWED = (
@@ -71,7 +71,7 @@ def state(run: Run | None) -> str:
     if seconds:
         facts.append(pace(seconds))
     if run.alive and left:
-        facts.append(f"<b>{duration_words(left)}</b> left")
+        facts.append(f"<b>{wait_words(left)}</b> left")
     done = f"{last.step} of {last.steps} steps"
     spans = "".join(f"<span>{fact}</span>" for fact in facts)
     return f'{said}{bar(last.step / max(last.steps, 1), done)}<p class="ml-facts">{spans}</p>'

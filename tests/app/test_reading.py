@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ def test_a_document_is_estimated_read_and_reported(visit: Visit, long_text: str)
     assert item.estimate is not None
     assert item.estimate.n_chunks == -(-item.estimate.n_tokens // 32)
     assert item.estimate.seconds is not None, "the engine measured its speed when it warmed up"
+    for seconds, words in ((0.04, "<span>less than a second to read<"), (3.2, "<span>about 3.2 s to read<")):
+        item.estimate = replace(item.estimate, seconds=seconds)
+        assert words in card(item)
     seen = [each.state for each in reading.read_all(visit, show_every=0) if each]
     assert seen[0] == "reading"
     assert seen[-1] == "done"

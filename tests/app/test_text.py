@@ -93,6 +93,13 @@ def test_durations(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "seconds, words", [(0, "less than a second"), (0.99, "less than a second"), (1, "1.0 s"), (75, "1 min 15 s")]
+)
+def test_waits(seconds: float, words: str) -> None:
+    assert helpers.wait_words(seconds) == words
+
+
+@pytest.mark.parametrize(
     "value, words", [(0, "0"), (12345, "12,345"), (0.254, "0.254"), (3.14159, "3.14"), (1234.5, "1,234")]
 )
 def test_numbers(value: float, words: str) -> None:
