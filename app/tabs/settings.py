@@ -296,7 +296,7 @@ def shared(folder: Path, address: str, said: str, *values: Any) -> list[Any]:
     path = folder / "memlong-settings.json"
     path.write_text(setup.to_json(), "utf-8")
     link = f"{address.partition('?')[0].partition('#')[0]}?{setup.to_query()}"
-    still = "" if 'role="alert"' in said else gr.skip()
+    still = "" if "ml-error" in said else gr.skip()
     return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), still]
 
 

@@ -63,7 +63,7 @@ def test_three_numbers_do_not_share_a_row_of_a_phone(make_app: Callable[..., App
 
 def test_a_file_comes_back_and_a_strange_one_changes_nothing(tmp_path: Path) -> None:
     setup = Setup(model="a/b", top_k=7)
-    estimate = '<p class="ml-line">It fits</p>'
+    estimate = '<p class="ml-note" role="alert">That is more than is free now.</p>'
     link, file, said = settings.shared(tmp_path, "http://here:1/app?x=1", estimate, *settings.form_values(setup))
     assert said == gr.skip(), "an estimate stays"
     assert link.value.startswith("http://here:1/app?model=a/b&")
