@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.app.test_browser import (
+    ROOT,
     Seen,
     browser,
     bundled_is_here,
@@ -29,7 +30,9 @@ __all__ = ["browser", "seen", "tiny_folder"]
 pytestmark = pytest.mark.browser
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 
-QUESTION = "Where did the brass lantern of Ottoline Varga stand?"
+QUESTION = "What is the name of the lighthouse cat?"
+SAMPLE = ROOT / "assets" / "samples" / "seventh-ledger.txt"
+PROSE = 10_000  # characters of it, with the answer among them: all of it would add minutes to four walks
 SERIOUS = ("serious", "critical")
 
 
@@ -97,7 +100,7 @@ def test_no_tab_has_a_serious_fault(
     assert {"Read", "Ask", "Memory", "Attention"} <= set(names)
     found = {f"{name}, empty": faults(page) for name in names if open_tab(page, name) is None}
     open_tab(page, "Read")
-    upload(page, tmp_path, "log-book.txt", log_book(110))
+    upload(page, tmp_path, "seventh-ledger.txt", SAMPLE.read_text("utf-8")[:PROSE])
     page.wait_for_selector(".ml-is-waiting")
     page.locator("#read").press("Enter")
     page.wait_for_selector(".ml-is-done")
