@@ -80,15 +80,15 @@ def needle_grid(depths: Sequence[float], capacities: Sequence[int], outcome: np.
         return say(fig, "Hide a sentence, and its fate is drawn here.")
     words = ["answered", "found, not said", "held, not found", "evicted"]
     texts = [["" if np.isnan(value) else words[int(value)] for value in row] for row in outcome]
+    across, up = [f"{depth:.0f}" for depth in depths], [f"{capacity:,}" for capacity in capacities]
     colours = [MEMORY, "#9dbfe6", LOCAL, EVICTED]
     scale = [[edge, colour] for at, colour in enumerate(colours) for edge in (at / 4, (at + 1) / 4)]
     fig.add_trace(
         go.Heatmap(
-            x=[f"{depth:.0f}" for depth in depths],
-            y=[f"{capacity:,}" for capacity in capacities],
+            x=across,
+            y=up,
             z=outcome,
             text=texts,
-            texttemplate="%{text}",
             zmin=-0.5,
             zmax=3.5,
             colorscale=scale,
@@ -96,6 +96,19 @@ def needle_grid(depths: Sequence[float], capacities: Sequence[int], outcome: np.
             xgap=3,
             ygap=3,
             hovertemplate="depth %{x} %<br>%{y} tokens<br>%{text}<extra></extra>",
+        )
+    )
+    # Words of a heat map shrink to fit their cells: on a phone nobody could read them, and grey ones on orange nowhere.
+    cells = [(i, j) for i, row in enumerate(texts) for j, told in enumerate(row) if told]
+    fig.add_trace(
+        go.Scatter(
+            x=[across[j] for _, j in cells],
+            y=[up[i] for i, _ in cells],
+            text=[texts[i][j].replace(" ", "<br>", 1) for i, j in cells],
+            mode="text",
+            textfont={"size": 11, "color": ["#ffffff" if outcome[i][j] == 0 else "#000000" for i, j in cells]},
+            hoverinfo="skip",
+            showlegend=False,
         )
     )
     fig.update_xaxes(type="category", showgrid=False)

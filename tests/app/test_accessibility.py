@@ -85,7 +85,7 @@ _PALE = """() => {
   box.remove();
   // All but those that stand on a coloured cell, and those that appear under the pointer.
   const words = [...document.querySelectorAll('.js-plotly-plot svg text')];
-  const seen = words.filter((each) => each.textContent && !each.closest('.heatmap-label, .hoverlayer'));
+  const seen = words.filter((each) => each.textContent && !each.closest('.textpoint, .hoverlayer'));
   return seen.filter((each) => getComputedStyle(each).fill !== soft).map((each) => each.textContent);
 }"""
 

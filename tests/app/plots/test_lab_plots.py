@@ -22,7 +22,13 @@ def test_the_course_names_its_capacity() -> None:
 
 def test_a_needle_not_yet_hidden_leaves_its_cell_empty() -> None:
     fig = lab.needle_grid([0, 50], [256, 512], np.array([[3, np.nan], [0, 1]]))
-    assert [list(row) for row in fig.data[0].text] == [["evicted", ""], ["answered", "found, not said"]]
+    grid, words = fig.data
+    assert [list(row) for row in grid.text] == [["evicted", ""], ["answered", "found, not said"]]
+    assert list(zip(words.x, words.y, words.text, words.textfont.color, strict=True)) == [
+        ("0", "256", "evicted", "#000000"), ("0", "512", "answered", "#ffffff"),
+        ("50", "512", "found,<br>not said", "#000000"),
+    ]  # fmt: skip
+    assert grid.texttemplate is None and words.textfont.size >= 11, "plotly would shrink words to fit a phone's cells"
 
 
 def test_bars_go_from_most_needed_downwards() -> None:
