@@ -5,7 +5,7 @@ const canvas = find('cells'), marks = find('marks');
 const tip = find('tip'), live = find('live'), legend = find('legend');
 const HELD = 0, PINNED = 1, EVICTED = 2, DELETED = 3, EMPTY = 4;
 const STATES = ['in memory', 'pinned', 'evicted', 'deleted', 'not read yet'];
-const ORANGE = '#d97706', GREEN = '#15803d', GREY = '#8a8f98';
+const ORANGE = '#d97706', GREENS = { light: '#15803d', dark: '#56c27a' }, GREY = '#8a8f98';
 const RAMPS = { light: [[219, 233, 246], [43, 108, 176], [8, 40, 92]], dark: [[24, 49, 78], [58, 128, 200], [205, 230, 255]] };
 let data = null, layout = null, cursor = -1, hover = -1, selected = -1, queued = false;
 let painted = null, changed = []; // how the cells on the canvas were painted, and those that are others since
@@ -116,7 +116,7 @@ function keys(v) {
     items.push([{ width: '96px', background: 'linear-gradient(90deg,' + stops + ')' }, v.high_words, v.colour_words + ' ' + v.low_words]);
   }
   const present = new Set(data.state);
-  if (present.has(PINNED)) items.push([{ border: '3px solid ' + GREEN }, 'pinned']);
+  if (present.has(PINNED)) items.push([{ border: '3px solid ' + GREENS[isDark() ? 'dark' : 'light'] }, 'pinned']);
   if (present.has(EVICTED)) items.push([{ background: ORANGE, transform: 'scale(0.75)' }, 'evicted']);
   if (present.has(DELETED)) items.push([{ border: '2px dotted ' + GREY }, 'deleted']);
   if (present.has(EMPTY)) items.push([{ border: '1px solid ' + GREY, opacity: '0.6' }, v.arrangement === 'bank' ? 'free slot' : 'not read yet']);
@@ -183,7 +183,7 @@ function cell(g, i, table, dark) {
   } else {
     g.fillStyle = v.colour === 'document' ? v.palette[doc[i] % v.palette.length] : table[level[i]];
     g.fillRect(x, y, box, box);
-    if (s === PINNED) ring(g, x, y, box, GREEN, Math.max(2, box * 0.18));
+    if (s === PINNED) ring(g, x, y, box, GREENS[dark ? 'dark' : 'light'], Math.max(2, box * 0.18));
   }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from app.looking import Look
 from app.rows.cells import ARRANGEMENTS, COLOURS, EMPTY, Cells, map_cells
 from app.rows.timeline import Timeline, timeline_of
+from app.tabs import memory_map as memory_map_module
 from app.tabs.map_changes import WHOLE, pack
 from app.tabs.memory_map import map_update, map_value, memory_map
+from app.theme import MEANINGS
 from memlong.trace import events as e
 from tests.app.traces import full, made
 
@@ -159,3 +162,9 @@ def test_titles_are_plain_text_and_the_template_holds_no_value() -> None:
 
 def test_no_cells_pack_into_nothing() -> None:
     assert pack(map_cells(Timeline()), {})["n"] == 0
+
+
+def test_pinned_chunks_have_the_green_of_each_theme() -> None:
+    script = (Path(memory_map_module.__file__).parent / "memory_map.js").read_text("utf-8")
+    light, dark = MEANINGS["pinned"]
+    assert f"light: '{light}', dark: '{dark}'" in script, "the light one is lost on a dark ground"
