@@ -24,9 +24,10 @@ def mini() -> TrainConfig:
             # All of them: in this format a bank of a 100,000-token book still stays under 1 GB.
             retrieval_layers=tuple(range(30)),
             memory_positions="before",
+            relevance_strength=4.0,
             chunk_tokens=256,
             window_tokens=256,
-            top_k=2,
+            top_k=3,
             store_dtype="k8v4",
         ),
         # All articles, and of what is without end no more than keeps them half of the questions.
