@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from app import asking, reading
 from app.context import App
 from app.sessions import Visit
 from app.settings import Settings
+from memlong.config import AskOptions
 
+QUESTION = "Where did the brass lantern stand?"
 FACT = "The brass lantern of Ottoline Varga stood in the cellar of the customs house."
 
 
@@ -61,3 +64,26 @@ def make_app(loader: Callable[..., Any]) -> Iterator[Callable[..., App]]:
 def visit(make_app: Callable[..., App]) -> Visit:
     """Return a visitor of such an app."""
     return make_app().visits.get("somebody")
+
+
+@pytest.fixture
+def read(visit: Visit, long_text: str) -> Visit:
+    """A visitor who has read a log book and asked one question."""
+    reading.add_text(visit, long_text, "Log <b>book</b>", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
+        pass
+    return visit
+
+
+@pytest.fixture
+def crowded(make_app: Callable[..., Any], long_text: str) -> Visit:
+    """A visitor whose bank was too small for what they read; then they asked one question."""
+    visit: Visit = make_app(capacity=32 * 12).visits.get("somebody")
+    reading.add_text(visit, long_text, "Log book", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
+        pass
+    return visit

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -23,19 +22,7 @@ from memlong.bank.eviction import POLICIES
 from memlong.config import ANSWER_FROM, AskOptions
 from memlong.errors import ConfigError
 from memlong.evaluation.needle import Needle
-
-QUESTION = "Where did the brass lantern stand?"
-
-
-@pytest.fixture
-def read(visit: Visit, long_text: str) -> Visit:
-    """A visitor who has read a log book and asked one question."""
-    reading.add_text(visit, long_text, "Log <b>book</b>", reading.limits_of(visit.engine.settings))
-    for _ in reading.read_all(visit):
-        pass
-    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
-        pass
-    return visit
+from tests.app.conftest import QUESTION
 
 
 def marks(visit: Visit) -> tuple[Any, ...]:
@@ -45,18 +32,6 @@ def marks(visit: Visit) -> tuple[Any, ...]:
     counts = [(record.chunk_id, record.trigger_count, record.pinned) for record in session.bank.records()]
     texts = [(document.title, document.text, document.chunks_read) for document in session.documents.values()]
     return counts, session.recorder.step, list(session.turns), texts, session.asked, sorted(session.gone)
-
-
-@pytest.fixture
-def crowded(make_app: Callable[..., Any], long_text: str) -> Visit:
-    """A visitor whose bank was too small for what they read; then they asked one question."""
-    visit: Visit = make_app(capacity=32 * 12).visits.get("somebody")
-    reading.add_text(visit, long_text, "Log book", reading.limits_of(visit.engine.settings))
-    for _ in reading.read_all(visit):
-        pass
-    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
-        pass
-    return visit
 
 
 def test_nothing_can_be_tried_before_something_was_read(visit: Visit) -> None:
@@ -258,97 +233,6 @@ def test_replayed_questions_are_weighed_by_all_that_was_read_before_them(
         expected = plain_E * np.square(chunks_nE[:end]).sum(axis=0)
         np.testing.assert_allclose(found_E, expected, atol=1e-6)
     assert vectors.questions([]).shape == (0, session.retriever.dim)
-
-
-def test_what_an_answer_owes_is_weighed_and_drawn(read: Visit) -> None:
-    before = marks(read)
-    *_, rows = what_if.owed(read, 0)
-    answer = read.exchanges[0].answer
-    assert answer is not None and marks(read) == before
-    assert {row.left_out for row in rows[1:-1]} == {item.chunk_id for item in answer.retrieved}
-    said, figure = pieces.owed(rows)
-    assert "log-probability" in said and len(figure.data[0].x) == len(rows) - 1
-    assert pieces.owed([])[0].startswith('<div class="ml-empty">')
-
-
-def test_other_chunks_are_put_in_and_compared(read: Visit) -> None:
-    before = marks(read)
-    answer, without, instead, back = runs.menus(read, None)
-    assert answer.value == 0 and without.choices and instead.choices and not back.choices
-    assert "score" in without.choices[0][0] and "On day" in instead.choices[0][0]
-    (first, other), numbers = what_if.numbers(picked := [without.choices[0][1], instead.choices[0][1]]), picked
-    assert without.choices[0][0].startswith(f"{first + 1} "), "people count from 1"
-    *_, (html,) = runs.changed(read, 0, numbers[:1], [str(numbers[1])], [])
-    assert "Before" in html and "Now" in html and "the answer before has a log-probability of" in html
-    *_, after = what_if.ask_again(read, 0, [first], [other])
-    assert after.answer is not None
-    ids = [item.chunk_id for item in after.answer.retrieved]
-    assert other in ids and first not in ids
-    with pytest.raises(ConfigError, match="There is no chunk 100000"):
-        list(what_if.ask_again(read, 0, [], [99_999]))
-    assert marks(read) == before and not read.experimenting
-
-
-def test_asked_again_with_nothing_changed_it_is_the_same_answer(read: Visit) -> None:
-    *_, after = what_if.ask_again(read, 0, [], [])
-    told = read.exchanges[0].answer
-    assert told is not None and after.answer is not None
-    assert (after.text, after.answer.logprob) == (told.text, pytest.approx(told.logprob))
-    assert after.before == pytest.approx(after.after)
-
-
-@pytest.mark.parametrize("changes", [{}, {"memory_strength": 1.5}, {"answer_from": "both"}, {"history": 1}])
-def test_an_answer_is_weighed_as_it_was_asked(read: Visit, changes: dict[str, Any]) -> None:
-    for _ in asking.ask(read, "Which day had wind 3?", AskOptions(max_tokens=5, **changes)):
-        pass
-    answer = read.exchanges[1].answer
-    assert answer is not None
-    *_, after = what_if.ask_again(read, 1, [], [])
-    assert after.before == pytest.approx(answer.logprob, abs=0.02) and after.after == pytest.approx(after.before)
-    *_, rows = what_if.owed(read, 1)
-    assert rows[0].logprob == pytest.approx(answer.logprob, abs=0.02)
-    card = f"log-probability of {answer.logprob:.2f}"
-    assert card in pieces.moved(after) and card in pieces.owed(rows, answer)[0]
-
-
-def test_a_number_that_is_not_the_card_s_says_what_it_is(crowded: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = crowded.session
-    assert session is not None
-    real, queries = session.embed_query, iter(["Which day had wind 3?", "the customs house"])
-    monkeypatch.setattr(session, "embed_query", lambda text: real(next(queries)))
-    for _ in asking.ask(crowded, "Which day had wind 3?", AskOptions(max_tokens=6, retrieve_every=3)):
-        pass
-    answer = crowded.exchanges[1].answer
-    assert answer is not None and len(answer.retrieved) > session.config.top_k, "memory changed half way"
-    *_, rows = what_if.owed(crowded, 1)
-    assert abs(rows[0].logprob - answer.logprob) > 0.02
-    said = pieces.owed(rows, answer)[0]
-    assert "Weighed anew with all its chunks at once" in said and f"({answer.logprob:.2f} while it was written)" in said
-    session.delete_chunk(answer.retrieved[0].chunk_id)
-    *_, after = what_if.ask_again(crowded, 1, [], [])
-    assert after.gone == 1 and "without 1 chunk that left memory since" in pieces.moved(after)
-
-
-def test_a_chunk_that_left_is_brought_back_for_one_answer(crowded: Visit) -> None:
-    before = marks(crowded)
-    _, _, _, back = runs.menus(crowded, 0)
-    (gone,) = what_if.numbers([back.choices[0][1]])
-    assert crowded.session is not None and gone in crowded.session.gone
-    *_, after = what_if.ask_again(crowded, 0, [], [gone])
-    assert after.answer is not None and gone in [item.chunk_id for item in after.answer.retrieved]
-    assert after.before != after.after
-    assert marks(crowded) == before, "it is gone from the visitor's memory as before"
-    assert "pinned" in what_if.keep(crowded, [gone])
-    assert crowded.session.bank.get(gone).pinned, "now it was asked for"
-    with pytest.raises(ConfigError, match="No chunk is chosen"):
-        what_if.keep(crowded, [])
-
-
-@pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), ["0"]])
-def test_what_is_no_number_of_a_chunk_is_refused(given: list[Any]) -> None:
-    with pytest.raises(ConfigError):
-        what_if.numbers(given)
-    assert what_if.numbers(["12 · Chapter 1", 12, "", 3]) == [11, 2], "numbers count from 1, ids from 0"
 
 
 def test_a_needle_is_hidden_in_a_session_of_its_own(read: Visit) -> None:
