@@ -173,13 +173,12 @@ def _form(setup: Setup) -> list[Any]:
         )
         places = [OWN, *((POSITION_WORDS[name], name) for name in MEMORY_POSITIONS)]
         info = "Where retrieved keys stand for a question."
-        with gr.Row():
-            made["memory_positions"] = _menu("memory_positions", "Places of retrieved keys", places, values, info)
-            made["relevance_strength"] = gr.Number(
-                values["relevance_strength"], label="Relevance", elem_id="relevance-strength",
-                info="Less attention where the words around match the question less; 0: none.",
-                **own | {"precision": None, "minimum": 0},
-            )  # fmt: skip
+        made["memory_positions"] = _menu("memory_positions", "Places of retrieved keys", places, values, info)
+        made["relevance_strength"] = gr.Number(
+            values["relevance_strength"], label="Relevance", elem_id="relevance-strength",
+            info="Less attention where the words around match the question less; 0: none.",
+            **own | {"precision": None, "minimum": 0},
+        )  # fmt: skip
     return [made[name] for name in NAMES]
 
 
