@@ -16,7 +16,8 @@ from memlong.attention.context import MassObserver, MemoryContext
 from memlong.config import AskOptions
 from memlong.model.cache import growing_cache
 from memlong.model.wrapper import MemoryModel
-from memlong.prompt import answer_ids, encode_prompt
+from memlong.prompt import answer_ids
+from memlong.session.prompting import prompt_of
 from memlong.session.relevance import memory_of
 from memlong.session.session import Session
 
@@ -68,7 +69,8 @@ def answer_logprob(
     said = answer_ids(tokenizer, answer) if isinstance(answer, str) else list(answer)
     if not said:
         return 0.0  # the one answer without words
-    prompt = _prompt(session, question, chunk_ids, options, turns)
+    passages = chunk_ids if options.answer_from in ("passages", "both") else ()
+    prompt = prompt_of(session, question, passages, options, turns)
     context = None
     if chunk_ids and options.answer_from in ("memory", "both"):
         ordered = session.in_document_order(chunk_ids)
@@ -118,23 +120,3 @@ def leave_one_out(
     for left_out, kept in choices:
         logprob = answer_logprob(session, question, answer, kept, options=options, turns=turns)
         yield Counterfactual(left_out, tuple(session.in_document_order(kept)), logprob)
-
-
-def _prompt(
-    session: Session,
-    question: str,
-    chunk_ids: Sequence[int],
-    options: AskOptions,
-    turns: Sequence[tuple[str, str]],
-) -> list[int]:
-    """Return the prompt as answering makes it: passages that the model has no positions for are left out."""
-    history = turns[-options.history :] if options.history else ()
-    most = session.model.spec.max_positions
-    passages = len(chunk_ids) if options.answer_from in ("passages", "both") else 0
-    for kept in range(passages, 0, -1):
-        ordered = session.in_document_order(chunk_ids[:kept])
-        texts = [session.evidence_of(chunk_id).text.strip() for chunk_id in ordered]
-        prompt = encode_prompt(session.tokenizer, question, texts, history)
-        if most is None or len(prompt) + options.max_tokens <= most:
-            return prompt
-    return encode_prompt(session.tokenizer, question, (), history)

@@ -18,8 +18,8 @@ from memlong.chunking import Chunk
 from memlong.config import AskOptions
 from memlong.errors import BankError, ConfigError
 from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
-from memlong.prompt import encode_prompt
 from memlong.session.layers import Looked
+from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
 from memlong.session.relevance import memory_of
 from memlong.session.results import Answer, AnswerDelta, Evidence
@@ -168,22 +168,15 @@ class Answering:
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:
         """Return the prompt with the passages fetched, and the room it has as local context.
 
-        Passages come on top of the local context: what is in the bank already must not be spilled into it again. The
-        worst are left out where the model has no positions for all.
+        Passages come on top of the local context: what is in the bank already must not be spilled into it again.
         """
-        session, options = self.session, self.options
-        history = session.turns[-options.history :] if options.history else ()
-        bare = encode_prompt(session.tokenizer, self.question, (), history)
-        room, most = session.model.local_tokens, session.model.spec.max_positions
-        for kept in range(len(fetched), 0, -1):
-            prompt = encode_prompt(session.tokenizer, self.question, self._texts(fetched[:kept]), history)
-            wider = room + len(prompt) - len(bare)
-            if most is None or len(prompt) + options.max_tokens <= most:
-                return prompt, min(wider, most or wider)
-        return bare, room
-
-    def _texts(self, ids: Sequence[int]) -> list[str]:
-        return [self.fetched[chunk_id].evidence.text.strip() for chunk_id in self.session.in_document_order(ids)]
+        session, asked = self.session, (self.options, self.session.turns)
+        bare, room = prompt_of(session, self.question, (), *asked), session.model.local_tokens
+        prompt = prompt_of(session, self.question, fetched, *asked) if fetched else bare
+        if len(prompt) == len(bare):
+            return bare, room
+        wider = room + len(prompt) - len(bare)
+        return prompt, min(wider, session.model.spec.max_positions or wider)
 
     def _note(self, token: GeneratedToken) -> None:
         """Add a token's attention to its chunks, and put it into the trace."""

@@ -57,10 +57,10 @@ def test_passages_without_positions_are_left_out_the_worst_first(make_session, l
     session.model.spec = type(session.model.spec)(**{**vars(session.model.spec), "max_positions": 160})
     session.read(long_text)
     prompts: list[list[str]] = []
-    from memlong.session import answering
+    from memlong.session import prompting
 
-    real = answering.encode_prompt
-    monkeypatch.setattr(answering, "encode_prompt", lambda *given: prompts.append(list(given[2])) or real(*given))
+    real = prompting.encode_prompt
+    monkeypatch.setattr(prompting, "encode_prompt", lambda *given: prompts.append(list(given[2])) or real(*given))
     answer = session.ask(QUESTION, answer_from="passages", top_k=6, max_tokens=4, retrieve_every=0)
     assert 0 < len(prompts[-1]) < 6
     best = {item.text.strip() for item in answer.retrieved[: len(prompts[-1])]}
