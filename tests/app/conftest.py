@@ -69,19 +69,17 @@ def visit(make_app: Callable[..., App]) -> Visit:
 @pytest.fixture
 def read(visit: Visit, long_text: str) -> Visit:
     """A visitor who has read a log book and asked one question."""
-    reading.add_text(visit, long_text, "Log <b>book</b>", reading.limits_of(visit.engine.settings))
-    for _ in reading.read_all(visit):
-        pass
-    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
-        pass
-    return visit
+    return _read_and_asked(visit, long_text, "Log <b>book</b>")
 
 
 @pytest.fixture
-def crowded(make_app: Callable[..., Any], long_text: str) -> Visit:
+def crowded(make_app: Callable[..., App], long_text: str) -> Visit:
     """A visitor whose bank was too small for what they read; then they asked one question."""
-    visit: Visit = make_app(capacity=32 * 12).visits.get("somebody")
-    reading.add_text(visit, long_text, "Log book", reading.limits_of(visit.engine.settings))
+    return _read_and_asked(make_app(capacity=32 * 12).visits.get("somebody"), long_text, "Log book")
+
+
+def _read_and_asked(visit: Visit, text: str, title: str) -> Visit:
+    reading.add_text(visit, text, title, reading.limits_of(visit.engine.settings))
     for _ in reading.read_all(visit):
         pass
     for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=3)):
