@@ -25,6 +25,7 @@ from benchmarks.reading import full_session
 from benchmarks.setups import Setup, make_setup
 from memlong.attention.context import MassObserver, MemoryContext
 from memlong.model.cache import growing_cache
+from memlong.session.relevance import memory_of
 from memlong.session.session import Session
 
 TARGETS: common.Targets = {
@@ -106,8 +107,9 @@ def retrieve(session: Session, observer: MassObserver | None = None) -> MemoryCo
     hits = session.search(embedding, session.config.top_k)
     session.trigger(hits)
     ids = sorted(hit.chunk_id for hit in hits)
-    keys, values = session.bank.gather(ids, session.model.dtype, session.model.device)
-    return session.model.memory(keys, values, session.bank.lengths(ids), observer=observer)
+    context = memory_of(session, embedding, ids, observer=observer)
+    assert context is not None, "a full bank finds something"
+    return context
 
 
 def fill(setup: Setup, cache: Any, tokens: int) -> Any:
