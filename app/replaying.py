@@ -69,7 +69,8 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
         total = len(capacities) * len(POLICIES)
         words = "Working out what a bank without limits would have fetched"
         shown = 0.0
-        for row in replays(made, chunks_nE, questions_QE, list(POLICIES), capacities):
+        second = vectors.second_look(made, visit.engine.run)
+        for row in replays(made, chunks_nE, questions_QE, list(POLICIES), capacities, second):
             if visit.stop_lab.is_set():
                 return
             if row is None and time.monotonic() - shown < SHOW_EVERY:
@@ -104,7 +105,8 @@ def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None, at
         return None
     for _ in visit.engine.steps(vectors.embed([text for _, text in made.questions]), "question"):
         pass
-    chunks, questions = wanted_later(made, vectors.wanted(made), chunk_id, written)
+    second = vectors.second_look(made, visit.engine.run)
+    chunks, questions = wanted_later(made, vectors.wanted(made, second), chunk_id, written)
     since, asked = len(made.chunks) - written, sum(at >= written for at, _ in made.questions)
     return _later_words(chunks, questions, since, asked)
 

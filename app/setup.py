@@ -23,7 +23,7 @@ from memlong.layers import layers_text, parse_layers
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
-    "retrieve_every", "memory_positions", "relevance_strength",
+    "retrieve_every", "memory_positions", "relevance_strength", "rerank_candidates",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -56,6 +56,7 @@ class Setup:
     retrieve_every: int | None = None
     memory_positions: str = ""
     relevance_strength: float | None = None
+    rerank_candidates: int | None = None
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -65,8 +66,8 @@ class Setup:
             value = getattr(self, name)
             if value not in known and not (value == "" and name in MEMORY):
                 raise unknown_name(name, value, known)
-        for name in ("chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every"):
-            value, least = getattr(self, name), 0 if name == "retrieve_every" else 1
+        for name in ("chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every", "rerank_candidates"):
+            value, least = getattr(self, name), 0 if name in ("retrieve_every", "rerank_candidates") else 1
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value}", f"A whole number from {least}", f"Raise {name}")
         if self.relevance_strength is not None and not 0 <= self.relevance_strength < inf:

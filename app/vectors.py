@@ -7,19 +7,21 @@ of its K-V. Shapes: E embedding size.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memlong.retriever.parts import cut_parts, second_look
 from memlong.trace.events import ChunkWritten, Event
 
 if TYPE_CHECKING:
-    from memlong.evaluation.policies import Recording, Wanted
+    from memlong.evaluation.policies import Recording, SecondLook, Wanted
     from memlong.session.session import Session
 
 Vector = NDArray[np.float32]  # [E]
+Run = Callable[..., Any]
 
 
 class Vectors:
@@ -33,9 +35,10 @@ class Vectors:
         self._session = session
         self._chunks: dict[int, Vector] = {}
         self._questions: dict[str, Vector] = {}
-        self._top_k = 0
+        self._how = (0, 0)  # top_k and chunks looked at twice, of the two lists below
         self._by_chunks: list[NDArray[np.int64]] = []  # what each chunk as a query would have fetched
         self._by_questions: list[NDArray[np.int64]] = []
+        self._looked: dict[tuple[int, int], float] = {}  # question's place, chunk id -> score after a second look
         self._lock = threading.Lock()  # several pictures of one page are drawn at a time
         session.recorder.subscribe(self._note)
 
@@ -71,29 +74,68 @@ class Vectors:
             self._questions[text] = np.asarray(self._session.retriever.embed_query(text))
             yield left
 
+    def second_look(self, recording: Recording, run: Run) -> SecondLook | None:
+        """Return how this session's questions look twice at what they find; None where they do not.
+
+        Args:
+            recording: its questions must have been embedded. run: runs a function in the model's turn.
+        """
+        from memlong.evaluation.policies import SecondLook
+
+        candidates = self._session.config.rerank_candidates
+        if not candidates:
+            return None
+        questions_QE = self.questions(recording.questions)
+
+        def scores(question: int, places: NDArray[np.int64], found: Vector) -> Vector:
+            ids = [recording.chunks[place].chunk_id for place in places]
+            new = [at for at, chunk_id in enumerate(ids) if (question, chunk_id) not in self._looked]
+            if new:
+                chunks = [recording.chunks[places[at]] for at in new]
+                looked = run(self._look, questions_QE[question], chunks, found[new])
+                self._looked |= {(question, ids[at]): score for at, score in zip(new, looked, strict=True)}
+            return np.array([self._looked[question, chunk_id] for chunk_id in ids], dtype=np.float32)
+
+        return SecondLook(candidates, scores)
+
+    def _look(self, query_E: Vector, chunks: Sequence[ChunkWritten], found: Sequence[float]) -> list[float]:
+        """Return the scores of chunks after a second look; those of a document that was removed keep theirs."""
+        session, scores = self._session, list(found)
+        texts = [session.documents[chunk.doc_id].text[slice(*chunk.span)] for chunk in chunks]
+        here = [at for at, text in enumerate(texts) if text]
+        parts = [cut_parts(session.tokenizer, texts[at], chunks[at].n_tokens) for at in here]
+        for at, score in zip(
+            here, second_look(session.retriever, query_E, parts, [found[i] for i in here]), strict=True
+        ):
+            scores[at] = score
+        return scores
+
     def missing(self, recording: Recording) -> int:
         """Return how many queries :meth:`wanted` has to work out; a question that is not embedded counts for many."""
         new = {text for _, text in recording.questions if text not in self._questions}
-        if self._top_k != recording.top_k:
+        if self._how != (recording.top_k, self._session.config.rerank_candidates):
             return len(recording.chunks) + len(recording.questions)
         return max(0, len(recording.chunks) - len(self._by_chunks)) + 1000 * len(new)
 
-    def wanted(self, recording: Recording) -> Wanted:
+    def wanted(self, recording: Recording, second: SecondLook | None = None) -> Wanted:
         """Return what every query would have fetched had nothing ever left; only new queries are worked out.
 
-        All questions of the recording must have been embedded.
+        Args:
+            recording: all of its questions must have been embedded. second: of :meth:`second_look`.
         """
         from memlong.evaluation.policies import wanted_by
 
         chunks_nE = self.chunks([chunk.chunk_id for chunk in recording.chunks])
         with self._lock:
-            if self._top_k != recording.top_k:
-                self._top_k, self._by_chunks, self._by_questions = recording.top_k, [], []
+            how = (recording.top_k, second.candidates if second else 0)
+            if self._how != how:
+                self._how, self._by_chunks, self._by_questions = how, [], []
             known = len(self._by_chunks)
             ends = recording.ends[known : len(chunks_nE)]
             self._by_chunks += wanted_by(chunks_nE[known:], ends, chunks_nE, recording.top_k)
-            new = recording.questions[len(self._by_questions) :]
-            vectors_QE = self.questions(new)
-            self._by_questions += wanted_by(vectors_QE, [at for at, _ in new], chunks_nE, recording.top_k)
+            first = len(self._by_questions)
+            new = recording.questions[first:]
+            asked = (self.questions(new), [at for at, _ in new], chunks_nE, recording.top_k)
+            self._by_questions += wanted_by(*asked, (first, second))
             # Somebody may have asked with a later recording before.
             return [*self._by_chunks[: len(chunks_nE)], *self._by_questions[: len(recording.questions)]]

@@ -61,6 +61,8 @@ class MemoryConfig:
         relevance_strength: how much less a retrieved token is attended to when the words around it match the question
             less: its memory logits are lowered by so many times the difference in score to the best part of all that
             was retrieved (see ``retriever/parts.py``); 0 treats all alike, as the paper does.
+        rerank_candidates: chunks that a question finds before the best parts of each decide, together with the chunk's
+            own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
@@ -83,6 +85,7 @@ class MemoryConfig:
     memory_strength: float = 0.0
     memory_positions: str = "zero"
     relevance_strength: float = 0.0
+    rerank_candidates: int = 0
     bank_device: str = "model"
     read_batch_tokens: int = 512
     low_score: float | None = None
@@ -115,6 +118,9 @@ class MemoryConfig:
             raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
         if not 0 <= self.relevance_strength < inf:
             raise ConfigError(f"relevance_strength={self.relevance_strength}", "0 (off) or more", "Try 4")
+        if self.rerank_candidates < 0:
+            given = f"rerank_candidates={self.rerank_candidates}"
+            raise ConfigError(given, "0 (off) or more", "Try four times top_k")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MemoryConfig:

@@ -57,7 +57,7 @@ class QuestionSampler:
     Args:
         config: curriculum and seed. documents: in the order they are unlocked. embeddings: doc_id -> [chunks, E].
         questions: doc_id -> [questions, E], embeddings of ``asked`` in order; both L2-normalised.
-        parts: doc_id -> its scored parts; None treats all tokens alike.
+        parts: doc_id -> its scored parts; None treats all tokens alike, and ranks chunks by their own scores.
 
     The questions of ``sorted_steps`` steps are drawn together, sorted by length and dealt out in a random order, so
     that a step's rows are about equally long and hardly anything is computed for padding.
@@ -72,10 +72,8 @@ class QuestionSampler:
         parts: Mapping[str, ScoredParts] | None = None,
     ) -> None:
         self.config, self.documents, self.parts = config, documents, parts
-        self._rank = {
-            doc.doc_id: np.argsort(-(questions[doc.doc_id] @ embeddings[doc.doc_id].T), axis=1, kind="stable")
-            for doc in documents
-        }
+        self._together: tuple[int, list[Drawn], list[int]] | None = None
+        self._scores = {doc.doc_id: questions[doc.doc_id] @ embeddings[doc.doc_id].T for doc in documents}
 
     def unlocked(self, step: int) -> Sequence[Passages]:
         """Return the documents that a step may ask about."""
@@ -86,15 +84,22 @@ class QuestionSampler:
         """Return the questions of one step; documents are drawn by the square root of their number of questions."""
         together, size = self.config.sorted_steps, self.config.batch_size
         first = step - step % together
+        if self._together is None or self._together[0] != first:
+            self._together = (first, *self._draw_together(first, size * together))
+        _, drawn, places = self._together
+        place = places[step - first]
+        return drawn[place * size : (place + 1) * size]
+
+    def _draw_together(self, first: int, count: int) -> tuple[list[Drawn], list[int]]:
+        """Return the questions of all steps from ``first`` that share one draw, by length, and which part is whose."""
         rng = random.Random(f"{self.config.seed}:{first}")
         documents = self.unlocked(first)
         weights = [len(document.asked) ** 0.5 for document in documents]
         drawn = []
-        for document in rng.choices(documents, weights=weights, k=size * together):
+        for document in rng.choices(documents, weights=weights, k=count):
             drawn.append(self._with_memory(document, self._pick(document, rng), first, rng))
-        drawn.sort(key=_characters)
-        place = rng.sample(range(together), together)[step - first]
-        return drawn[place * size : (place + 1) * size]
+        together = self.config.sorted_steps
+        return sorted(drawn, key=_characters), rng.sample(range(together), together)
 
     def _pick(self, document: Passages, rng: random.Random) -> int:
         """Return a question's index: one without an answer as often as the recipe says, if there are both kinds."""
@@ -111,9 +116,13 @@ class QuestionSampler:
 
     def _ranked(self, document: Passages, index: int) -> list[int]:
         """Return the chunks that may be retrieved for a question, best first."""
-        before = document.asked[index].before
-        ranked = (int(chunk) for chunk in self._rank[document.doc_id][index])
-        return [chunk for chunk in ranked if before is None or chunk < before]
+        scores_N = self._scores[document.doc_id][index][: document.asked[index].before]
+        ranked = [int(chunk) for chunk in np.argsort(-scores_N, kind="stable")]
+        first = self.config.memory.rerank_candidates
+        if self.parts is None or not first or document.asked[index].question.type == CONTINUATION:
+            return ranked
+        looked = self.parts[document.doc_id].ranked(index, ranked[:first], scores_N[ranked[:first]])
+        return [*looked, *ranked[first:]]
 
     def _with_memory(self, document: Passages, index: int, step: int, rng: random.Random) -> Drawn:
         asked, ranked = document.asked[index], self._ranked(document, index)
@@ -129,6 +138,8 @@ class QuestionSampler:
     def _drawn(self, document: Passages, index: int, chosen: Sequence[int]) -> Drawn:
         asked, chunks = document.asked[index], tuple(sorted(chosen))
         if self.parts is None or asked.question.type == CONTINUATION or not chunks:
+            return Drawn(document.doc_id, asked, chunks)
+        if not self.config.memory.relevance_strength:
             return Drawn(document.doc_id, asked, chunks)
         found_NC = self.parts[document.doc_id].relevance(index, chunks, self.config.memory.chunk_tokens)
         return Drawn(document.doc_id, asked, chunks, found_NC)

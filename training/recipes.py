@@ -24,7 +24,8 @@ def mini() -> TrainConfig:
             # All of them: in this format a bank of a 100,000-token book still stays under 1 GB.
             retrieval_layers=tuple(range(30)),
             memory_positions="before",
-            relevance_strength=4.0,
+            relevance_strength=8.0,
+            rerank_candidates=12,
             chunk_tokens=256,
             window_tokens=256,
             top_k=3,

@@ -1,63 +1,50 @@
-"""What each chunk's tokens have to do with each question, worked out once for a whole run.
+"""Which chunks a question fetches after a second look at their parts, and what their tokens have to do with it.
 
-Shapes: A questions of a document, P parts of all its chunks, B questions of a step, N chunks, C chunk tokens, E
-embedding size.
+Shapes: A questions of a document, B questions of a step, N chunks, C chunk tokens, E embedding size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memlong.retriever.base import Retriever
-from memlong.retriever.parts import Parts, cut_parts, relevance
+from memlong.retriever.base import Retriever, Vectors
+from memlong.retriever.parts import Parts, cut_parts, part_scores, relevance, second_look
 from training.data.passages import Passages
 
 
-@dataclass(frozen=True)
 class ScoredParts:
-    """The parts of a document's chunks, and how well each matches each question.
-
-    Attributes:
-        parts: of every chunk. scores_AP: of every question. starts: where each chunk's parts begin among P.
-    """
-
-    parts: tuple[Parts, ...]
-    scores_AP: np.ndarray
-    starts: tuple[int, ...]
-
-    def relevance(self, question: int, chunks: Sequence[int], chunk_tokens: int) -> np.ndarray:
-        """Return what ``memlong.retriever.parts.relevance`` says of these chunks, [N, C]."""
-        parts = [self.parts[chunk] for chunk in chunks]
-        first = [self.starts[chunk] for chunk in chunks]
-        row_P = self.scores_AP[question]
-        scores = [row_P[at : at + len(each.ranges)] for at, each in zip(first, parts, strict=True)]
-        return relevance(parts, scores, chunk_tokens)
-
-
-def score_parts(
-    tokenizer: Any, documents: Sequence[Passages], retriever: Retriever, questions: Mapping[str, np.ndarray]
-) -> dict[str, ScoredParts]:
-    """Return doc_id -> its scored parts.
+    """How well the parts of a document's chunks match its questions; cut and scored when somebody asks.
 
     Args:
-        tokenizer: the model's. questions: doc_id -> [A, E], as they search a bank of that document.
+        tokenizer: the model's. questions_AE: as they search a bank of the document.
     """
-    found = {}
-    for document in documents:
-        pairs = zip(document.texts, document.chunks, strict=True)
-        cut = [cut_parts(tokenizer, text, chunk.n_tokens) for text, chunk in pairs]
-        vectors_PE = retriever.embed_parts([text for each in cut for text in each.texts])
-        starts = np.cumsum([0, *(len(each.ranges) for each in cut)])[:-1]
-        bare = tuple(each._replace(texts=()) for each in cut)
-        scores_AP = np.asarray(questions[document.doc_id] @ vectors_PE.T, dtype=np.float32)
-        found[document.doc_id] = ScoredParts(bare, scores_AP, tuple(starts.tolist()))
-    return found
+
+    def __init__(self, tokenizer: Any, document: Passages, retriever: Retriever, questions_AE: Vectors) -> None:
+        self._tokenizer, self._document = tokenizer, document
+        self._retriever, self._questions_AE = retriever, questions_AE
+
+    def ranked(self, question: int, chunks: Sequence[int], found_N: Sequence[float]) -> list[int]:
+        """Return these chunks in the order of a second look (see ``memlong.retriever.parts.second_look``).
+
+        Args:
+            found_N: the scores that found them.
+        """
+        scores = second_look(self._retriever, self._questions_AE[question], self._parts(chunks), found_N)
+        return [chunk for _, chunk in sorted(zip(scores, chunks, strict=True), key=lambda each: (-each[0], each[1]))]
+
+    def relevance(self, question: int, chunks: Sequence[int], chunk_tokens: int) -> Vectors:
+        """Return what ``memlong.retriever.parts.relevance`` says of these chunks, [N, C]."""
+        parts = self._parts(chunks)
+        return relevance(parts, part_scores(self._retriever, self._questions_AE[question], parts), chunk_tokens)
+
+    def _parts(self, chunks: Sequence[int]) -> list[Parts]:
+        texts, cut = self._document.texts, self._document.chunks
+        return [cut_parts(self._tokenizer, texts[chunk], cut[chunk].n_tokens) for chunk in chunks]
 
 
 def stack_relevance(rows: Sequence[np.ndarray | None], chunks: int, chunk_tokens: int, strength: float) -> Tensor:

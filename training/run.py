@@ -22,7 +22,7 @@ from training.data.sources import interleave, open_source
 from training.fitting import with_fitted_maps
 from training.loop import HeldOut, Trainer, shorten
 from training.questions import Drawn, QuestionSampler
-from training.relevance import score_parts
+from training.relevance import ScoredParts
 from training.stages.trainer import StageTrainer
 
 HELD_OUT_DOCUMENTS, HELD_OUT_QUESTIONS = 3, 16
@@ -69,8 +69,8 @@ def _sampler(
 ) -> QuestionSampler:
     chunks, questions = embed(documents, retriever, cache)
     parts = None
-    if config.memory.relevance_strength:
-        parts = score_parts(tokenizer, documents, retriever, questions)
+    if config.memory.relevance_strength or config.memory.rerank_candidates:
+        parts = {d.doc_id: ScoredParts(tokenizer, d, retriever, questions[d.doc_id]) for d in documents}
     return QuestionSampler(config, documents, chunks, questions, parts)
 
 

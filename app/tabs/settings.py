@@ -179,6 +179,10 @@ def _form(setup: Setup) -> list[Any]:
             info="Less attention where the words around match the question less; 0: none.",
             **own | {"precision": None, "minimum": 0},
         )  # fmt: skip
+        made["rerank_candidates"] = gr.Number(
+            values["rerank_candidates"], label="Looked at twice", elem_id="rerank-candidates",
+            info="Chunks found first; their best parts decide which are fetched; 0: none.", **own | {"minimum": 0},
+        )  # fmt: skip
     return [made[name] for name in NAMES]
 
 

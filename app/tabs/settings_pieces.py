@@ -43,6 +43,7 @@ def loaded(engine: Engine) -> str:
     model, config, layout = engine.model, engine.model.config, engine.model.layout
     number = str(model.dtype).removeprefix("torch.")
     quantised = engine.settings.quantization
+    looked = f" of {config.rerank_candidates} looked at twice" if config.rerank_candidates else ""
     return facts(
         [
             ("Model", model.name),
@@ -53,7 +54,7 @@ def loaded(engine: Engine) -> str:
             ("Retrieval layers", layers_text(layout.retrieval_layers).replace(",", ", ")),
             ("Chunk, window", f"{config.chunk_tokens} and {config.window_tokens} tokens"),
             ("Relevance", f"{config.relevance_strength:g}" if config.relevance_strength else "all tokens alike"),
-            ("Top-k", f"{config.top_k}, anew every {plural(config.retrieve_every, 'token')}"),
+            ("Top-k", f"{config.top_k}{looked}, anew every {plural(config.retrieve_every, 'token')}"),
             ("Bank", f"{plural(engine.settings.capacity, 'token')}, {engine.settings.policy}"),
         ]
     )

@@ -66,6 +66,19 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class SecondLook:
+    """How questions look twice at what they find, as ``MemoryConfig.rerank_candidates`` says.
+
+    Attributes:
+        candidates: chunks looked at. scores: (a question's place among the recording's, places of chunks, the scores
+            that found them) -> their scores after it.
+    """
+
+    candidates: int
+    scores: Callable[[int, NDArray[np.int64], Vectors], Vectors]
+
+
+@dataclass(frozen=True)
 class Replayed:
     """One policy at one capacity.
 
@@ -152,35 +165,52 @@ def replays(
     questions_QE: Vectors,
     policies: Sequence[str],
     capacities: Sequence[int],
+    second: SecondLook | None = None,
 ) -> Iterator[Replayed | None]:
     """Yield what :func:`replay` returns, one replay after the other, all policies at one capacity first.
 
     None is yielded now and then in between, for whoever wants to stop or to show that it goes on. Memory is bounded:
     at most :data:`_AT_ONCE` queries' scores, or one window's, are held at a time, however much was read.
+
+    Args:
+        second: how questions look at what they find; None fetches what is found first.
     """
     queries_qE = np.concatenate([chunks_nE, questions_QE]) if len(questions_QE) else chunks_nE
     wanted: list[NDArray[np.int64]] = []
-    ends = recording.ends
-    for start in range(0, len(ends), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    ends, n = recording.ends, len(chunks_nE)
+    for start in range(0, n, _AT_ONCE):
+        part = slice(start, min(n, start + _AT_ONCE))
         wanted += wanted_by(queries_qE[part], ends[part], chunks_nE, recording.top_k)
+        yield None
+    for at in range(len(questions_QE)):
+        one = slice(n + at, n + at + 1)
+        wanted += wanted_by(queries_qE[one], ends[one], chunks_nE, recording.top_k, (at, second))
         yield None
     for capacity in capacities:
         for policy in policies:
-            yield (yield from _Life(recording, queries_qE, wanted, policy, capacity).run())
+            yield (yield from _Life(recording, queries_qE, wanted, policy, capacity, second).run())
 
 
-def wanted_by(queries_QE: Vectors, ends: Sequence[int], chunks_nE: Vectors, top_k: int) -> Wanted:
+def wanted_by(
+    queries_QE: Vectors,
+    ends: Sequence[int],
+    chunks_nE: Vectors,
+    top_k: int,
+    looks: tuple[int, SecondLook | None] = (0, None),
+) -> Wanted:
     """Return what each query would have fetched had nothing ever left.
 
     Args:
         ends: for each query, how many chunks had been written before it.
+        looks: the first query's place among the recording's questions, and how they look at what they find.
     """
     found: list[NDArray[np.int64]] = []
+    first, second = looks
     for start in range(0, len(ends), _AT_ONCE):
         part = ends[start : start + _AT_ONCE]
         scores_qn = queries_QE[start : start + _AT_ONCE] @ chunks_nE[: max(part)].T
-        found += [_best(row[:end], top_k) for row, end in zip(scores_qn, part, strict=True)]
+        for query, (row, end) in enumerate(zip(scores_qn, part, strict=True), first + start):
+            found.append(_fetched(row[:end], np.arange(end), top_k, (query, second)))
     return found
 
 
@@ -237,6 +267,22 @@ def conclusion(rows: Sequence[Replayed], used: str) -> str:
     )
 
 
+def _fetched(
+    scores: Vectors, places: NDArray[np.int64], top_k: int, look: tuple[int, SecondLook | None]
+) -> NDArray[np.int64]:
+    """Return which of ``places`` a query fetches, best first.
+
+    Args:
+        look: a question's place among the recording's, and how it looks at what it finds.
+    """
+    query, second = look
+    best = _best(scores, max(top_k, second.candidates) if second else top_k)
+    if second is None:
+        return places[best]
+    looked = second.scores(query, places[best], scores[best])
+    return places[best][np.lexsort((places[best], -looked))][:top_k]
+
+
 def _best(scores: Vectors, top_k: int) -> NDArray[np.int64]:
     """Return the places of the largest scores, equal ones by place; minus infinity is never among them."""
     places = np.arange(len(scores))
@@ -256,6 +302,7 @@ class _Life:
     wanted: Wanted
     policy: str
     capacity_tokens: int
+    second: SecondLook | None = None
     ledger: Ledger = field(default_factory=Ledger)
     evicted: int = 0
     missed: Counter[int] = field(default_factory=Counter)
@@ -312,9 +359,17 @@ class _Life:
 
     def _ask(self, query: int, tally: list[int]) -> None:
         places = np.flatnonzero(self.held)
-        self._query(query, self.queries_qE[places] @ self.queries_qE[query], places, tally)
+        scores = self.queries_qE[places] @ self.queries_qE[query]
+        self._query(query, scores, places, tally, self.second)
 
-    def _query(self, query: int, scores: Vectors, places: NDArray[np.int64], tally: list[int]) -> None:
+    def _query(
+        self,
+        query: int,
+        scores: Vectors,
+        places: NDArray[np.int64],
+        tally: list[int],
+        second: SecondLook | None = None,
+    ) -> None:
         """Trigger what this query finds of ``places``, and count how much of what it should have found was there."""
         wanted = self.wanted[query]
         there = self.held[wanted]
@@ -322,7 +377,8 @@ class _Life:
         tally[1] += len(wanted)
         self.missed.update(int(place) for place in wanted[~there])
         held = self.held[places]
-        found = places[held][_best(scores[held], self.recording.top_k)]
+        look = (query - len(self.recording.chunks), second)
+        found = _fetched(scores[held], places[held], self.recording.top_k, look)
         self.ledger.trigger(int(place) for place in found)
 
 

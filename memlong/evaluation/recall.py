@@ -15,6 +15,7 @@ import numpy as np
 
 from memlong.chunking import chunk_text
 from memlong.evaluation.qa import Document, overlap
+from memlong.retriever.parts import cut_parts, second_look
 
 
 @dataclass
@@ -47,28 +48,37 @@ def evidence_recall(
     retriever: Any,
     chunk_tokens: int,
     progress: Callable[[str], bool] = lambda words: False,
+    rerank_candidates: int = 0,
 ) -> RecallResult:
     """Rank the chunks of each document for each of its questions; questions of unknown evidence are left out.
 
     Args:
         documents: (title, text, questions). tokenizer: of the model whose chunks are meant.
         progress: told in words what is done; when it returns True, what was ranked until then is returned.
+        rerank_candidates: chunks of each question that are looked at twice, as the memory's setting says.
     """
     result = RecallResult()
     for title, text, questions in documents:
         known = [question for question in questions if question.evidence]
         if not known:
             continue
-        spans = [chunk.span for chunk in chunk_text(tokenizer, text, chunk_tokens)]
+        chunks = chunk_text(tokenizer, text, chunk_tokens)
+        spans = [chunk.span for chunk in chunks]
         if progress(f"{title}: {len(spans):,} chunks, {len(known):,} questions"):
             return result
         chunks_nE = retriever.embed_documents([text[start:end] for start, end in spans])
         asked_qE = np.stack([retriever.embed_query(question.question) for question in known])
         asked_qE = retriever.weigh_query(asked_qE, np.square(chunks_nE).mean(axis=0), len(chunks_nE))
         # As in a bank, of equal chunks the older one comes first.
-        ranked_qn = np.argsort(-(asked_qE @ chunks_nE.T), axis=1, kind="stable")
+        scores_qn = asked_qE @ chunks_nE.T
         result.chunks += len(spans)
-        for question, order in zip(known, ranked_qn, strict=True):
+        for question, query_E, scores_n in zip(known, asked_qE, scores_qn, strict=True):
+            order = np.argsort(-scores_n, kind="stable")
+            first = order[:rerank_candidates]
+            if len(first):
+                parts = [cut_parts(tokenizer, text[slice(*spans[at])], chunks[at].n_tokens) for at in first]
+                looked = np.array(second_look(retriever, query_E, parts, scores_n[first]))
+                order[: len(first)] = first[np.lexsort((first, -looked))]
             pieces = [_first(order, spans, piece) for piece in question.evidence]
             result.places.setdefault(question.type, []).append((min(pieces), max(pieces)))
     return result

@@ -48,8 +48,14 @@ class Retriever(Protocol):
         """Return unit vectors [n, E]. A text over ``max_tokens`` is embedded in parts: nothing is cut off."""
         ...
 
-    def embed_parts(self, texts: Sequence[str]) -> Vectors:
-        """Return vectors [n, E] that tell the parts of one chunk apart; they are made while a question waits."""
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+        """Return for each chunk how well each of its parts matches, [parts], on the scale of the chunk's own score.
+
+        Somebody waits for it. What a chunk's parts score does not depend on the other chunks.
+
+        Args:
+            query_E: what the chunks were found with (see :meth:`weigh_query`). chunks: the texts of each one's parts.
+        """
         ...
 
     def embed_query(self, text: str) -> Vectors:
@@ -65,8 +71,12 @@ class Retriever(Protocol):
         """
         ...
 
-    def low_score(self, chunk_tokens: int) -> float:
-        """Return the best score of chunks of this length under which a text hardly holds the answer."""
+    def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
+        """Return the best score of chunks of this length under which a text hardly holds the answer.
+
+        Args:
+            reranked: whether the scores are those of a second look (see ``parts.py``).
+        """
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
@@ -121,6 +131,17 @@ def join_parts(parts: Sequence[Part], vectors_PE: Vectors, texts: int) -> Vector
     for part, vector in zip(parts, vectors_PE, strict=True):
         sums[part.index] += len(part.ids) * vector
     return normalise(sums)
+
+
+def score_embedded(
+    embed: Callable[[Sequence[str]], Vectors], query_E: Vectors, chunks: Sequence[Sequence[str]]
+) -> list[Vectors]:
+    """Return what :meth:`Retriever.score_parts` does where a part is scored as a chunk is: all embedded together."""
+    if not chunks:
+        return []
+    vectors_PE = embed([text for texts in chunks for text in texts])
+    scores_P = np.asarray(vectors_PE @ query_E, dtype=np.float32)
+    return np.split(scores_P, np.cumsum([len(texts) for texts in chunks])[:-1])
 
 
 def normalise(vectors: Vectors) -> Vectors:

@@ -61,7 +61,7 @@ class BGERetriever(EncoderRetriever):
         self.max_tokens = min(max_tokens, int(config.max_position_embeddings) - int(config.pad_token_id) - 1)
         self.fingerprint = f"{self.name}:{weights_fingerprint(folder, str(folder))}:cls"
 
-    def low_score(self, chunk_tokens: int) -> float:
+    def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
         return 0.4  # its scores lie higher than others'; a guess, not measured
 

@@ -15,7 +15,7 @@ from math import log
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import TooLong, Vectors, normalise
+from memlong.retriever.base import TooLong, Vectors, normalise, score_embedded
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _TRIGRAM_WEIGHT = 0.3  # a stem in common counts, a word in common counts more
@@ -52,7 +52,7 @@ class HashingRetriever:
         self.notice = ""
         self._kept: dict[str, bytes] = {}
 
-    def low_score(self, chunk_tokens: int) -> float:
+    def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
         return 0.05  # below it hardly a word is shared; not measured
 
@@ -75,9 +75,9 @@ class HashingRetriever:
                 row[0] = 1.0
         return normalise(vectors)
 
-    def embed_parts(self, texts: Sequence[str]) -> Vectors:
-        """Return vectors [n, E] of parts of a chunk, as of whole ones."""
-        return self.embed_documents(texts)
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+        """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
+        return score_embedded(self.embed_documents, query_E, chunks)
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

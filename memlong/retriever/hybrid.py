@@ -27,6 +27,10 @@ from memlong.retriever.minilm import MiniLMRetriever
 _WORD = re.compile(r"\w+")
 _SHARE = 0.8  # of words in a question's score, and of MiniLM between chunks; EXPERIMENTS.md has others
 _STEM_WEIGHT = 0.5  # for "settled" and "settle"
+_LOOKED_AT = 2  # parts of a chunk that MiniLM sees: those whose words match best
+_DENSE_SHARE = 0.3  # of MiniLM in the score of a part that it saw; EXPERIMENTS.md has others
+_UNSEEN = 0.05  # what a part that it did not see scores less: about what it would have added
+_KEPT_PARTS = 4096  # vectors of parts kept, 6 MB: the next question often looks at the same ones
 _STEM = 5  # letters; the start of a longer word stands for its forms
 
 
@@ -61,23 +65,36 @@ class HybridRetriever:
         self.fingerprint = f"hybrid-3:{words}:{self.dense.fingerprint}"
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
+        self._parts: dict[str, Vectors] = {}
 
-    def low_score(self, chunk_tokens: int) -> float:
+    def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
         # Of 1,990 questions on texts of the training side 1.8 % score less in their own text and 95 % in another with
         # chunks of 64 tokens, 2.3 and 95 % with 256: a word weighs less in a longer chunk.
-        return float(0.15 * (64 / chunk_tokens) ** 0.22)
+        whole = float(0.15 * (64 / chunk_tokens) ** 0.22)
+        # After a second look at 256 tokens 2 % and 92 % (of 1,045): half of it is a part's score.
+        return 0.5 * whole + 0.1 if reranked else whole
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]; what is too long for MiniLM is the mean of its parts there, and whole here."""
         dense_nD, words_nW = self.dense.embed_documents(texts), self.embed_words(texts)
         return normalise(np.concatenate([_SHARE**0.5 * dense_nD, (1 - _SHARE) ** 0.5 * words_nW], axis=1))
 
-    def embed_parts(self, texts: Sequence[str]) -> Vectors:
-        """Return vectors [n, E] of the words alone: MiniLM would take most of the time to the first token."""
-        vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        vectors[:, self.dense.dim :] = (1 - _SHARE) ** 0.5 * self.embed_words(texts)
-        return vectors
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+        """Return the score of each chunk's parts, [parts] each, by their words; MiniLM sees the best few of a chunk.
+
+        It would take most of the time to the first token if it saw all of them.
+        """
+        size = self.dense.dim
+        dense_D, words_W = normalise(query_E[:size]), normalise(query_E[size:])
+        words = [np.array([self._match(text, words_W) for text in texts], dtype=np.float32) for texts in chunks]
+        looked = [np.argsort(-each, kind="stable")[:_LOOKED_AT] for each in words]
+        vectors_PD = self._embed_dense([texts[i] for texts, best in zip(chunks, looked, strict=True) for i in best])
+        seen = np.split(vectors_PD @ dense_D, np.cumsum([len(best) for best in looked])[:-1]) if chunks else []
+        scores = [_SHARE * each - _UNSEEN for each in words]
+        for each, mine, best, its in zip(scores, words, looked, seen, strict=True):
+            each[best] = (1 - _DENSE_SHARE) * mine[best] + _DENSE_SHARE * its
+        return scores
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
@@ -106,10 +123,7 @@ class HybridRetriever:
         """
         vectors = np.zeros((len(texts), self.words), dtype=np.float32)
         for vector, text in zip(vectors, texts, strict=True):
-            kept: dict[int, float] = {}
-            for word in set(_WORD.findall(text.lower())):
-                for place, weight in self._places(word):
-                    kept[place] = max(kept.get(place, 0.0), weight, key=lambda each: (abs(each), each))
+            kept = self._words_of(text)
             vector[list(kept)] = list(kept.values())
         return normalise(vectors)
 
@@ -120,6 +134,36 @@ class HybridRetriever:
     def check(self, texts: Sequence[str]) -> list[TooLong]:
         """Return the texts over ``max_tokens``."""
         return self.dense.check(texts)
+
+    def _words_of(self, text: str) -> dict[int, float]:
+        """Return where a text's words go, with their weights."""
+        kept: dict[int, float] = {}
+        for word in set(_WORD.findall(text.lower())):
+            for place, weight in self._places(word):
+                kept[place] = max(kept.get(place, 0.0), weight, key=lambda each: (abs(each), each))
+        return kept
+
+    def _match(self, text: str, words_W: Vectors) -> float:
+        """Return the cosine of a text's words and a unit vector of words."""
+        kept = self._words_of(text)
+        if not kept:
+            return 0.0
+        weights = np.fromiter(kept.values(), dtype=np.float32, count=len(kept))
+        return float(weights @ words_W[list(kept)] / np.linalg.norm(weights))
+
+    def _embed_dense(self, texts: Sequence[str]) -> Vectors:
+        """Return MiniLM's vectors [n, D] of parts, those of late from memory."""
+        if not texts:
+            return np.zeros((0, self.dense.dim), dtype=np.float32)
+        mine = {text: self._parts[text] for text in texts if text in self._parts}
+        new = [text for text in dict.fromkeys(texts) if text not in mine]
+        if new:
+            fresh = dict(zip(new, self.dense.embed_documents(new), strict=True))
+            mine |= fresh
+            if len(self._parts) + len(fresh) > _KEPT_PARTS:
+                self._parts = {}
+            self._parts |= fresh
+        return np.stack([mine[text] for text in texts])
 
     def _places(self, word: str) -> list[tuple[int, float]]:
         """Return where a word and its stem go, with signed weights; kept, because a book repeats its words."""

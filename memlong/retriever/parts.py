@@ -1,8 +1,9 @@
 """Parts of a chunk: which of its tokens a text is about, by how well the words around each of them match it.
 
-A retrieved chunk holds more than was asked for, and what is not evidence is a distractor as long as itself. So each
-chunk is cut into parts that overlap by half, each part is scored with the very vector that found the chunk, and a
-token's relevance is how far the best part around it falls short of the best part of all that was retrieved.
+A chunk holds more than is asked for, and what is not evidence is a distractor as long as itself. So a chunk is cut
+into parts that overlap by half, and each part is scored with the very vector that found the chunk. The best part says
+whether the chunk should be fetched at all (a second look), and a token's relevance is how far the best part around it
+falls short of the best part of all that was retrieved.
 
 Shapes: P parts of a chunk, N chunks, C chunk tokens, E embedding size.
 """
@@ -17,7 +18,7 @@ import numpy as np
 from memlong.chunking import iter_tokens
 from memlong.retriever.base import Retriever, Vectors
 
-PART_TOKENS = 64
+PART_TOKENS = 32
 
 Range = tuple[int, int]
 
@@ -51,9 +52,19 @@ def token_spans(tokenizer: Any, text: str, n_tokens: int) -> list[Range]:
 
 def part_scores(retriever: Retriever, query_E: Vectors, parts: Sequence[Parts]) -> list[Vectors]:
     """Return the score [P] of every part of each chunk."""
-    vectors = retriever.embed_parts([text for each in parts for text in each.texts])
-    scores = np.asarray(vectors @ query_E, dtype=np.float32)
-    return np.split(scores, np.cumsum([len(each.texts) for each in parts])[:-1])
+    return retriever.score_parts(query_E, [each.texts for each in parts])
+
+
+def second_look(
+    retriever: Retriever, query_E: Vectors, parts: Sequence[Parts], found_N: Sequence[float]
+) -> list[float]:
+    """Return the scores of chunks after a look at their parts: half the chunk's own, half its best part's.
+
+    Args:
+        query_E: what the chunks were found with. parts: of each. found_N: its inner products with them.
+    """
+    scores = part_scores(retriever, query_E, parts)
+    return [0.5 * float(found) + 0.5 * float(each.max()) for found, each in zip(found_N, scores, strict=True)]
 
 
 def relevance(parts: Sequence[Parts], scores: Sequence[Vectors], chunk_tokens: int) -> Vectors:

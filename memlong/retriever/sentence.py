@@ -12,7 +12,7 @@ from memlong.chunking import without_surrogates
 from memlong.errors import RetrieverError
 from memlong.hardware import fastest_dtype, resolve_device
 from memlong.quiet import quiet
-from memlong.retriever.base import TooLong, Vectors, join_parts, normalise, split_to_fit, too_long
+from memlong.retriever.base import TooLong, Vectors, join_parts, normalise, score_embedded, split_to_fit, too_long
 from memlong.retriever.encoder import default_batch, refusals, weights_fingerprint
 
 
@@ -59,7 +59,7 @@ class SentenceRetriever:
         self.fingerprint = f"{self.name}:{_identity(model)}:{prompts}".rstrip(":")
         self.notice = ""
 
-    def low_score(self, chunk_tokens: int) -> float:
+    def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
         return 0.25  # models differ; a guess, not measured
 
@@ -67,9 +67,9 @@ class SentenceRetriever:
         """Return unit vectors [n, E]; a text over ``max_tokens`` is the mean of its parts."""
         return self._embed(texts, self._prompts["document"])
 
-    def embed_parts(self, texts: Sequence[str]) -> Vectors:
-        """Return vectors [n, E] of parts of a chunk, as of whole ones."""
-        return self.embed_documents(texts)
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+        """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
+        return score_embedded(self.embed_documents, query_E, chunks)
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

@@ -21,7 +21,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import memory_of
+from memlong.session.relevance import memory_of, reranked
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.trace import events
 
@@ -148,6 +148,8 @@ class Answering:
         embedding = self._query_E = session.embed_query(text)
         documents = set(options.documents) if options.documents is not None else None
         forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
+        if forced and session.config.rerank_candidates:
+            forced = reranked(session, embedding, forced)
         top_k = (options.top_k or session.config.top_k) - len(forced)
         hits = session.search(embedding, top_k, documents, {*options.masked, *options.forced}) if top_k > 0 else []
         hits = sorted([*hits, *forced], key=lambda hit: (-hit.score, hit.chunk_id))
@@ -228,7 +230,7 @@ class Answering:
         best = max((item.score for item in evidence), default=0.0)
         low_score = config.low_score
         if low_score is None:
-            low_score = session.retriever.low_score(config.chunk_tokens)
+            low_score = session.retriever.low_score(config.chunk_tokens, config.rerank_candidates > 0)
         unseen = memory_mass is not None and memory_mass < config.low_mass
         low = self.options.answer_from != "nothing" and (best < low_score or unseen)
         text = generation.text.strip()

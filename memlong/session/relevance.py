@@ -1,4 +1,4 @@
-"""What a forward pass reads of a session's memory: chunks, and how much each of their tokens has to do with a query.
+"""Chunks for a query: which of those found are fetched, and how much each of their tokens has to do with it.
 
 Shapes: N chunks, C chunk tokens, E embedding size.
 """
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from memlong.attention.context import MassObserver, MemoryContext
-from memlong.retriever.parts import cut_parts, part_scores, relevance
+from memlong.bank.results import Hit
+from memlong.retriever.parts import Parts, cut_parts, part_scores, relevance, second_look
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -58,8 +59,24 @@ def relevance_of(session: Session, query_E: np.ndarray, chunk_ids: Sequence[int]
     strength = session.config.relevance_strength
     if not strength or not chunk_ids:
         return None
-    lengths = session.bank.lengths(chunk_ids)
-    texts = [session.evidence_of(chunk_id).text for chunk_id in chunk_ids]
-    parts = [cut_parts(session.tokenizer, text, length) for text, length in zip(texts, lengths, strict=True)]
+    parts = parts_of(session, chunk_ids)
     found_NC = relevance(parts, part_scores(session.retriever, query_E, parts), session.config.chunk_tokens)
     return torch.from_numpy(strength * found_NC).view(1, -1).to(session.model.device)
+
+
+def reranked(session: Session, query_E: np.ndarray, hits: Sequence[Hit]) -> list[Hit]:
+    """Return these hits with their scores after a second look at their parts, best first."""
+    ids, found = [hit.chunk_id for hit in hits], [hit.score for hit in hits]
+    scores = second_look(session.retriever, query_E, parts_of(session, ids), found)
+    return sorted(map(Hit, ids, scores), key=lambda hit: (-hit.score, hit.chunk_id))
+
+
+def parts_of(session: Session, chunk_ids: Sequence[int]) -> list[Parts]:
+    """Return the parts of chunks that are held.
+
+    Raises:
+        BankError: for a chunk that is not.
+    """
+    lengths = session.bank.lengths(chunk_ids)
+    texts = [session.evidence_of(chunk_id).text for chunk_id in chunk_ids]
+    return [cut_parts(session.tokenizer, text, length) for text, length in zip(texts, lengths, strict=True)]

@@ -20,6 +20,7 @@ from memlong.session.answering import CONVERSATION, Answering, refuse
 from memlong.session.banking import bring_back, make_bank, note_evictions
 from memlong.session.layers import LayerNotes
 from memlong.session.reading import Reading
+from memlong.session.relevance import reranked
 from memlong.session.results import (
     Answer,
     AnswerDelta,
@@ -293,8 +294,12 @@ class Session:
         documents: set[int] | None = None,
         exclude: set[int] | None = None,
     ) -> list[Hit]:
-        """Return the best chunks for an embedding, best first."""
-        return list(self.timed("search", self.bank.search, embedding_E, top_k, documents, exclude or ()))
+        """Return the best chunks for an embedding, best first, after a second look where the memory takes one."""
+        first = self.config.rerank_candidates
+        hits = self.timed("search", self.bank.search, embedding_E, max(top_k, first), documents, exclude or ())
+        if first:
+            hits = self.timed("search", reranked, self, embedding_E, hits)
+        return list(hits[:top_k])
 
     def trigger(self, hits: Sequence[Hit]) -> tuple[events.Hit, ...]:
         """Count these chunks as retrieved, and return them with their new counts, for the trace."""

@@ -15,7 +15,7 @@ from training.config import TrainConfig
 from training.data.passages import cut
 from training.data.questions import CONTINUATION, Question
 from training.questions import QuestionSampler
-from training.relevance import score_parts, stack_relevance
+from training.relevance import ScoredParts, stack_relevance
 
 TEXT = " ".join(f"The lamp of house {i} was kept by Bram until the third year." for i in range(40))
 SIZE = 128
@@ -33,8 +33,9 @@ def sampler(document, tiny_tokenizer):
     retriever = HashingRetriever(256)
     chunks = retriever.embed_documents(document.texts)
     questions = {"d": retriever.embed_documents([each.question.question for each in document.asked])}
-    parts = score_parts(tiny_tokenizer, [document], retriever, questions)
-    config = TrainConfig("test", warm_documents=1, memory=MemoryConfig(chunk_tokens=SIZE, window_tokens=SIZE))
+    parts = {"d": ScoredParts(tiny_tokenizer, document, retriever, questions["d"])}
+    memory = MemoryConfig(chunk_tokens=SIZE, window_tokens=SIZE, relevance_strength=1.0)
+    config = TrainConfig("test", warm_documents=1, memory=memory)
     return QuestionSampler(config, [document], {"d": chunks}, questions, parts)
 
 

@@ -69,4 +69,4 @@ def test_scores_are_dealt_out_chunk_by_chunk(tiny_tokenizer):
     query = retriever.embed_query("lamp")
     together = part_scores(retriever, query, parts)
     for each, scores in zip(parts, together, strict=True):
-        np.testing.assert_allclose(scores, retriever.embed_parts(each.texts) @ query, atol=1e-6)
+        np.testing.assert_allclose(scores, retriever.embed_documents(each.texts) @ query, atol=1e-6)
