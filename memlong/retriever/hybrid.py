@@ -155,14 +155,15 @@ class HybridRetriever:
         """Return MiniLM's vectors [n, D] of parts, those of late from memory."""
         if not texts:
             return np.zeros((0, self.dense.dim), dtype=np.float32)
-        mine = {text: self._parts[text] for text in texts if text in self._parts}
+        kept = self._parts
+        mine = {text: kept[text] for text in texts if text in kept}
         new = [text for text in dict.fromkeys(texts) if text not in mine]
         if new:
             fresh = dict(zip(new, self.dense.embed_documents(new), strict=True))
             mine |= fresh
-            if len(self._parts) + len(fresh) > _KEPT_PARTS:
-                self._parts = {}
-            self._parts |= fresh
+            if len(kept) + len(fresh) > _KEPT_PARTS:
+                kept = {}
+            self._parts = kept | fresh if len(fresh) <= _KEPT_PARTS else kept
         return np.stack([mine[text] for text in texts])
 
     def _places(self, word: str) -> list[tuple[int, float]]:

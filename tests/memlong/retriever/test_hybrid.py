@@ -102,3 +102,9 @@ def test_long_texts_and_other_sizes_are_named(hybrid, bert_folder):
 
 def test_a_longer_chunk_scores_low_sooner(hybrid):
     assert hybrid.low_score(64) == pytest.approx(0.15) and hybrid.low_score(256) == pytest.approx(0.11, abs=0.005)
+
+
+@pytest.mark.parametrize("chunk_tokens", [64, 256])
+def test_half_of_a_low_score_after_a_second_look_is_a_part_s(hybrid, chunk_tokens):
+    whole = hybrid.low_score(chunk_tokens)
+    assert hybrid.low_score(chunk_tokens, reranked=True) == pytest.approx(0.5 * whole + 0.1) != whole
