@@ -73,3 +73,14 @@ def test_unknown_names_are_refused_with_the_nearest_one_however_they_come(kind: 
     for build in (kind, kind().replace):
         with pytest.raises(ConfigError, match="Did you mean 'top_k'"):
             build(topk=3)
+
+
+def test_chunks_looked_at_twice_are_none_or_some_and_none_by_default() -> None:
+    with pytest.raises(ConfigError) as refused:
+        MemoryConfig(rerank_candidates=-1)
+    parts = (refused.value.given, refused.value.allowed, refused.value.do)
+    assert parts == ("rerank_candidates=-1.", "0 (off) or more.", "Try four times top_k.")
+    for value in (2.5, True, None, "12"):
+        with pytest.raises(ConfigError, match="rerank_candidates"):
+            MemoryConfig(rerank_candidates=value)  # type: ignore[arg-type]
+    assert MemoryConfig().rerank_candidates == 0 and MemoryConfig(rerank_candidates=12).rerank_candidates == 12
