@@ -13,6 +13,7 @@ from memlong.evaluation import policies
 from memlong.evaluation.policies import (
     ENOUGH,
     Recording,
+    SecondLook,
     _best,
     conclusion,
     record,
@@ -172,3 +173,77 @@ def test_who_watches_is_told_between_two_replays():
     steps = list(replays(recording(1200, 2), vectors(1200), vectors(2, 1), ["fifo", "lru"], [100]))
     assert [row.policy for row in steps if row] == ["fifo", "lru"]
     assert steps.count(None) >= 8, "three blocks of queries, twice three of lives"
+
+
+def youngest(question: int, places: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """A second look that wants what was written last."""
+    return places.astype(np.float32)
+
+
+def test_a_question_fetches_what_its_second_look_says():
+    chunks, questions, asked_for = vectors(30), vectors(3, 1), []
+
+    def noted(question: int, places: np.ndarray, found: np.ndarray) -> np.ndarray:
+        asked_for.append(question)
+        np.testing.assert_allclose(found, chunks[places] @ questions[question - 5], atol=1e-6)
+        return youngest(question, places, found)
+
+    ends = [30, 2, 0]
+    found = wanted_by(questions, ends, chunks, 2, (5, SecondLook(6, noted)))
+    for end, row, query in zip(ends, found, questions, strict=True):
+        first = np.argsort(-(chunks[:end] @ query), kind="stable")[:6]
+        assert list(row) == sorted(first, reverse=True)[:2]
+    assert asked_for == [5, 6, 7], "by its place in the recording"
+    assert [list(row) for row in found] != [list(row) for row in wanted_by(questions, ends, chunks, 2)]
+    alike = wanted_by(questions, ends, chunks, 2, (0, SecondLook(6, lambda question, places, found: 0 * found)))
+    assert list(alike[0]) == sorted(np.argsort(-(chunks @ questions[0]), kind="stable")[:6])[:2], "ties go by place"
+
+
+def test_as_many_as_are_fetched_are_looked_at_at_least():
+    chunks, questions = vectors(30), vectors(1, 1)
+    (row,) = wanted_by(questions, [30], chunks, 4, (0, SecondLook(1, youngest)))
+    assert list(row) == sorted(np.argsort(-(chunks @ questions[0]), kind="stable")[:4], reverse=True)
+
+
+def test_a_replay_misses_what_a_second_look_would_have_fetched():
+    made, chunks, questions = recording(40, ENOUGH, 2), vectors(40), vectors(ENOUGH, 1)
+    held = []
+
+    def noted(question: int, places: np.ndarray, found: np.ndarray) -> np.ndarray:
+        held.append(places.min())
+        return youngest(question, places, found)
+
+    given = (made, chunks, questions, ["fifo"], [100])
+    (row,) = [row for row in replays(*given, SecondLook(8, noted)) if row]
+    (plain,) = [row for row in replays(*given) if row]
+    wanted = np.array([sorted(np.argsort(-(chunks @ query))[:8])[-2:] for query in questions])
+    assert row.recall_questions == pytest.approx((wanted >= 30).mean()) != plain.recall_questions
+    assert row.wanted_by_questions == plain.wanted_by_questions == 2 * ENOUGH
+    (reading,) = replay(recording(40, 0, 2), chunks, chunks[:0], ["fifo"], [100])
+    by_questions = {place: times - reading.missed.get(place, 0) for place, times in row.missed.items()}
+    assert sum(by_questions.values()) == (wanted < 30).sum()
+    assert all(by_questions.get(place, 0) == (wanted == place).sum() for place in range(30))
+    assert (row.recall_reading, row.curve, row.evicted) == (plain.recall_reading, plain.curve, plain.evicted)
+    assert len(held) == 2 * ENOUGH and min(held[ENOUGH:]) >= 30, "in a life only what it holds is looked at"
+
+
+def test_what_a_second_look_fetches_is_kept_for_it():
+    # The question is likest chunk 15; a second look prefers 12. Both are old when the rest is read.
+    chunks = np.eye(40, dtype=np.float32)
+    query = (chunks[15] + 0.9 * chunks[12])[None]
+    made = record([*(written(i) for i in range(20)), asked("between"), *(written(i) for i in range(20, 40))], 10, 1)
+    second = SecondLook(3, lambda question, places, found: (places == 12).astype(np.float32))
+    for look, kept in ((None, 15), (second, 12)):
+        (row,) = [row for row in replays(made, chunks, query, ["trigger_count"], [100], look) if row]
+        assert {12, 15} & set(row.kept) == {kept}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_second_look_that_sees_nothing_new_changes_nothing(policy):
+    events = [written(i) for i in range(60)]
+    events[25:25] = [asked("in the middle")]  # type: ignore[list-item]
+    made = record([*events, asked("late")], 10, 3)
+    given = (made, vectors(60), vectors(2, 1), [policy], [100, 300])
+    same = SecondLook(7, lambda question, places, found: found)
+    assert list(replays(*given, same)) == list(replays(*given, None)) == list(replays(*given))
+    assert [row for row in replays(*given) if row] == replay(*given)
