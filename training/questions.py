@@ -125,11 +125,10 @@ class QuestionSampler:
         return [*looked, *ranked[first:]]
 
     def _with_memory(self, document: Passages, index: int, step: int, rng: random.Random) -> Drawn:
-        asked, ranked = document.asked[index], self._ranked(document, index)
-        gold = list(asked.gold)
+        gold = list(document.asked[index].gold)
         if step < self.config.single_steps:
-            return self._drawn(document, index, gold or ranked[:1])
-        chosen = ranked[: rng.randint(1, self.config.max_chunks)]
+            return self._drawn(document, index, gold or self._ranked(document, index)[:1])
+        chosen = self._ranked(document, index)[: rng.randint(1, self.config.max_chunks)]
         if not set(gold) <= set(chosen) and rng.random() >= self.config.miss_rate:
             others = [chunk for chunk in chosen if chunk not in gold]
             chosen = gold + others[: max(0, len(chosen) - len(gold))]
