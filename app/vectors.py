@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,14 +86,14 @@ class Vectors:
         candidates = self._session.config.rerank_candidates
         if not candidates:
             return None
-        questions_QE = self.questions(recording.questions)
+        questions_QE = cache(lambda: self.questions(recording.questions))
 
         def scores(question: int, places: NDArray[np.int64], found: Vector) -> Vector:
             ids = [recording.chunks[place].chunk_id for place in places]
             new = [at for at, chunk_id in enumerate(ids) if (question, chunk_id) not in self._looked]
             if new:
                 chunks = [recording.chunks[places[at]] for at in new]
-                looked = run(self._look, questions_QE[question], chunks, found[new])
+                looked = run(self._look, questions_QE()[question], chunks, found[new])
                 self._looked |= {(question, ids[at]): score for at, score in zip(new, looked, strict=True)}
             return np.array([self._looked[question, chunk_id] for chunk_id in ids], dtype=np.float32)
 
@@ -101,21 +102,27 @@ class Vectors:
     def _look(self, query_E: Vector, chunks: Sequence[ChunkWritten], found: Sequence[float]) -> list[float]:
         """Return the scores of chunks after a second look; those of a document that was removed keep theirs."""
         session, scores = self._session, list(found)
-        texts = [session.documents[chunk.doc_id].text[slice(*chunk.span)] for chunk in chunks]
-        here = [at for at, text in enumerate(texts) if text]
-        parts = [cut_parts(session.tokenizer, texts[at], chunks[at].n_tokens) for at in here]
-        for at, score in zip(
-            here, second_look(session.retriever, query_E, parts, [found[i] for i in here]), strict=True
-        ):
+        # A chunk that holds the rest of one character has no text and is looked at all the same, as when asking.
+        here = [at for at, chunk in enumerate(chunks) if session.documents[chunk.doc_id].status != "removed"]
+        texts = [session.documents[chunks[at].doc_id].text[slice(*chunks[at].span)] for at in here]
+        parts = [cut_parts(session.tokenizer, text, chunks[at].n_tokens) for at, text in zip(here, texts, strict=True)]
+        looked = second_look(session.retriever, query_E, parts, [found[at] for at in here])
+        for at, score in zip(here, looked, strict=True):
             scores[at] = score
         return scores
 
     def missing(self, recording: Recording) -> int:
-        """Return how many queries :meth:`wanted` has to work out; a question that is not embedded counts for many."""
-        new = {text for _, text in recording.questions if text not in self._questions}
-        if self._how != (recording.top_k, self._session.config.rerank_candidates):
-            return len(recording.chunks) + len(recording.questions)
-        return max(0, len(recording.chunks) - len(self._by_chunks)) + 1000 * len(new)
+        """Return how many queries :meth:`wanted` has to work out; a question counts for many where a model is run.
+
+        That is one that is not embedded, or that has not looked twice yet at what it finds.
+        """
+        candidates = self._session.config.rerank_candidates
+        known = [len(self._by_chunks), len(self._by_questions)]
+        if self._how != (recording.top_k, candidates):
+            known = [0, 0]
+        chunks, asked = max(0, len(recording.chunks) - known[0]), recording.questions[known[1] :]
+        slow = [text for _, text in asked if candidates or text not in self._questions]
+        return chunks + len(asked) + 1000 * len(slow)
 
     def wanted(self, recording: Recording, second: SecondLook | None = None) -> Wanted:
         """Return what every query would have fetched had nothing ever left; only new queries are worked out.

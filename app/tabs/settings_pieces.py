@@ -43,7 +43,8 @@ def loaded(engine: Engine) -> str:
     model, config, layout = engine.model, engine.model.config, engine.model.layout
     number = str(model.dtype).removeprefix("torch.")
     quantised = engine.settings.quantization
-    looked = f" of {config.rerank_candidates} looked at twice" if config.rerank_candidates else ""
+    candidates = max(config.top_k, config.rerank_candidates)
+    looked = f" of {candidates} looked at twice" if config.rerank_candidates else ""
     return facts(
         [
             ("Model", model.name),
