@@ -228,6 +228,12 @@ def test_documents_that_were_removed_in_between_are_no_trouble(
     # Without its text a chunk keeps the score that found it, unless somebody looked while it was there.
     assert found[0] == (first if looked_before else plain) and before in ([], [first])
     assert len(found[1]) == session.config.top_k
+    made, vectors = replaying._recording(session), visit.vectors
+    assert vectors is not None
+    second, gone = vectors.second_look(made, visit.engine.run), np.arange(4)
+    own = vectors.chunks(gone.tolist()) @ vectors.questions(made.questions)[1]
+    assert second is not None and set(gone) <= {chunk.chunk_id for chunk in made.chunks if chunk.doc_id == 0}
+    np.testing.assert_allclose(second.scores(1, gone, own), own, rtol=1e-5)
     *_, last = replaying.policies(visit, [0.25, 0.5])
     assert last.share == 1.0 and last.questions == 2
     (row,) = lives(visit)

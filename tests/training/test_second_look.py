@@ -100,6 +100,8 @@ def test_a_step_is_drawn_alike_in_order_again_and_alone(build, tiny_tokenizer):
         for one, other in zip(drawn, alone[step], strict=True):
             np.testing.assert_array_equal(one.relevance_NC, other.relevance_NC)
     assert len({str(drawn) for drawn in in_order}) == 12, "each step has its own"
+    early = [item for drawn in in_order[:8] for item in drawn]
+    assert all(item.chunks == item.asked.gold for item in early), "by the first of the steps drawn together"
     assert {item.doc_id for drawn in in_order[8:] for item in drawn} > {item.doc_id for item in in_order[0]}
 
 
