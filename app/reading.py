@@ -103,7 +103,7 @@ def estimate(visit: Visit, item: Item) -> ReadEstimate | None:
 def _cut(visit: Visit, text: str) -> list[Chunk]:
     """Cut a text into chunks, some at a turn: a library of text takes a while, and others want to ask."""
     session, chunks = visit.memory(), []
-    pieces = iter_chunks(session.tokenizer, text, session.config.chunk_tokens)
+    pieces = iter_chunks(session.tokenizer, text, session.config.chunk_tokens, session.config.whole_sentences)
     turns = visit.engine.steps(iter(lambda: list(islice(pieces, CUT_AT_ONCE)), []), "reading")
     for some in turns:
         chunks += some

@@ -127,4 +127,5 @@ def _later_words(chunks: Sequence[int], questions: Sequence[str], since: int, as
 def _recording(session: Session) -> Recording:
     from memlong.evaluation.policies import record
 
-    return record(session.recorder.events, session.config.chunk_tokens, session.config.top_k)
+    config = session.config
+    return record(session.recorder.events, config.chunk_tokens, config.top_k, config.whole_sentences)

@@ -16,19 +16,20 @@ from urllib.parse import urlencode
 from app.settings import PRECISIONS, Settings, check_retriever
 from app.text import shorten
 from memlong.bank.eviction import POLICIES
-from memlong.config import MEMORY_POSITIONS, PRESETS, STORE_DTYPES, MemoryConfig
+from memlong.config import CHUNK_ENDS, MEMORY_POSITIONS, PRESETS, STORE_DTYPES, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
 from memlong.layers import layers_text, parse_layers
 
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
-    "retrieve_every", "memory_positions", "relevance_strength", "rerank_candidates",
+    "retrieve_every", "memory_positions", "relevance_strength", "rerank_candidates", "chunk_ends",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
+    "chunk_ends": CHUNK_ENDS,
 }  # fmt: skip
 _GRADIO = ("view", "deep_link", "logs")  # names in the address that are not ours; so are those with "__"
 
@@ -57,6 +58,7 @@ class Setup:
     memory_positions: str = ""
     relevance_strength: float | None = None
     rerank_candidates: int | None = None
+    chunk_ends: str = ""
 
     def __post_init__(self) -> None:
         if not self.model.strip():
@@ -174,7 +176,7 @@ def _value(name: str, value: Any) -> Any:
     """Return a value of the type that the field has; text is taken apart."""
     if name in LAYERS:
         return parse_layers(value) if isinstance(value, str) else _layers(name, value)
-    if name in ("model", "precision", "retriever", "preset", "policy", "store_dtype", "memory_positions"):
+    if name in ("model", "precision", "retriever", "preset", "policy", "store_dtype", "memory_positions", "chunk_ends"):
         if not isinstance(value, str):
             raise ConfigError(f"{name}={value!r}", "Text", f"Write {name} in quotes")
         return value.strip()

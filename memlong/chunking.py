@@ -1,4 +1,4 @@
-"""Cut a document into chunks of equally many tokens, each an exact span of the text.
+"""Cut a document into chunks of equally many tokens, or of whole sentences, each an exact span of the text.
 
 Long documents are tokenised in pieces, so that memory holds one piece and not a whole library. A piece is
 encoded together with some text on both sides and only the tokens of its own part are kept: tokens near a cut
@@ -19,6 +19,11 @@ from memlong.errors import ConfigError, ModelError
 
 PIECE_CHARACTERS = 65_536
 CONTEXT_CHARACTERS = 512  # far beyond the reach of any merge across a cut
+_SENTENCE_LOOK = 24  # characters: enough for what ends a sentence, and the word before
+_SENTENCE_END = re.compile(
+    r"""(?:[.!?\u2026]["'\u2019\u201d\u00bb)\]]*\s+|\n\s*|[\u3002\uff01\uff1f]["\u201d\u300d\u300f]*\s*)$"""
+)
+_ABBREVIATION = re.compile(r"\b(?:[A-Z]|Mrs?|Ms|Dr|St|Prof|Rev|Capt|Col|Gen|No|vs|cf|e\.g|i\.e)\.\s+$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Token = tuple[int, int, int]  # token id, start and end in characters
@@ -50,33 +55,63 @@ class PageSpan:
     label: str
 
 
-def chunk_text(tokenizer: Any, text: str, chunk_tokens: int) -> list[Chunk]:
+def chunk_text(tokenizer: Any, text: str, chunk_tokens: int, whole_sentences: bool = False) -> list[Chunk]:
     """Cut ``text`` into chunks of ``chunk_tokens`` tokens; the last may be shorter. An empty text has none.
+
+    Args:
+        whole_sentences: end a chunk earlier, at the last end of a sentence or line in its second half if there is one.
 
     Raises:
         ConfigError: ``chunk_tokens`` is not positive.
         ModelError: the tokenizer cannot say which characters a token stands for.
     """
-    return list(iter_chunks(tokenizer, text, chunk_tokens))
+    return list(iter_chunks(tokenizer, text, chunk_tokens, whole_sentences))
 
 
-def iter_chunks(tokenizer: Any, text: str, chunk_tokens: int) -> Iterator[Chunk]:
+def iter_chunks(tokenizer: Any, text: str, chunk_tokens: int, whole_sentences: bool = False) -> Iterator[Chunk]:
     """Yield what :func:`chunk_text` returns, one by one."""
     if chunk_tokens < 1:
         raise ConfigError(f"Chunks of {chunk_tokens} tokens", "At least 1", "Set chunk_tokens to 256, say")
-    index, start, covered = 0, 0, 0  # covered: end of the last character that has a token
+    index, start = 0, 0
     ids: list[int] = []
+    edges: list[int] = []  # for each token, where a chunk that ends before it would end
+    covered = 0  # end of the last character that has a token
     known: dict[int, int] = {}  # one number for each kind of token, not for each token
     for token_id, token_start, token_end in iter_tokens(tokenizer, text):
+        edge = max(covered, token_start)
         if len(ids) == chunk_tokens:
-            end = max(covered, token_start)
-            yield Chunk(index, (start, end), tuple(ids))
-            index, start, ids = index + 1, end, []
+            cut = _sentence_cut(text, [*edges, edge]) if whole_sentences else chunk_tokens
+            end = edges[cut] if cut < chunk_tokens else edge
+            yield Chunk(index, (start, end), tuple(ids[:cut]))
+            index, start, ids, edges = index + 1, end, ids[cut:], edges[cut:]
         ids.append(known.setdefault(token_id, token_id))
+        edges.append(edge)
         if token_end > covered:
             covered = token_end
     if ids:
         yield Chunk(index, (start, len(text)), tuple(ids))
+
+
+def _sentence_cut(text: str, edges: Sequence[int]) -> int:
+    """Return how many tokens go into a chunk that ends with a sentence, or all.
+
+    Args:
+        edges: where a chunk of 0, 1, 2 ... tokens would end, up to a full one.
+    """
+    full = len(edges) - 1
+    for tokens in range(full, full // 2, -1):
+        at = edges[tokens]
+        if edges[tokens - 1] < at and _sentence_ends(text, at):
+            return tokens
+    return full
+
+
+def _sentence_ends(text: str, at: int) -> bool:
+    """Whether a sentence or a line ends before a character, but for blanks."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    before = text[max(0, at - _SENTENCE_LOOK) : at]
+    return bool(_SENTENCE_END.search(before)) and not _ABBREVIATION.search(before) and not text[at : at + 1].islower()
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:

@@ -24,9 +24,10 @@ def mini() -> TrainConfig:
             # All of them: in this format a bank of a 100,000-token book still stays under 1 GB.
             retrieval_layers=tuple(range(30)),
             memory_positions="before",
-            relevance_strength=8.0,
+            relevance_strength=4.0,
             rerank_candidates=12,
             chunk_tokens=256,
+            chunk_ends="sentences",
             window_tokens=256,
             top_k=3,
             store_dtype="k8v4",

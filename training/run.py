@@ -39,7 +39,7 @@ def build(config: TrainConfig, folder: Path, model: Any, tokenizer: Any, retriev
     documents = load_documents(config, tokenizer, limit=_documents_needed(config))
     plain = with_fitted_maps(plain, [chunk.token_ids for d in documents for chunk in d.chunks], config.fit_tokens)
     held_out = [
-        cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens)
+        cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens, config.memory.whole_sentences)
         for doc_id, text, questions in islice(
             _short_first(open_source(config.held_out, Path(config.data))), HELD_OUT_DOCUMENTS
         )
@@ -78,7 +78,7 @@ def load_documents(config: TrainConfig, tokenizer: Any, limit: int) -> list[Pass
     """Return the first ``limit`` documents with at least one usable question, sources taking turns."""
     found: list[Passages] = []
     for doc_id, text, questions in interleave(config.sources, Path(config.data)):
-        passages = cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens)
+        passages = cut(tokenizer, doc_id, text, questions, config.memory.chunk_tokens, config.memory.whole_sentences)
         if passages.asked:
             found.append(passages)
         if len(found) == limit:

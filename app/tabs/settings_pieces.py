@@ -43,6 +43,7 @@ def loaded(engine: Engine) -> str:
     model, config, layout = engine.model, engine.model.config, engine.model.layout
     number = str(model.dtype).removeprefix("torch.")
     quantised = engine.settings.quantization
+    ends = ", cut at sentences" if config.chunk_ends == "sentences" else ""
     candidates = max(config.top_k, config.rerank_candidates)
     looked = f" of {candidates} looked at twice" if config.rerank_candidates else ""
     return facts(
@@ -53,7 +54,7 @@ def loaded(engine: Engine) -> str:
             ("Memory", f"{config.preset}; {config.store_dtype}"),
             ("Stored layers", layers_text(layout.stored_layers).replace(",", ", ")),
             ("Retrieval layers", layers_text(layout.retrieval_layers).replace(",", ", ")),
-            ("Chunk, window", f"{config.chunk_tokens} and {config.window_tokens} tokens"),
+            ("Chunk, window", f"{config.chunk_tokens} and {config.window_tokens} tokens{ends}"),
             ("Relevance", f"{config.relevance_strength:g}" if config.relevance_strength else "all tokens alike"),
             ("Top-k", f"{config.top_k}{looked}, anew every {plural(config.retrieve_every, 'token')}"),
             ("Bank", f"{plural(engine.settings.capacity, 'token')}, {engine.settings.policy}"),

@@ -67,26 +67,32 @@ class Bank:
         cls,
         shape: KVShape,
         embedding_dim: int,
-        capacity_tokens: int,
+        capacity: int | Capacity,
         policy: str = "trigger_count",
         dtype: str = "bfloat16",
         device: torch.device | str = "cpu",
     ) -> Bank:
         """Return an empty bank with a faiss index, after a look at the memory that is free.
 
+        Args:
+            capacity: in tokens, with slots for full chunks, or both.
+
         Raises:
             BankError: when it does not fit into the memory, or a name is unknown.
         """
-        capacity = Capacity.of(capacity_tokens, shape.chunk_tokens)
-        needed = cls.estimate_bytes(shape, embedding_dim, capacity_tokens, dtype)
-        require_memory(needed, capacity_tokens, device)
+        if isinstance(capacity, int):
+            capacity = Capacity.of(capacity, shape.chunk_tokens)
+        needed = cls.estimate_bytes(shape, embedding_dim, capacity, dtype)
+        require_memory(needed, capacity.tokens, device)
         store = KVStore(capacity.slots + SPARE_SLOTS, shape, dtype, device)
         return cls(store, FlatIndex(embedding_dim), capacity, policy)
 
     @staticmethod
-    def estimate_bytes(shape: KVShape, embedding_dim: int, capacity_tokens: int, dtype: str = "bfloat16") -> int:
+    def estimate_bytes(shape: KVShape, embedding_dim: int, capacity: int | Capacity, dtype: str = "bfloat16") -> int:
         """Return the bytes a full bank takes, spare slots and embeddings included, before one is made."""
-        slots = Capacity.of(capacity_tokens, shape.chunk_tokens).slots + SPARE_SLOTS
+        if isinstance(capacity, int):
+            capacity = Capacity.of(capacity, shape.chunk_tokens)
+        slots = capacity.slots + SPARE_SLOTS
         return slots * (shape.chunk_tokens * shape.bytes_per_token(dtype) + 4 * embedding_dim)
 
     def __len__(self) -> int:
@@ -262,7 +268,7 @@ class Bank:
             BankError: when pinned chunks would not fit, or memory for the larger store is missing; then
                 nothing changed.
         """
-        capacity = Capacity.of(capacity_tokens, self.store.shape.chunk_tokens)
+        capacity = self.capacity.changed(capacity_tokens, self.store.shape.chunk_tokens)
         capacity.refuse_pinned(self.ledger)
         slots = capacity.slots + self.store.slots - self.capacity.slots
         if slots > self.store.slots:

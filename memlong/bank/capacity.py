@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from memlong.bank.ledger import Ledger
+from memlong.config import SHORT_CHUNK_ROOM
 from memlong.errors import BankError
 
 
@@ -25,8 +27,11 @@ class Capacity:
             raise BankError(given, "At least one of each", "Raise the capacity")
 
     @classmethod
-    def of(cls, tokens: int, chunk_tokens: int) -> Capacity:
+    def of(cls, tokens: int, chunk_tokens: int, short: bool = False) -> Capacity:
         """Return a capacity in tokens with as many slots as full chunks need, rounded up.
+
+        Args:
+            short: whether chunks end with a sentence, and are mostly not full: an eighth more slots.
 
         Raises:
             BankError: when not even one full chunk fits.
@@ -34,11 +39,20 @@ class Capacity:
         if tokens < chunk_tokens:
             allowed = f"A bank holds at least one chunk, {chunk_tokens} tokens"
             raise BankError(f"A capacity of {tokens} tokens", allowed, "Raise the capacity")
-        return cls(tokens, -(-tokens // chunk_tokens))
+        full = -(-tokens // chunk_tokens)
+        return cls(tokens, ceil(full * SHORT_CHUNK_ROOM) if short else full)
 
     def fits(self, tokens: int, chunks: int) -> bool:
         """Say whether so much may be held."""
         return tokens <= self.tokens and chunks <= self.slots
+
+    def changed(self, tokens: int, chunk_tokens: int) -> Capacity:
+        """Return another capacity in tokens, with as much room for chunks that are not full.
+
+        Raises:
+            BankError: when not even one full chunk fits.
+        """
+        return Capacity.of(tokens, chunk_tokens, self.slots > -(-self.tokens // chunk_tokens))
 
     def half(self) -> Capacity:
         """Return half of it, rounded down, but no less than one chunk of one token."""

@@ -190,7 +190,8 @@ class _Grid:
 def _kept(session: Session, axes: Axes) -> Iterator[tuple[tuple[float, int], str, tuple[int, ...]]]:
     """Yield (capacity as given and in tokens), policy, and the chunks that such a bank would hold after reading."""
     tokens = session.documents[0].n_tokens
-    recording = record(session.recorder.events, session.config.chunk_tokens, session.config.top_k)
+    config = session.config
+    recording = record(session.recorder.events, config.chunk_tokens, config.top_k, config.whole_sentences)
     chunks_nE = np.stack([session.bank.embedding(chunk.chunk_id) for chunk in recording.chunks])
     for capacity in axes.capacities:
         size = round(capacity * tokens) if capacity <= 1 else round(capacity)

@@ -36,12 +36,14 @@ class Recording:
     Attributes:
         chunks: the chunks in the order they were written. questions: (chunks written before it, its text), in order.
         chunk_tokens: tokens of a full chunk. top_k: chunks a query fetches.
+        whole_sentences: whether chunks end with a sentence, and are mostly not full.
     """
 
     chunks: tuple[ChunkWritten, ...]
     questions: tuple[tuple[int, str], ...]
     chunk_tokens: int
     top_k: int
+    whole_sentences: bool = False
 
     @property
     def tokens(self) -> int:
@@ -113,7 +115,7 @@ class Replayed:
         return 1.0 if recall is None else recall
 
 
-def record(events: Iterable[Event], chunk_tokens: int, top_k: int) -> Recording:
+def record(events: Iterable[Event], chunk_tokens: int, top_k: int, whole_sentences: bool = False) -> Recording:
     """Return what the events of a session say about its chunks and questions.
 
     Raises:
@@ -128,7 +130,7 @@ def record(events: Iterable[Event], chunk_tokens: int, top_k: int) -> Recording:
             questions.append((len(chunks), event.question))
     if not chunks:
         raise ConfigError("Nothing has been read yet", "A session that has read a document", "Read one first")
-    return Recording(tuple(chunks), tuple(questions), chunk_tokens, top_k)
+    return Recording(tuple(chunks), tuple(questions), chunk_tokens, top_k, whole_sentences)
 
 
 def replay(
@@ -310,7 +312,7 @@ class _Life:
     def run(self) -> Generator[None, None, Replayed]:
         """Live it; yields None after each block of queries."""
         recording, policy = self.recording, make_policy(self.policy)
-        capacity = Capacity.of(self.capacity_tokens, recording.chunk_tokens)
+        capacity = Capacity.of(self.capacity_tokens, recording.chunk_tokens, recording.whole_sentences)
         n = len(recording.chunks)
         every = max(1, n // 40)
         self.held = np.zeros(n, dtype=bool)

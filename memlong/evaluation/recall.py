@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from memlong.chunking import chunk_text
+from memlong.config import MemoryConfig
 from memlong.evaluation.qa import Document, overlap
 from memlong.retriever.parts import cut_parts, second_look
 
@@ -46,23 +47,22 @@ def evidence_recall(
     documents: Iterable[Document],
     tokenizer: Any,
     retriever: Any,
-    chunk_tokens: int,
+    config: MemoryConfig,
     progress: Callable[[str], bool] = lambda words: False,
-    rerank_candidates: int = 0,
 ) -> RecallResult:
     """Rank the chunks of each document for each of its questions; questions of unknown evidence are left out.
 
     Args:
         documents: (title, text, questions). tokenizer: of the model whose chunks are meant.
+        config: how they are cut and ranked.
         progress: told in words what is done; when it returns True, what was ranked until then is returned.
-        rerank_candidates: chunks of each question that are looked at twice, as the memory's setting says.
     """
     result = RecallResult()
     for title, text, questions in documents:
         known = [question for question in questions if question.evidence]
         if not known:
             continue
-        chunks = chunk_text(tokenizer, text, chunk_tokens)
+        chunks = chunk_text(tokenizer, text, config.chunk_tokens, config.whole_sentences)
         spans = [chunk.span for chunk in chunks]
         if progress(f"{title}: {len(spans):,} chunks, {len(known):,} questions"):
             return result
@@ -74,7 +74,7 @@ def evidence_recall(
         result.chunks += len(spans)
         for question, query_E, scores_n in zip(known, asked_qE, scores_qn, strict=True):
             order = np.argsort(-scores_n, kind="stable")
-            first = order[:rerank_candidates]
+            first = order[: config.rerank_candidates]
             if len(first):
                 parts = [cut_parts(tokenizer, text[slice(*spans[at])], chunks[at].n_tokens) for at in first]
                 looked = np.array(second_look(retriever, query_E, parts, scores_n[first]))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from memlong.config import MemoryConfig
+from memlong.config import SHORT_CHUNK_ROOM, MemoryConfig
 from memlong.hardware import resolve_device
 from memlong.model.dtypes import choose_types
 from memlong.model.layout import resolve_layout
@@ -26,7 +27,7 @@ class ModelEstimate:
 
     Attributes:
         parameters: tied ones counted once. weights_bytes: of all weights in the asked number type.
-        bank_bytes_per_token: keys and values of one token in all stored layers.
+        bank_bytes_per_token: keys and values of one token in all stored layers, for one token of a bank's capacity.
     """
 
     parameters: int
@@ -67,7 +68,8 @@ def _bank_bytes(text: Any, memory: MemoryConfig) -> int:
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
     stored = len(resolve_layout(memory, text.num_hidden_layers).stored_layers)
-    return stored * kv_heads * pair_bytes(head_dim, memory.store_dtype)
+    room = SHORT_CHUNK_ROOM if memory.whole_sentences else 1
+    return ceil(room * stored * kv_heads * pair_bytes(head_dim, memory.store_dtype))
 
 
 def pair_bytes(head_dim: int, store_dtype: str) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from memlong.bank.bank import Bank, Eviction
+from memlong.bank.capacity import Capacity
 from memlong.bank.store import KVShape
 from memlong.config import MemoryConfig
 from memlong.errors import BankError
@@ -31,7 +32,8 @@ def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
     refuse_long_windows(model.spec, config.window_tokens)
     shape = KVShape(len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim)
     device = bank_device(model, config)
-    return Bank.create(shape, dim, config.capacity_tokens, config.policy, config.store_dtype, device)
+    capacity = Capacity.of(config.capacity_tokens, config.chunk_tokens, config.whole_sentences)
+    return Bank.create(shape, dim, capacity, config.policy, config.store_dtype, device)
 
 
 def bank_device(model: MemoryModel, config: MemoryConfig) -> torch.device:

@@ -96,7 +96,7 @@ def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) 
         document = DocumentState(**row, text=text, spans=spans)
         session.documents[document.doc_id] = document
         if readable:
-            chunks = chunk_text(session.tokenizer, text, config.chunk_tokens)
+            chunks = chunk_text(session.tokenizer, text, config.chunk_tokens, config.whole_sentences)
             session.readings[document.doc_id] = Reading(document, chunks)
     session.turns = [(question, answer) for question, answer in extra["turns"]]
     session.asked = extra["answers"]

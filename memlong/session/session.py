@@ -121,7 +121,7 @@ class Session:
             DocumentError: for a text without any word.
         """
         if chunks is None:
-            chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
+            chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens, self.config.whole_sentences)
         if not chunks or not text.strip():
             raise DocumentError(f"{title!r} holds no text", "At least one word", "Choose another document")
         document = DocumentState(
@@ -164,7 +164,7 @@ class Session:
     def estimate(self, text: str, chunks: Sequence[Chunk] | None = None) -> ReadEstimate:
         """Return what reading ``text`` (cut into ``chunks``) will take, before anything is read."""
         if chunks is None:
-            chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens)
+            chunks = chunk_text(self.tokenizer, text, self.config.chunk_tokens, self.config.whole_sentences)
         tokens = sum(chunk.n_tokens for chunk in chunks)
         return ReadEstimate(
             tokens,

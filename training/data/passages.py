@@ -39,13 +39,20 @@ class Passages:
     asked: tuple[AskedChunk, ...]
 
 
-def cut(tokenizer: Any, doc_id: str, text: str, questions: Iterable[Question], chunk_tokens: int) -> Passages:
+def cut(
+    tokenizer: Any,
+    doc_id: str,
+    text: str,
+    questions: Iterable[Question],
+    chunk_tokens: int,
+    whole_sentences: bool = False,
+) -> Passages:
     """Cut ``text`` into chunks and find each question's chunks.
 
     A question whose answer does not stand word for word in its evidence is left out (its gold chunk is unknown); one
     that the text does not answer has no gold chunk, and neither has a free-form one of unknown evidence.
     """
-    chunks = tuple(chunk_text(tokenizer, text, chunk_tokens))
+    chunks = tuple(chunk_text(tokenizer, text, chunk_tokens, whole_sentences))
     texts = tuple(text[chunk.span[0] : chunk.span[1]] for chunk in chunks)
     asked = []
     for question in questions:

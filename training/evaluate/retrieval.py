@@ -25,9 +25,7 @@ def run(chosen: argparse.Namespace) -> int:
 
     model, retriever = common.load(chosen)
     with common.Watch() as watch:
-        config = model.config
-        given = (documents, model.tokenizer, retriever, config.chunk_tokens, watch, config.rerank_candidates)
-        found = evidence_recall(*given)
+        found = evidence_recall(documents, model.tokenizer, retriever, model.config, watch)
     table = found.table(chosen.at)
     return common.publish(chosen, (model, retriever), table, lines_of(table), watch.stopped)
 

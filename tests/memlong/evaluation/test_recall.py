@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from memlong.chunking import chunk_text
+from memlong.config import MemoryConfig
 from memlong.evaluation.qa import AskedQuestion
 from memlong.evaluation.recall import evidence_recall
+
+SHORT = MemoryConfig(chunk_tokens=8, window_tokens=8)
 
 
 class ByLetter:
@@ -42,7 +45,7 @@ def test_places_are_those_of_the_order(tiny_tokenizer, text):
         AskedQuestion("a", ("x",), "one"),
         AskedQuestion("a", (), "none"),
     ]
-    found = evidence_recall([("t", text, asked)], tiny_tokenizer, ByLetter(), 8)
+    found = evidence_recall([("t", text, asked)], tiny_tokenizer, ByLetter(), SHORT)
     assert found.places == {"one": [(3, 3)], "two": [(1, 3)]} and found.chunks == len(spans)
     table = found.table([1, 2, 3])
     assert table["one"] == {
@@ -65,7 +68,7 @@ def test_it_stops_between_documents(tiny_tokenizer, text):
         told.append(words)
         return len(told) == 2
 
-    found = evidence_recall([("t", text[0], asked)] * 3, tiny_tokenizer, ByLetter(), 8, progress)
+    found = evidence_recall([("t", text[0], asked)] * 3, tiny_tokenizer, ByLetter(), SHORT, progress)
     assert len(found.places["one"]) == 1 and len(told) == 2
 
 
@@ -81,7 +84,7 @@ def places_of(tiny_tokenizer, text, **settings):
     """Return the place of each chunk, had it been the evidence for a question about the letter a."""
     text, spans = text
     asked = [AskedQuestion("a", ("x",), str(at), (span,)) for at, span in enumerate(spans)]
-    found = evidence_recall([("t", text, asked)], tiny_tokenizer, LikesFew(), 8, **settings)
+    found = evidence_recall([("t", text, asked)], tiny_tokenizer, LikesFew(), SHORT.replace(**settings))
     return [found.places[str(at)][0][0] for at in range(len(spans))]
 
 
@@ -102,5 +105,5 @@ def test_a_second_look_orders_the_first_places_and_leaves_the_later_ones_alone(t
 def test_without_a_second_look_no_part_is_scored(tiny_tokenizer, text):
     assert not hasattr(ByLetter, "score_parts")
     asked = [AskedQuestion("a", ("x",), "one", (text[1][0],))]
-    given = ([("t", text[0], asked)], tiny_tokenizer, ByLetter(), 8)
-    assert evidence_recall(*given) == evidence_recall(*given, rerank_candidates=0)
+    given = ([("t", text[0], asked)], tiny_tokenizer, ByLetter(), SHORT)
+    assert evidence_recall(*given).places == {"one": [(1, 1)]}

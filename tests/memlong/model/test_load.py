@@ -127,6 +127,8 @@ def test_the_estimate_is_what_is_taken(folder):
         shape = KVShape(stored_layers=3, kv_heads=2, chunk_tokens=4, head_dim=16)
         found = estimate(folder, config=MEMORY.replace(store_dtype=store_dtype)).bank_bytes_per_token
         assert found == shape.bytes_per_token(store_dtype)
+    sentences = estimate(folder, config=MEMORY.replace(chunk_ends="sentences", store_dtype="float32"))
+    assert sentences.bank_bytes_per_token == 1.125 * per_token, "as many more slots"
 
 
 @pytest.mark.parametrize("merge", [True, False])
