@@ -29,7 +29,7 @@ def mini() -> TrainConfig:
             chunk_tokens=256,
             chunk_ends="sentences",
             window_tokens=256,
-            top_k=3,
+            top_k=4,
             store_dtype="k8v4",
         ),
         # All articles, and of what is without end no more than keeps them half of the questions.

@@ -9,7 +9,7 @@ from memlong.bank.ledger import ChunkRecord
 
 
 class Hit(NamedTuple):
-    """A chunk found, and the inner product of its embedding with the query's."""
+    """A chunk found, and the inner product of its embedding with the query's, or its score after a second look."""
 
     chunk_id: int
     score: float

@@ -16,7 +16,8 @@ class Hit(NamedTuple):
     """A chunk among the top-k.
 
     Attributes:
-        chunk_id: the chunk. score: inner product of its embedding with the query's. rank: 1 for the best.
+        chunk_id: the chunk. score: inner product of its embedding with the query's; of a question that looks twice,
+            half of it and half its best part's. rank: 1 for the best.
         trigger_count: its triggers, this one included.
     """
 
