@@ -93,8 +93,8 @@ class Evidence:
     """One retrieved chunk beside an answer.
 
     Attributes:
-        rank: 1 is the best score. score: cosine of query and chunk, with ``hybrid`` a weighted mean of two cosines; after
-            a second look half of it and half the best part's.
+        rank: 1 is the best score. score: cosine of query and chunk, with ``hybrid`` a weighted mean of two cosines;
+            after a second look half of it and half the best part's.
         attention_mass: share of all attention that the answer's tokens paid to it, mean over retrieval layers and
             heads; None when nobody looked.
         trigger_count_before, trigger_count: before and after this answer. place: page or chapter, in words.
