@@ -174,8 +174,10 @@ def _form(setup: Setup) -> list[Any]:
         places = [OWN, *((POSITION_WORDS[name], name) for name in MEMORY_POSITIONS)]
         info = "Where retrieved keys stand for a question."
         made["memory_positions"] = _menu("memory_positions", "Places of retrieved keys", places, values, info)
-        ends = [OWN, ("of sentences", "sentences"), ("of so many tokens", "tokens")]
-        made["chunk_ends"] = _menu("chunk_ends", "Chunks end at the end", ends, values, "A new text is cut so.")
+        ends = [OWN, ("with a sentence", "sentences"), ("after so many tokens", "tokens")]
+        made["chunk_ends"] = _menu(
+            "chunk_ends", "Where chunks end", ends, values, "With a sentence they may be shorter, by half at most."
+        )
         made["relevance_strength"] = gr.Number(
             values["relevance_strength"], label="Relevance", elem_id="relevance-strength",
             info="Less attention where the words around match the question less; 0: none.",
