@@ -107,15 +107,15 @@ def snippet(text: str, answer: str, question: str) -> str:
 
     The beginning of a chunk says nothing: chunks begin anywhere.
     """
-    text, said = " ".join(text.split()), " ".join(answer.split()).strip(" .,;:!?\"'")
-    at = text.casefold().find(said.casefold()) if len(said) > 2 else -1
-    if at < 0:
+    text = " ".join(text.split())
+    found = words_of(answer, text)
+    at, said = (found[0], text[slice(*found)]) if found else (0, "")
+    if not found:
         wanted = {word for word in _WORD.findall(f"{answer} {question}".casefold()) if len(word) > 3}
         places = [found.start() for found in _WORD.finditer(text.casefold()) if found[0] in wanted]
         if not places:
             return escape(one_line(text, SNIPPET))
         at = max(places, key=lambda start: (sum(start <= each < start + SNIPPET for each in places), -start))
-        said = ""
     start = max(0, min(at - (SNIPPET - len(said)) // 3, len(text) - SNIPPET))
     start = text.find(" ", start) + 1 if 0 < start < at else start
     end = max(start + SNIPPET, at + len(said))

@@ -321,6 +321,9 @@ def test_a_snippet_shows_where_the_answer_stands() -> None:
     apart = pane.snippet(text, "A vault.", "Where did the lantern stand in that inn?")
     assert "lantern" in apart and "<mark>" not in apart
     assert pane.snippet("Short.", "", "") == "Short."
+    part = pane.snippet("Then they sat in the kitchen.", "Hen", "Which reef was it?")
+    assert "<mark>" not in part, "no part of a longer word"
+    assert "<mark>Hen</mark>" in pane.snippet("Then the reef called the Hen.", "Hen.", "Which reef was it?")
     assert pane.snippet("", "x", "y") == ""
     whole = pane.snippet("The cellar of the inn.", "the cellar of the inn", "")
     assert whole == "<mark>The cellar of the inn</mark>."
