@@ -42,6 +42,18 @@ def test_turning_once_equals_a_second_run(family: str, padded: bool, monkeypatch
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_padding_behind_a_window_changes_nothing_of_it(family: str) -> None:
+    """So windows of unequal length are read together without a mask."""
+    model = _own(family)
+    ids = torch.randint(3, VOCAB, (2, 9), generator=torch.Generator().manual_seed(0))
+    alone = model.read(ids[1:, :6])
+    ids[1, 6:] = 0
+    together = model.read(ids)
+    for mine, own in zip(vars(together).values(), vars(alone).values(), strict=True):
+        assert (mine[:, 1:, :, :6] - own).abs().max() < 2e-5 * own.abs().max()
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_half_precision_is_read(family: str) -> None:
     half = copy.deepcopy(build(family, LAYERS)).to(torch.bfloat16)
     model = MemoryModel(half, None, MemoryConfig(stored_layers=(0, 1, 2), retrieval_layers=(0, 1, 2)))
