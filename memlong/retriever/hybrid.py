@@ -65,7 +65,7 @@ class HybridRetriever:
         self.fingerprint = f"hybrid-3:{words}:{self.dense.fingerprint}"
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
-        self._parts: dict[str, Vectors] = {}
+        self._parts: dict[bytes, Vectors] = {}  # by digest: no text of a reader who left stays here
 
     def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
@@ -155,16 +155,16 @@ class HybridRetriever:
         """Return MiniLM's vectors [n, D] of parts, those of late from memory."""
         if not texts:
             return np.zeros((0, self.dense.dim), dtype=np.float32)
-        kept = self._parts
-        mine = {text: kept[text] for text in texts if text in kept}
-        new = [text for text in dict.fromkeys(texts) if text not in mine]
+        kept, keys = self._parts, [_digest(text) for text in texts]
+        mine = {key: kept[key] for key in keys if key in kept}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in mine}
         if new:
-            fresh = dict(zip(new, self.dense.embed_documents(new), strict=True))
+            fresh = dict(zip(new, self.dense.embed_documents([*new.values()]), strict=True))
             mine |= fresh
             if len(kept) + len(fresh) > _KEPT_PARTS:
                 kept = {}
             self._parts = kept | fresh if len(fresh) <= _KEPT_PARTS else kept
-        return np.stack([mine[text] for text in texts])
+        return np.stack([mine[key] for key in keys])
 
     def _places(self, word: str) -> list[tuple[int, float]]:
         """Return where a word and its stem go, with signed weights; kept, because a book repeats its words."""
@@ -178,7 +178,11 @@ class HybridRetriever:
         return found
 
 
-def _place(feature: str, size: int, weight: float) -> tuple[int, float]:
+def _digest(text: str, size: int = 16) -> bytes:
     # Not Python's hash(): that one is salted anew in every process.
-    digest = int.from_bytes(blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+    return blake2b(text.encode("utf-8", "replace"), digest_size=size).digest()
+
+
+def _place(feature: str, size: int, weight: float) -> tuple[int, float]:
+    digest = int.from_bytes(_digest(feature, 8), "little")
     return digest % size, weight if digest >> 63 else -weight
