@@ -108,19 +108,19 @@ def snippet(text: str, answer: str, question: str) -> str:
     The beginning of a chunk says nothing: chunks begin anywhere.
     """
     text = " ".join(text.split())
-    found = words_of(answer, text)
-    at, said = (found[0], text[slice(*found)]) if found else (0, "")
-    if not found:
+    if said := words_of(answer, text):
+        at, behind = said
+    else:
         wanted = {word for word in _WORD.findall(f"{answer} {question}".casefold()) if len(word) > 3}
-        places = [found.start() for found in _WORD.finditer(text.casefold()) if found[0] in wanted]
+        places = [word.start() for word in _WORD.finditer(text.casefold()) if word[0] in wanted]
         if not places:
             return escape(one_line(text, SNIPPET))
-        at = max(places, key=lambda start: (sum(start <= each < start + SNIPPET for each in places), -start))
-    start = max(0, min(at - (SNIPPET - len(said)) // 3, len(text) - SNIPPET))
+        at = behind = max(places, key=lambda start: (sum(start <= each < start + SNIPPET for each in places), -start))
+    start = max(0, min(at - (SNIPPET - (behind - at)) // 3, len(text) - SNIPPET))
     start = text.find(" ", start) + 1 if 0 < start < at else start
-    end = max(start + SNIPPET, at + len(said))
-    end = text.rfind(" ", at + len(said), end) if end < len(text) and " " in text[at + len(said) : end] else end
-    before, own, after = text[start:at], text[at : at + len(said)], text[at + len(said) : end]
+    end = max(start + SNIPPET, behind)
+    end = text.rfind(" ", behind, end) if end < len(text) and " " in text[behind:end] else end
+    before, own, after = text[start:at], text[at:behind], text[behind:end]
     marked = f"<mark>{escape(own)}</mark>" if own else ""
     return f"{'… ' if start else ''}{escape(before)}{marked}{escape(after)}{' …' if end < len(text) else ''}"
 
