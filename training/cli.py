@@ -1,10 +1,9 @@
-"""``python -m training list | show | estimate | run RECIPE [key=value ...] | prepare | evaluate | export | push``."""
+"""``python -m training``: list, show, estimate and run recipes; prepare, evaluate, export, push; rank."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from memlong.errors import ConfigError, MemLongError
 from training import evaluate
 from training.data import prepare_cli
 from training.evaluate.common import STOPPED
+from training.rank import cli as rank_cli
 from training.recipes import RECIPES, AnyConfig, recipe
+from training.settings import assignments
 from training.stages.config import StageConfig
 
 
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
             return evaluate.run(chosen)
         if chosen.command == "prepare":
             return prepare_cli.run(chosen)
+        if chosen.command == "rank":
+            return rank_cli.run(chosen)
         if chosen.command == "push":
             return push(chosen.folder, chosen.repository)
         if chosen.command == "export":
@@ -37,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             merge(chosen.run, chosen.merged)
             print(f"merged into {chosen.merged}")
             return 0
-        config = recipe(chosen.recipe).override(_pairs(chosen.settings))
+        config = recipe(chosen.recipe).override(assignments(chosen.settings))
         if chosen.command == "show":
             print(json.dumps(config.to_dict(), indent=1))
             return 0
@@ -51,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept: the same command goes on with prepare and run.", file=sys.stderr)
+        print(
+            "\nStopped. What was finished is kept: the same command goes on with prepare, run and rank.",
+            file=sys.stderr,
+        )
         return STOPPED
 
 
@@ -85,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "show":
             command.add_argument("--json", action="store_true", help="for programs (it always is JSON)")
     prepare_cli.add_arguments(commands.add_parser("prepare", help="clean, tokenise and pack text"))
+    rank_cli.add_arguments(commands.add_parser("rank", help="train what reads questions beside parts of chunks"))
     evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
     exporting = commands.add_parser("export", help="merge a run's adapter into its model, where that is possible")
     exporting.add_argument("run", type=Path, help="folder of a run, or its export/")
@@ -102,6 +109,7 @@ def run(config: AnyConfig, folder: Path) -> int:
     with quiet():  # libraries talk while they are imported
         from memlong.retriever import make_retriever
         from training.base import load_base
+        from training.interrupts import remember_interrupts
         from training.loop import Trainer
         from training.metrics import forget_after
         from training.run import build, export
@@ -123,9 +131,7 @@ def run(config: AnyConfig, folder: Path) -> int:
         trainer = build(config, folder, model, tokenizer, make_retriever(config.retriever))
     first = not isinstance(trainer, StageTrainer) or trainer.accelerator.is_main_process
     resumed = trainer.resume()
-    stop: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stop.append(received))
+    stop = remember_interrupts()
     if first:
         forget_after(folder, trainer.step)
         print(f"resumed at step {trainer.step}" if resumed else "started", flush=True)
@@ -151,10 +157,3 @@ def push(folder: Path, repository: str) -> int:
     hub.upload_folder(repo_id=name, folder_path=str(folder), commit_message="Upload adapter and memory settings")
     print(f"uploaded to {name}")
     return 0
-
-
-def _pairs(settings: list[str]) -> dict[str, str]:
-    for item in settings:
-        if "=" not in item:
-            raise ConfigError(f"Setting {item!r}", "key=value", "Write for example steps=100")
-    return dict(item.split("=", 1) for item in settings)

@@ -83,7 +83,7 @@ class Trainer:
         self._tokens, self._scored = 0, 0  # of the last batch: prompts and answers; answers
         self._bfloat16 = in_bfloat16(config.arithmetic, model.device)
         if self._bfloat16:
-            _halve_frozen(model.model)
+            halve_frozen(model.model)
         folder.mkdir(parents=True, exist_ok=True)
 
     def resume(self) -> bool:
@@ -230,7 +230,7 @@ def in_bfloat16(arithmetic: str, device: torch.device) -> bool:
     return arithmetic == "bfloat16"
 
 
-def _halve_frozen(model: torch.nn.Module) -> None:
+def halve_frozen(model: torch.nn.Module) -> None:
     """Hold frozen matrices in bfloat16: autocast would convert them anew at every step, and loses as much."""
     tied = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
     for module in model.modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, Self
 
@@ -13,7 +13,7 @@ from memlong.layers import parse_layers
 
 
 class Settings:
-    """Base of the frozen dataclasses that recipes return; a field ``memory`` is a :class:`MemoryConfig`."""
+    """Base of the frozen dataclasses of runs; a field ``memory``, where there is one, is a :class:`MemoryConfig`."""
 
     recipe: str
     memory: MemoryConfig
@@ -21,7 +21,8 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-safe values that :meth:`from_dict` takes back."""
         values = asdict(self)  # type: ignore[call-overload]
-        values["memory"] = self.memory.to_dict()
+        if "memory" in values:
+            values["memory"] = self.memory.to_dict()
         return dict(json.loads(json.dumps(values)))
 
     @classmethod
@@ -48,10 +49,11 @@ class Settings:
             ConfigError: for unknown keys or values of the wrong type.
         """
         values = self.to_dict()
+        memory = values.get("memory", {})
         for key, text in items.items():
-            target, name = (values["memory"], key[7:]) if key.startswith("memory.") else (values, key)
+            target, name = (memory, key[7:]) if key.startswith("memory.") else (values, key)
             if name not in target or name == "memory":
-                known = [*(k for k in values if k != "memory"), *(f"memory.{k}" for k in values["memory"])]
+                known = [*(k for k in values if k != "memory"), *(f"memory.{k}" for k in memory)]
                 raise unknown_name("setting", key, known)
             target[name] = _parse(key, text, target[name])
         return self.from_dict(values)
@@ -64,12 +66,27 @@ def at_least_one(settings: Any, names: tuple[str, ...]) -> None:
             raise ConfigError(f"{name}={getattr(settings, name)}", "A whole number from 1", f"Raise {name}")
 
 
+def assignments(items: Iterable[str]) -> dict[str, str]:
+    """Return ``key=value`` texts as key -> value.
+
+    Raises:
+        ConfigError: for a text of another form.
+    """
+    texts = list(items)
+    for item in texts:
+        if "=" not in item:
+            raise ConfigError(f"Setting {item!r}", "key=value", "Write for example steps=100")
+    return dict(item.split("=", 1) for item in texts)
+
+
 def _parse(key: str, text: str, now: Any) -> Any:
     try:
         if key.endswith("_layers"):
             return list(parse_layers(text))
         if isinstance(now, list):
             parts = [part for part in text.split(",") if part]
+            if any(isinstance(each, float) for each in now):
+                return [float(part) for part in parts]
             return [int(part) for part in parts] if all(part.isdigit() for part in parts) else parts
         if isinstance(now, bool):
             return {"true": True, "false": False}[text.lower()]

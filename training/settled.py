@@ -11,9 +11,10 @@ import torch
 
 from training import checkpoint
 from training.loop import in_bfloat16
+from training.rank.config import RankConfig
 from training.recipes import AnyConfig
 
-Config = TypeVar("Config", bound=AnyConfig)
+Config = TypeVar("Config", bound=AnyConfig | RankConfig)
 
 
 def settled(config: Config, folder: Path, device: torch.device) -> Config:

@@ -43,12 +43,16 @@ def tell(report: Report) -> None:
 
 def describe(report: Report) -> str:
     """Return a step in words: loss, seconds, speed, and the time left at the pace of this step."""
-    left = (report.steps - report.step) * report.seconds
-    hours, minutes = divmod(round(left / 60), 60)
     return (
         f"step {report.step}/{report.steps}  loss {report.loss:.3f}  {report.seconds:.1f} s  "
-        f"{report.tokens_per_second:.0f} tokens/s  {f'{hours} h ' if hours else ''}{minutes} min left"
+        f"{report.tokens_per_second:.0f} tokens/s  {time_left((report.steps - report.step) * report.seconds)}"
     )
+
+
+def time_left(seconds: float) -> str:
+    """Return hours and minutes in words."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{f'{hours} h ' if hours else ''}{minutes} min left"
 
 
 def _board(folder: Path) -> Any:

@@ -1,0 +1,79 @@
+"""The command line of ``rank``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from training.rank.config import RankConfig
+from training.settings import assignments
+
+OUT = Path("runs") / "rank"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``rank`` takes."""
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="any setting, changed (see --show)")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the run (default: {OUT})")
+    parser.add_argument("--show", action="store_true", help="print every setting and train nothing")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Train (or go on) and write ``cross_encoder.safetensors``; an interrupt stops after the step at hand.
+
+    Raises:
+        MemLongError: for unknown settings, sources that are not there, or a loss that is not finite.
+    """
+    config = RankConfig().override(assignments(chosen.settings))
+    if chosen.show:
+        print(json.dumps(config.to_dict(), indent=1))
+        return 0
+    from training.interrupts import remember_interrupts
+
+    train(config, chosen.out, lambda words: print(words, flush=True), remember_interrupts)
+    return 0
+
+
+def train(
+    config: RankConfig,
+    folder: Path,
+    say: Callable[[str], None],
+    interrupts: Callable[[], list[int]] = list,
+) -> None:
+    """Make pairs, train, and write what came of it into ``folder``.
+
+    Args:
+        interrupts: called before the first step; what it returns is filled when the run should stop.
+
+    Raises:
+        MemLongError: for sources that are not there, or a loss that is not finite.
+    """
+    from memlong.quiet import quiet
+
+    with quiet():  # libraries talk while they are imported
+        import torch
+
+        from memlong.hardware import resolve_device
+        from memlong.retriever.hybrid import HybridRetriever
+        from training.base import load_tokenizer
+        from training.rank.pairs import load_pairs
+        from training.rank.report import write_readme
+        from training.rank.scorer import load_scorer, write_weights
+        from training.rank.trainer import RankTrainer, teller
+        from training.settled import settled
+
+    torch.set_num_threads(config.threads)
+    device = resolve_device("auto")
+    config = settled(config, folder, device)
+    pairs = load_pairs(config, load_tokenizer("bundled-base"), HybridRetriever(cross_encoder=None), folder, say)
+    half = config.arithmetic == "bfloat16"
+    scorer = load_scorer(config.rank, config.max_tokens, half, device, config.seed)
+    trainer = RankTrainer(config, scorer, pairs, folder)
+    say(f"resumed at step {trainer.step}" if trainer.resume() else "started")
+    stop = interrupts()
+    trainer.run(teller(say), stopped=lambda: bool(stop))
+    written = write_weights(scorer.weights(), folder)
+    write_readme(trainer, pairs, folder)
+    say(f"{'stopped' if stop else 'done'} at step {trainer.step}; wrote {written}")
