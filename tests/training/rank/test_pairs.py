@@ -117,6 +117,18 @@ def test_evidence_that_retrieval_misses_is_added(config, tiny_tokenizer, retriev
     assert all(each.text.startswith("Sefa") and each.chunk == 0 for each in found.rescued)
 
 
+def test_an_answer_that_no_part_holds_is_judged_by_and_not_learned_from():
+    asked = {
+        "question": "Who?", "type": "extractive", "answerable": True, "gold": [0], "candidates": [[0, 0, 3, False]],
+        "rescued": [],
+    }  # fmt: skip
+    row = {"source": "s", "doc_id": "d", "text": "Bram slept.", "asked": [asked, asked | {"answerable": False}]}
+    sets = pair_sets([row | {"held_out": False}, row | {"held_out": True}])
+    assert [each.answerable for each in sets.training["s"]] == [False]
+    assert [each.answerable for each in sets.held_out["s"]] == [True, False]
+    assert sets.held_out["s"][0].candidates == ((0, "Bra", False),)
+
+
 def test_pairs_are_made_once_and_again_for_other_settings(config, tiny_tokenizer, retriever, tmp_path, monkeypatch):
     made: list[str] = []
     real = making.rank_document

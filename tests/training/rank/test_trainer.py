@@ -63,6 +63,14 @@ def test_a_step_draws_positives_first_and_no_more_than_asked(build, config, pair
     assert trainer.draw(3) == trainer.draw(3) != trainer.draw(4)
 
 
+def test_the_loss_of_a_step_is_the_mean_of_its_questions(build):
+    trainer, by_hand = build(), []
+    for each in trainer.draw(0):
+        logits = trainer.scorer([each.question] * len(each.texts), each.texts)
+        by_hand.append(listwise_loss(logits[: each.positives], logits[each.positives :]).item())
+    assert trainer.train_step() == pytest.approx(sum(by_hand) / len(by_hand), rel=1e-4)
+
+
 def test_the_loss_falls(build, config):
     seen = losses(build(changed=replace(config, steps=80, learning_rate=2e-2, eval_every=100, save_every=100)))
     assert sum(seen[-30:]) / 30 < 0.7 * sum(seen[:10]) / 10
@@ -104,7 +112,11 @@ def test_weights_have_the_names_of_the_encoder(scorer, config, tiny_bert):
     assert len(linear) == 12 and shapes["encoder.layer.1.output.dense"] == (4, 64)
     assert tuple(weights["encoder.layer.1.output.dense.lora_B"].shape) == (32, 4)
     norms = {name for name in weights if "LayerNorm" in name}
-    assert norms and norms <= set(dict(tiny_bert().named_parameters())) and not [n for n in norms if "embed" in n]
+    assert (
+        len(norms) == 8
+        and norms <= set(dict(tiny_bert().named_parameters()))
+        and not [n for n in norms if "embed" in n]
+    )
     assert len(weights) == 2 * len(linear) + len(norms) + 2 and weights["score.weight"].shape == (1, 32)
 
 
