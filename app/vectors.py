@@ -93,20 +93,22 @@ class Vectors:
             new = [at for at, chunk_id in enumerate(ids) if (question, chunk_id) not in self._looked]
             if new:
                 chunks = [recording.chunks[places[at]] for at in new]
-                looked = run(self._look, questions_QE()[question], chunks, found[new])
+                looked = run(self._look, questions_QE()[question], recording.questions[question][1], chunks, found[new])
                 self._looked |= {(question, ids[at]): score for at, score in zip(new, looked, strict=True)}
             return np.array([self._looked[question, chunk_id] for chunk_id in ids], dtype=np.float32)
 
         return SecondLook(candidates, scores)
 
-    def _look(self, query_E: Vector, chunks: Sequence[ChunkWritten], found: Sequence[float]) -> list[float]:
+    def _look(
+        self, query_E: Vector, question: str, chunks: Sequence[ChunkWritten], found: Sequence[float]
+    ) -> list[float]:
         """Return the scores of chunks after a second look; those of a document that was removed keep theirs."""
         session, scores = self._session, list(found)
         # A chunk that holds the rest of one character has no text and is looked at all the same, as when asking.
         here = [at for at, chunk in enumerate(chunks) if session.documents[chunk.doc_id].status != "removed"]
         texts = [session.documents[chunks[at].doc_id].text[slice(*chunks[at].span)] for at in here]
         parts = [cut_parts(session.tokenizer, text, chunks[at].n_tokens) for at, text in zip(here, texts, strict=True)]
-        looked = second_look(session.retriever, query_E, parts, [found[at] for at in here])
+        looked = second_look(session.retriever, query_E, question, parts, [found[at] for at in here])
         for at, score in zip(here, looked, strict=True):
             scores[at] = score
         return scores

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memlong.retriever.base import Retriever, Vectors
-from memlong.retriever.parts import Parts, cut_parts, part_scores, relevance, second_look
+from memlong.retriever.base import Parts, Retriever, Vectors
+from memlong.retriever.parts import cut_parts, relevance_to, second_look
 from training.data.passages import Passages
 
 
@@ -34,13 +34,15 @@ class ScoredParts:
         Args:
             found_N: the scores that found them.
         """
-        scores = second_look(self._retriever, self._questions_AE[question], self._parts(chunks), found_N)
+        scores = second_look(self._retriever, *self._asked(question), self._parts(chunks), found_N)
         return [chunk for _, chunk in sorted(zip(scores, chunks, strict=True), key=lambda each: (-each[0], each[1]))]
 
     def relevance(self, question: int, chunks: Sequence[int], chunk_tokens: int) -> Vectors:
-        """Return what ``memlong.retriever.parts.relevance`` says of these chunks, [N, C]."""
-        parts = self._parts(chunks)
-        return relevance(parts, part_scores(self._retriever, self._questions_AE[question], parts), chunk_tokens)
+        """Return what ``memlong.retriever.parts.relevance_to`` says of these chunks, [N, C]."""
+        return relevance_to(self._retriever, *self._asked(question), self._parts(chunks), chunk_tokens)
+
+    def _asked(self, question: int) -> tuple[Vectors, str]:
+        return self._questions_AE[question], self._document.asked[question].question.question
 
     def _parts(self, chunks: Sequence[int]) -> list[Parts]:
         texts, cut = self._document.texts, self._document.chunks

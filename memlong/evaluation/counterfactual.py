@@ -75,7 +75,8 @@ def answer_logprob(
     if chunk_ids and options.answer_from in ("memory", "both"):
         ordered = session.in_document_order(chunk_ids)
         observer = MassObserver() if options.record_attention else None  # who looks on takes other paths
-        context = memory_of(session, session.embed_query(question), ordered, options.memory_strength, observer)
+        asked = (session, session.embed_query(question), question, ordered, options.memory_strength, observer)
+        context = memory_of(*asked)
     pieces = [[token] for token in said] if len(said) <= TOKEN_BY_TOKEN else [said]
     return _logprob(model, prompt, pieces, context)
 

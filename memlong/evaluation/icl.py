@@ -190,7 +190,7 @@ def _memory(session: Session, query: str, rows: int) -> Any:
     """Return what ``rows`` equal rows read: the chunks that a text retrieves; None from an empty bank."""
     if not len(session.bank):
         return None
-    hits = session.search(session.embed_query(query), session.config.top_k)
+    hits = session.search(session.embed_query(query), session.config.top_k, question=query)
     ids = session.in_document_order(hit.chunk_id for hit in hits)
     gathered = session.bank.gather(ids, session.model.dtype, session.model.device)
     row = (gathered.keys_SNGCD, gathered.values_SNGCD, session.bank.lengths(ids))

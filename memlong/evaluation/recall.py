@@ -77,7 +77,7 @@ def evidence_recall(
             first = order[: config.rerank_candidates]
             if len(first):
                 parts = [cut_parts(tokenizer, text[slice(*spans[at])], chunks[at].n_tokens) for at in first]
-                looked = np.array(second_look(retriever, query_E, parts, scores_n[first]))
+                looked = np.array(second_look(retriever, query_E, question.question, parts, scores_n[first]))
                 order[: len(first)] = first[np.lexsort((first, -looked))]
             pieces = [_first(order, spans, piece) for piece in question.evidence]
             result.places.setdefault(question.type, []).append((min(pieces), max(pieces)))

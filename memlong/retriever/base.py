@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,23 @@ class TooLong:
     index: int
     n_tokens: int
     max_tokens: int
+
+
+Range = tuple[int, int]
+
+
+class Parts(NamedTuple):
+    """The parts of one chunk (see ``parts.py``).
+
+    Attributes:
+        ranges: tokens [start, end) of each. texts: their texts. n_tokens: of the chunk.
+        around: the text of each with some more on both sides, as far as the chunk goes.
+    """
+
+    ranges: tuple[Range, ...]
+    texts: tuple[str, ...]
+    n_tokens: int
+    around: tuple[str, ...]
 
 
 @runtime_checkable
@@ -48,13 +65,22 @@ class Retriever(Protocol):
         """Return unit vectors [n, E]. A text over ``max_tokens`` is embedded in parts: nothing is cut off."""
         ...
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
         """Return for each chunk how well each of its parts matches, [parts], on the scale of the chunk's own score.
 
         Somebody waits for it. What a chunk's parts score does not depend on the other chunks.
 
         Args:
-            query_E: what the chunks were found with (see :meth:`weigh_query`). chunks: the texts of each one's parts.
+            query_E: what the chunks were found with (see :meth:`weigh_query`). chunks: the parts of each.
+            question: its words, for a retriever that reads them beside a part; "" compares vectors alone.
+        """
+        ...
+
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
+        """Return how surely none of these chunks answers the question, in logits, at least 0; 0 where nobody can say.
+
+        Args:
+            query_E, chunks, question: as of :meth:`score_parts`.
         """
         ...
 
@@ -134,14 +160,14 @@ def join_parts(parts: Sequence[Part], vectors_PE: Vectors, texts: int) -> Vector
 
 
 def score_embedded(
-    embed: Callable[[Sequence[str]], Vectors], query_E: Vectors, chunks: Sequence[Sequence[str]]
+    embed: Callable[[Sequence[str]], Vectors], query_E: Vectors, chunks: Sequence[Parts]
 ) -> list[Vectors]:
     """Return what :meth:`Retriever.score_parts` does where a part is scored as a chunk is: all embedded together."""
     if not chunks:
         return []
-    vectors_PE = embed([text for texts in chunks for text in texts])
+    vectors_PE = embed([text for parts in chunks for text in parts.texts])
     scores_P = np.asarray(vectors_PE @ query_E, dtype=np.float32)
-    return np.split(scores_P, np.cumsum([len(texts) for texts in chunks])[:-1])
+    return np.split(scores_P, np.cumsum([len(parts.texts) for parts in chunks])[:-1])
 
 
 def normalise(vectors: Vectors) -> Vectors:

@@ -17,7 +17,7 @@ from torch import Tensor
 from memlong.chunking import without_surrogates
 from memlong.errors import MemLongError, RetrieverError
 from memlong.files import files_hash
-from memlong.retriever.base import Part, TooLong, Vectors, join_parts, score_embedded, split_to_fit, too_long
+from memlong.retriever.base import Part, Parts, TooLong, Vectors, join_parts, score_embedded, split_to_fit, too_long
 
 # Padded batch [B, T] and its mask [B, T] -> vectors [B, E].
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -50,9 +50,13 @@ class EncoderRetriever:
         parts = split_to_fit(texts, self._tokenise, self.max_tokens)
         return join_parts(parts, self._embed(parts), len(texts))
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
         return score_embedded(self.embed_documents, query_E, chunks)
+
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
+        """Return 0: vectors say which chunk is nearest, not whether it answers."""
+        return 0.0
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

@@ -15,7 +15,7 @@ from math import log
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import TooLong, Vectors, normalise, score_embedded
+from memlong.retriever.base import Parts, TooLong, Vectors, normalise, score_embedded
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _TRIGRAM_WEIGHT = 0.3  # a stem in common counts, a word in common counts more
@@ -75,9 +75,13 @@ class HashingRetriever:
                 row[0] = 1.0
         return normalise(vectors)
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
         return score_embedded(self.embed_documents, query_E, chunks)
+
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
+        """Return 0: vectors say which chunk is nearest, not whether it answers."""
+        return 0.0
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

@@ -16,30 +16,39 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import TooLong, Vectors, normalise
+from memlong.retriever.base import Parts, TooLong, Vectors, normalise
+from memlong.retriever.cross_encoder import BUNDLED
 from memlong.retriever.minilm import MiniLMRetriever
 
 _WORD = re.compile(r"\w+")
 _SHARE = 0.8  # of words in a question's score, and of MiniLM between chunks; EXPERIMENTS.md has others
 _STEM_WEIGHT = 0.5  # for "settled" and "settle"
-_LOOKED_AT = 2  # parts of a chunk that MiniLM sees: those whose words match best
+_READ = 4  # parts of a chunk that the cross-encoder sees: those whose words match best, none overlapping
+_EVIDENT = -1.0  # the least logit of what may be evidence; EXPERIMENTS.md says what other values would take for it
+_READ_SHARE = 0.3  # of how likely it holds the evidence in a part's score; EXPERIMENTS.md has others
+_LOOKED_AT = 2  # parts of a chunk that MiniLM sees where there is none: those whose words match best
 _DENSE_SHARE = 0.3  # of MiniLM in the score of a part that it saw; EXPERIMENTS.md has others
 _UNSEEN = 0.05  # what a part that it did not see scores less: about what it would have added
+_SOFTNESS = 2.0  # of the cross-encoder's logits: how sure it is, less than what its training would have
+_KEPT_SCORES = 16_384  # of questions and parts, a megabyte or two
 _KEPT_PARTS = 4096  # vectors of parts kept, 6 MB: the next question often looks at the same ones
 _STEM = 5  # letters; the start of a longer word stands for its forms
 
 
 class HybridRetriever:
-    """MiniLM and hashed words: four to one between chunks, one to four for a question.
+    """MiniLM and hashed words: four to one between chunks, one to four for a question; parts are read beside one.
 
     Args:
         words: places for the hashed words; more means fewer collisions.
-        options: see :class:`~memlong.retriever.minilm.MiniLMRetriever`.
+        cross_encoder: the folder of what reads a question together with parts of chunks; "bundled" is ours, which
+            takes the original MiniLM and is left out with another; None compares vectors alone.
+        folder, device, dtype, data_dir: see :class:`~memlong.retriever.minilm.MiniLMRetriever`.
 
     Raises:
         RetrieverError: when MiniLM is not to be had, or for fewer than 16 places.
@@ -52,13 +61,13 @@ class HybridRetriever:
         folder: Any = None,
         device: str = "auto",
         dtype: Any = None,
-        batch_size: int | None = None,
         data_dir: Any = None,
         words: int = 4096,
+        cross_encoder: str | Path | None = "bundled",
     ) -> None:
         if words < 16:
             raise RetrieverError(f"{words} places for words", "16 or more", "Choose 4096, say")
-        self.dense = MiniLMRetriever(folder, device, dtype, batch_size, data_dir)
+        self.dense = MiniLMRetriever(folder, device, dtype, data_dir=data_dir)
         self.words = words
         self.dim = self.dense.dim + words
         self.max_tokens = self.dense.max_tokens
@@ -66,6 +75,10 @@ class HybridRetriever:
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
         self._parts: dict[bytes, Vectors] = {}  # by digest: no text of a reader who left stays here
+        self._likely: dict[bytes, float] = {}  # a question and a part -> what was read out of them
+        if cross_encoder == "bundled":
+            cross_encoder = BUNDLED if self.dense.original else None
+        self._cross_encoder = None if cross_encoder is None else self.dense.cross_encoder(Path(cross_encoder))
 
     def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
@@ -80,21 +93,31 @@ class HybridRetriever:
         dense_nD, words_nW = self.dense.embed_documents(texts), self.embed_words(texts)
         return normalise(np.concatenate([_SHARE**0.5 * dense_nD, (1 - _SHARE) ** 0.5 * words_nW], axis=1))
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
-        """Return the score of each chunk's parts, [parts] each, by their words; MiniLM sees the best few of a chunk.
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
+        """Return the score of each chunk's parts, [parts] each; all by their words, the best few also read.
 
-        It would take most of the time to the first token if it saw all of them.
+        The cross-encoder reads a question with them; without a question, or without a cross-encoder, MiniLM does. It
+        would take most of the time to the first token if either saw all of them.
         """
-        size = self.dense.dim
-        dense_D, words_W = normalise(query_E[:size]), normalise(query_E[size:])
-        words = [np.array([self._match(text, words_W) for text in texts], dtype=np.float32) for texts in chunks]
-        looked = [np.argsort(-each, kind="stable")[:_LOOKED_AT] for each in words]
-        vectors_PD = self._embed_dense([texts[i] for texts, best in zip(chunks, looked, strict=True) for i in best])
-        seen = np.split(vectors_PD @ dense_D, np.cumsum([len(best) for best in looked])[:-1]) if chunks else []
-        scores = [_SHARE * each - _UNSEEN for each in words]
-        for each, mine, best, its in zip(scores, words, looked, seen, strict=True):
-            each[best] = (1 - _DENSE_SHARE) * mine[best] + _DENSE_SHARE * its
+        words = self._words(query_E, chunks)
+        if not chunks:
+            return []
+        if self._cross_encoder is None or not question.strip():
+            return self._compared(query_E, chunks, words)
+        scores = []
+        for mine, (best, seen) in zip(words, self._likely_parts(question, chunks, words), strict=True):
+            each = np.full_like(mine, seen.min())  # what was not read is no likelier than the worst that was
+            each[best] = seen
+            scores.append((1 - _READ_SHARE) * mine + _READ_SHARE * each)
         return scores
+
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
+        """Return by how much the best logit that the cross-encoder gives falls short of one that evidence has."""
+        if self._cross_encoder is None or not question.strip() or not chunks:
+            return 0.0
+        read = self._likely_parts(question, chunks, self._words(query_E, chunks))
+        best = max(float(seen.max()) for _, seen in read)
+        return max(0.0, _EVIDENT - _SOFTNESS * float(np.log(best / (1 - best)))) if best < 0.5 else 0.0
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
@@ -151,6 +174,44 @@ class HybridRetriever:
         weights = np.fromiter(kept.values(), dtype=np.float32, count=len(kept))
         return float(weights @ words_W[list(kept)] / np.linalg.norm(weights))
 
+    def _words(self, query_E: Vectors, chunks: Sequence[Parts]) -> list[Vectors]:
+        """Return the cosine of each part's words and the query's, [parts] of each chunk."""
+        words_W = normalise(query_E[self.dense.dim :])
+        return [np.array([self._match(text, words_W) for text in parts.texts], dtype=np.float32) for parts in chunks]
+
+    def _likely_parts(
+        self, question: str, chunks: Sequence[Parts], words: Sequence[Vectors]
+    ) -> list[tuple[list[int], Vectors]]:
+        """Return for each chunk which parts the cross-encoder read, and how likely each holds the evidence."""
+        looked = [_apart(parts, mine) for parts, mine in zip(chunks, words, strict=True)]
+        around = [parts.around[i] for parts, best in zip(chunks, looked, strict=True) for i in best]
+        ends = np.cumsum([len(best) for best in looked])[:-1]
+        return list(zip(looked, np.split(self._read(question, around), ends), strict=True))
+
+    def _compared(self, query_E: Vectors, chunks: Sequence[Parts], words: Sequence[Vectors]) -> list[Vectors]:
+        """Return the scores of parts by words, and of the best few of each chunk by MiniLM too."""
+        looked = [np.argsort(-each, kind="stable")[:_LOOKED_AT] for each in words]
+        ends = np.cumsum([len(best) for best in looked])[:-1]
+        texts = [parts.texts[i] for parts, best in zip(chunks, looked, strict=True) for i in best]
+        seen = np.split(self._embed_dense(texts) @ normalise(query_E[: self.dense.dim]), ends)
+        scores = [_SHARE * each - _UNSEEN for each in words]
+        for each, mine, best, its in zip(scores, words, looked, seen, strict=True):
+            each[best] = (1 - _DENSE_SHARE) * mine[best] + _DENSE_SHARE * its
+        return scores
+
+    def _read(self, question: str, texts: Sequence[str]) -> Vectors:
+        """Return how likely each text holds the evidence, [n], those of late from memory."""
+        assert self._cross_encoder is not None
+        kept, keys = self._likely, [_digest(f"{question}\0{text}") for text in texts]
+        mine = {key: kept[key] for key in keys if key in kept}
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in mine}
+        if new:
+            logits = self._cross_encoder.logits(question, [*new.values()])
+            fresh = dict(zip(new, (1 / (1 + np.exp(-logits / _SOFTNESS))).tolist(), strict=True))
+            mine |= fresh
+            self._likely = (kept if len(kept) + len(fresh) <= _KEPT_SCORES else {}) | fresh
+        return np.array([mine[key] for key in keys], dtype=np.float32)
+
     def _embed_dense(self, texts: Sequence[str]) -> Vectors:
         """Return MiniLM's vectors [n, D] of parts, those of late from memory."""
         if not texts:
@@ -176,6 +237,18 @@ class HybridRetriever:
             if len(self._features) < 500_000:
                 self._features[word] = found
         return found
+
+
+def _apart(parts: Parts, words: Vectors) -> list[int]:
+    """Return the parts whose words match best, of which no two overlap: side by side they would show the same twice."""
+    chosen: list[int] = []
+    for part in np.argsort(-words, kind="stable").tolist():
+        start, end = parts.ranges[part]
+        if all(end <= parts.ranges[other][0] or parts.ranges[other][1] <= start for other in chosen):
+            chosen.append(part)
+        if len(chosen) == _READ:
+            break
+    return chosen
 
 
 def _digest(text: str, size: int = 16) -> bytes:

@@ -1,9 +1,9 @@
 """Parts of a chunk: which of its tokens a text is about, by how well the words around each of them match it.
 
 A chunk holds more than is asked for, and what is not evidence is a distractor as long as itself. So a chunk is cut
-into parts that overlap by half, and each part is scored with the very vector that found the chunk. The best part says
-whether the chunk should be fetched at all (a second look), and a token's relevance is how far the best part around it
-falls short of the best part of all that was retrieved.
+into parts that overlap by half, and each part is scored by the retriever: with the very vector that found the chunk, or
+by reading it beside the question. The best part says whether the chunk should be fetched at all (a second look), and a
+token's relevance is how far the best part around it falls short of the best part of all that was retrieved.
 
 Shapes: P parts of a chunk, N chunks, C chunk tokens, E embedding size.
 """
@@ -11,28 +11,15 @@ Shapes: P parts of a chunk, N chunks, C chunk tokens, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from memlong.chunking import iter_tokens
-from memlong.retriever.base import Retriever, Vectors
+from memlong.retriever.base import Parts, Range, Retriever, Vectors
 
 PART_TOKENS = 32
-
-Range = tuple[int, int]
-
-
-class Parts(NamedTuple):
-    """The parts of one chunk.
-
-    Attributes:
-        ranges: tokens [start, end) of each. texts: their texts. n_tokens: of the chunk.
-    """
-
-    ranges: tuple[Range, ...]
-    texts: tuple[str, ...]
-    n_tokens: int
+MARGIN_TOKENS = 8  # on both sides of a part, for who reads it: a sentence cut in two says little
 
 
 def cut_parts(tokenizer: Any, text: str, n_tokens: int, size: int = PART_TOKENS) -> Parts:
@@ -42,7 +29,9 @@ def cut_parts(tokenizer: Any, text: str, n_tokens: int, size: int = PART_TOKENS)
     ranges = tuple((start, min(start + size, n_tokens)) for start in starts)
     # Cut out of its text, a chunk may come out as fewer tokens than it has there.
     edges = [*(begin for begin, _ in spans), *[len(text)] * (n_tokens + 1 - len(spans))]
-    return Parts(ranges, tuple(text[edges[start] : edges[end]] for start, end in ranges), n_tokens)
+    wider = [(max(0, start - MARGIN_TOKENS), min(end + MARGIN_TOKENS, n_tokens)) for start, end in ranges]
+    texts, around = (tuple(text[edges[start] : edges[end]] for start, end in each) for each in (ranges, wider))
+    return Parts(ranges, texts, n_tokens, around)
 
 
 def token_spans(tokenizer: Any, text: str, n_tokens: int) -> list[Range]:
@@ -50,21 +39,29 @@ def token_spans(tokenizer: Any, text: str, n_tokens: int) -> list[Range]:
     return [(start, end) for _, start, end in iter_tokens(tokenizer, text)][:n_tokens]
 
 
-def part_scores(retriever: Retriever, query_E: Vectors, parts: Sequence[Parts]) -> list[Vectors]:
-    """Return the score [P] of every part of each chunk."""
-    return retriever.score_parts(query_E, [each.texts for each in parts])
-
-
 def second_look(
-    retriever: Retriever, query_E: Vectors, parts: Sequence[Parts], found_N: Sequence[float]
+    retriever: Retriever, query_E: Vectors, question: str, parts: Sequence[Parts], found_N: Sequence[float]
 ) -> list[float]:
     """Return the scores of chunks after a look at their parts: half the chunk's own, half its best part's.
 
     Args:
-        query_E: what the chunks were found with. parts: of each. found_N: its inner products with them.
+        query_E: what the chunks were found with. question: its words. parts: of each.
+        found_N: its inner products with them.
     """
-    scores = part_scores(retriever, query_E, parts)
+    scores = retriever.score_parts(query_E, parts, question)
     return [0.5 * float(found) + 0.5 * float(each.max()) for found, each in zip(found_N, scores, strict=True)]
+
+
+def relevance_to(
+    retriever: Retriever, query_E: Vectors, question: str, parts: Sequence[Parts], chunk_tokens: int
+) -> Vectors:
+    """Return [N, C], at most 0: each token's relevance, all of it less the doubt whether any of these chunks answers.
+
+    Args:
+        query_E: what the chunks were found with. question: its words. parts: of each.
+    """
+    found_NC = relevance(parts, retriever.score_parts(query_E, parts, question), chunk_tokens)
+    return found_NC - np.float32(retriever.doubt(query_E, parts, question))
 
 
 def relevance(parts: Sequence[Parts], scores: Sequence[Vectors], chunk_tokens: int) -> Vectors:

@@ -12,7 +12,16 @@ from memlong.chunking import without_surrogates
 from memlong.errors import RetrieverError
 from memlong.hardware import fastest_dtype, resolve_device
 from memlong.quiet import quiet
-from memlong.retriever.base import TooLong, Vectors, join_parts, normalise, score_embedded, split_to_fit, too_long
+from memlong.retriever.base import (
+    Parts,
+    TooLong,
+    Vectors,
+    join_parts,
+    normalise,
+    score_embedded,
+    split_to_fit,
+    too_long,
+)
 from memlong.retriever.encoder import default_batch, refusals, weights_fingerprint
 
 
@@ -67,9 +76,13 @@ class SentenceRetriever:
         """Return unit vectors [n, E]; a text over ``max_tokens`` is the mean of its parts."""
         return self._embed(texts, self._prompts["document"])
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Sequence[str]]) -> list[Vectors]:
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
         return score_embedded(self.embed_documents, query_E, chunks)
+
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
+        """Return 0: vectors say which chunk is nearest, not whether it answers."""
+        return 0.0
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

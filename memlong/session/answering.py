@@ -137,7 +137,7 @@ class Answering:
             return None
         ordered = session.in_document_order(ids)
         observer = MassObserver() if options.record_attention else None
-        asked = (session, self._query_E, ordered, options.memory_strength, observer)
+        asked = (session, self._query_E, self.question, ordered, options.memory_strength, observer)
         return Retrieved(session.timed("gather", memory_of, *asked), tuple(ordered))
 
     def _fetch(self, text: str, query: str) -> list[int]:
@@ -149,9 +149,13 @@ class Answering:
         documents = set(options.documents) if options.documents is not None else None
         forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
         if forced and session.config.rerank_candidates:
-            forced = reranked(session, embedding, forced)
+            forced = reranked(session, embedding, self.question, forced)
         top_k = (options.top_k or session.config.top_k) - len(forced)
-        hits = session.search(embedding, top_k, documents, {*options.masked, *options.forced}) if top_k > 0 else []
+        hits: list[Hit] = []
+        if top_k > 0:
+            # Text that continues the answer searches anew; what is found is read with the question all the same.
+            apart = {*options.masked, *options.forced}
+            hits = session.search(embedding, top_k, documents, apart, self.question)
         hits = sorted([*hits, *forced], key=lambda hit: (-hit.score, hit.chunk_id))
         before = {hit.chunk_id: session.bank.get(hit.chunk_id).trigger_count for hit in hits}
         triggered = session.trigger(hits)

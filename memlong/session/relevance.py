@@ -14,7 +14,8 @@ import torch
 
 from memlong.attention.context import MassObserver, MemoryContext
 from memlong.bank.results import Hit
-from memlong.retriever.parts import Parts, cut_parts, part_scores, relevance, second_look
+from memlong.retriever.base import Parts
+from memlong.retriever.parts import cut_parts, relevance_to, second_look
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def memory_of(
     session: Session,
     query_E: np.ndarray,
+    question: str,
     chunk_ids: Sequence[int],
     strength: float = 0.0,
     observer: MassObserver | None = None,
@@ -30,7 +32,8 @@ def memory_of(
     """Return these chunks as memory of one batch row, in the given order; None of none.
 
     Args:
-        query_E: what the bank was searched with. strength: added to the configured memory strength.
+        query_E: what the bank was searched with. question: what was asked, in words.
+        strength: added to the configured memory strength.
         observer: collects attention mass; None computes none.
 
     Raises:
@@ -42,16 +45,16 @@ def memory_of(
     gathered = bank.gather(chunk_ids, model.dtype, model.device)
     lengths = bank.lengths(chunk_ids)
     context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, lengths, strength, observer)
-    return replace(context, relevance_BM=relevance_of(session, query_E, chunk_ids))
+    return replace(context, relevance_BM=relevance_of(session, query_E, question, chunk_ids))
 
 
-def relevance_of(session: Session, query_E: np.ndarray, chunk_ids: Sequence[int]) -> torch.Tensor | None:
+def relevance_of(session: Session, query_E: np.ndarray, question: str, chunk_ids: Sequence[int]) -> torch.Tensor | None:
     """Return what is added to the memory logits of these chunks' tokens, [1, N * C], at most 0.
 
     None where the memory treats all tokens alike.
 
     Args:
-        query_E: what the bank was searched with.
+        query_E: what the bank was searched with. question: what was asked, in words.
 
     Raises:
         BankError: for a chunk that is not held.
@@ -60,14 +63,14 @@ def relevance_of(session: Session, query_E: np.ndarray, chunk_ids: Sequence[int]
     if not strength or not chunk_ids:
         return None
     parts = parts_of(session, chunk_ids)
-    found_NC = relevance(parts, part_scores(session.retriever, query_E, parts), session.config.chunk_tokens)
+    found_NC = relevance_to(session.retriever, query_E, question, parts, session.config.chunk_tokens)
     return torch.from_numpy(strength * found_NC).view(1, -1).to(session.model.device)
 
 
-def reranked(session: Session, query_E: np.ndarray, hits: Sequence[Hit]) -> list[Hit]:
+def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:
     """Return these hits with their scores after a second look at their parts, best first."""
     ids, found = [hit.chunk_id for hit in hits], [hit.score for hit in hits]
-    scores = second_look(session.retriever, query_E, parts_of(session, ids), found)
+    scores = second_look(session.retriever, query_E, question, parts_of(session, ids), found)
     return sorted(map(Hit, ids, scores), key=lambda hit: (-hit.score, hit.chunk_id))
 
 

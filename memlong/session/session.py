@@ -293,12 +293,13 @@ class Session:
         top_k: int,
         documents: set[int] | None = None,
         exclude: set[int] | None = None,
+        question: str = "",
     ) -> list[Hit]:
-        """Return the best chunks for an embedding, best first, after a second look where the memory takes one."""
+        """Return the best chunks for an embedding, best first; a second look reads ``question`` beside them."""
         first = self.config.rerank_candidates
         hits = self.timed("search", self.bank.search, embedding_E, max(top_k, first), documents, exclude or ())
         if first:
-            hits = self.timed("search", reranked, self, embedding_E, hits)
+            hits = self.timed("search", reranked, self, embedding_E, question, hits)
         return list(hits[:top_k])
 
     def trigger(self, hits: Sequence[Hit]) -> tuple[events.Hit, ...]:

@@ -63,7 +63,7 @@ def shade(
         if tuple(wanted) != held or index in retrieved_at:
             said = session.tokenizer.decode(list(token_ids[:index]), skip_special_tokens=True)
             query_E = session.embed_query(f"{question} {said}" if index else question)
-            context, held = memory_of(session, query_E, list(wanted)), tuple(wanted)
+            context, held = memory_of(session, query_E, question, list(wanted)), tuple(wanted)
         start = len(prompt) + index - len(run) if index else 0
         with torch.no_grad():
             if len(run) > 1:  # all but the last token of the prompt: nobody asks where these looked

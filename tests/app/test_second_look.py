@@ -94,9 +94,9 @@ def looks(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> Counter[Any]:
     assert session is not None
     real = session.retriever.score_parts
 
-    def score_parts(query_E: Any, chunks: Any) -> Any:
-        counted.update((query_E.tobytes(), tuple(texts)) for texts in chunks)
-        return real(query_E, chunks)
+    def score_parts(query_E: Any, chunks: Any, question: str) -> Any:
+        counted.update((query_E.tobytes(), parts.texts) for parts in chunks)
+        return real(query_E, chunks, question)
 
     monkeypatch.setattr(session.retriever, "score_parts", score_parts)
     return counted
@@ -244,7 +244,8 @@ def test_a_chunk_with_nothing_but_the_rest_of_a_character_is_looked_at_too(
     visit: Visit, long_text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = visit.memory()
-    monkeypatch.setattr(session.retriever, "score_parts", lambda query, chunks: [np.ones(len(c)) for c in chunks])
+    alike = lambda query, chunks, asked: [np.ones(len(parts.texts)) for parts in chunks]  # noqa: E731
+    monkeypatch.setattr(session.retriever, "score_parts", alike)
     texts = (long_text[:900] + "s" * more + "\U0001f642" for more in range(200))
     text = next(t for t in texts if chunk_text(session.tokenizer, t, 96)[-1].span == (len(t), len(t)))
     take_in(visit, text, "Log book")

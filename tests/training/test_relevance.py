@@ -10,7 +10,7 @@ import torch
 
 from memlong.config import MemoryConfig
 from memlong.retriever.hashing import HashingRetriever
-from memlong.retriever.parts import cut_parts, part_scores, relevance
+from memlong.retriever.parts import cut_parts, relevance
 from training.config import TrainConfig
 from training.data.passages import cut
 from training.data.questions import CONTINUATION, Question
@@ -45,7 +45,7 @@ def test_it_is_what_answering_computes(document, sampler, tiny_tokenizer):
         item = sampler.retrieved(document, index, 3)
         parts = [cut_parts(tiny_tokenizer, document.texts[i], document.chunks[i].n_tokens) for i in item.chunks]
         query = retriever.embed_query(item.asked.question.question)
-        want = relevance(parts, part_scores(retriever, query, parts), SIZE)
+        want = relevance(parts, retriever.score_parts(query, parts), SIZE)
         assert len(item.chunks) > 1 and want.min() < 0
         np.testing.assert_allclose(item.relevance_NC, want, atol=1e-6)
 

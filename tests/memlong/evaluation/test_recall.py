@@ -75,9 +75,9 @@ def test_it_stops_between_documents(tiny_tokenizer, text):
 class LikesFew(ByLetter):
     """Finds chunks by the vectors above, and likes parts the less the more often a stands there."""
 
-    def score_parts(self, query_E, chunks):
-        assert len(query_E) == 4
-        return [np.array([-3.0 * part.count("a") for part in parts]) for parts in chunks]
+    def score_parts(self, query_E, chunks, question):
+        assert len(query_E) == 4 and question == "a"
+        return [np.array([-3.0 * part.count("a") for part in parts.texts]) for parts in chunks]
 
 
 def places_of(tiny_tokenizer, text, **settings):

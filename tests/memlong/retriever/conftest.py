@@ -30,7 +30,9 @@ def bert_tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
     raw.train_from_iterator(TEXTS, trainer)
     raw.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     # As all-MiniLM-L6-v2 has it: a truncation baked into the tokenizer's file.
     raw.enable_truncation(8)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from memlong.retriever import make_retriever
+from memlong.retriever.base import Parts
 
 QUESTION = "Who lost the ledger of Zorvin Calder at sea?"
 CHUNKS = [
@@ -16,6 +17,11 @@ CHUNKS = [
     ["Mirra Dunholt had no ledger.", "The bridge was of stone.", "Zorvin Calder kept a ledger."],
     ["Nothing is said here."],
 ]
+
+
+def parted(chunks):
+    """Return chunks of these parts; where in a chunk they stand is of no matter here."""
+    return [Parts(((0, 1),) * len(texts), tuple(texts), 1, tuple(texts)) for texts in chunks]
 
 
 @pytest.fixture
@@ -56,11 +62,11 @@ def by_hand(hybrid, query_E, texts):
 
 def test_the_best_two_parts_are_seen_by_both_and_the_others_by_their_words(build, hybrid):
     query = weighed(hybrid)
-    for texts, scores in zip(CHUNKS, hybrid.score_parts(query, CHUNKS), strict=True):
+    for texts, scores in zip(CHUNKS, hybrid.score_parts(query, parted(CHUNKS)), strict=True):
         want, best = by_hand(build(), query, texts)
         assert scores.shape == (len(texts),) and len(best) == min(2, len(texts))
         np.testing.assert_allclose(scores, want, atol=1e-5)
-    one, other = hybrid.score_parts(query, CHUNKS[:2])
+    one, other = hybrid.score_parts(query, parted(CHUNKS[:2]))
     assert one[0] == other[2], "the same words, seen in both"
 
 
@@ -68,15 +74,15 @@ def test_a_part_that_is_not_seen_is_scored_otherwise_than_one_that_is(build, hyb
     query, texts = weighed(hybrid), CHUNKS[0]
     _, best = by_hand(build(), query, texts)
     unseen = next(part for part in range(len(texts)) if part not in best)
-    (together,), (alone,) = hybrid.score_parts(query, [texts]), hybrid.score_parts(query, [[texts[unseen]]])
+    (together,), (alone,) = (hybrid.score_parts(query, parted([each])) for each in (texts, [texts[unseen]]))
     assert abs(together[unseen] - alone[0]) > 0.01
 
 
 def test_other_chunks_asked_beside_it_change_nothing(build):
     query = weighed(build())
-    together, backwards = (build().score_parts(query, chunks) for chunks in (CHUNKS, CHUNKS[::-1]))
+    together, backwards = (build().score_parts(query, parted(chunks)) for chunks in (CHUNKS, CHUNKS[::-1]))
     for at, texts in enumerate(CHUNKS):
-        (alone,) = build().score_parts(query, [texts])
+        (alone,) = build().score_parts(query, parted([texts]))
         for scores in (together[at], backwards[::-1][at]):
             np.testing.assert_allclose(scores, alone, atol=1e-5)
 
@@ -91,17 +97,17 @@ def test_a_chunk_without_any_text_is_scored_by_minilm_alone(hybrid):
     query, size = weighed(hybrid), hybrid.dense.dim
     cosine = hybrid.dense.embed_documents([""])[0] @ (query[:size] / np.linalg.norm(query[:size]))
     for chunks in ([[""]], [*CHUNKS, [""]]):
-        np.testing.assert_allclose(hybrid.score_parts(query, chunks)[-1], [0.3 * cosine], atol=1e-5)
+        np.testing.assert_allclose(hybrid.score_parts(query, parted(chunks))[-1], [0.3 * cosine], atol=1e-5)
 
 
 def test_what_was_seen_of_late_is_not_embedded_again(hybrid, embedded):
     query, other = weighed(hybrid), weighed(hybrid, "Was the bridge of stone, and the hills in the rain?")
     embedded.clear()
-    first = hybrid.score_parts(query, CHUNKS)
+    first = hybrid.score_parts(query, parted(CHUNKS))
     assert len(embedded) == 1 and len(embedded[0]) == len(set(embedded[0])) <= 2 + 2 + 1
-    again = hybrid.score_parts(query, CHUNKS)
+    again = hybrid.score_parts(query, parted(CHUNKS))
     assert len(embedded) == 1 and all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
-    hybrid.score_parts(other, CHUNKS)
+    hybrid.score_parts(other, parted(CHUNKS))
     seen = list(itertools.chain(*embedded))
     assert len(embedded) == 2 and len(seen) == len(set(seen)), "of another question only what is new"
 
@@ -111,9 +117,9 @@ def test_only_so_many_vectors_of_parts_are_kept(build, hybrid, embedded, monkeyp
     query, plain = weighed(hybrid), build()
     embedded.clear()
     for chunks in (CHUNKS[:1], CHUNKS[1:2], CHUNKS, CHUNKS[2:]):
-        for texts, scores in zip(chunks, hybrid.score_parts(query, chunks), strict=True):
+        for texts, scores in zip(chunks, hybrid.score_parts(query, parted(chunks)), strict=True):
             np.testing.assert_allclose(scores, by_hand(plain, query, texts)[0], atol=1e-5)
         assert len(hybrid._parts) <= 2
     assert len(embedded) == 4, "all four looked at something new, or at what was given up"
-    hybrid.score_parts(query, CHUNKS[2:])
+    hybrid.score_parts(query, parted(CHUNKS[2:]))
     assert len(embedded) == 4 and len(hybrid._parts) == 1

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memlong.chunking import chunk_text
+from memlong.retriever.base import Parts
 from memlong.retriever.hashing import HashingRetriever
-from memlong.retriever.parts import Parts, cut_parts, part_scores, relevance
+from memlong.retriever.parts import cut_parts, relevance
 
 TEXT = "The harbour master kept a ledger of every ship. " * 6 + "A lamp, a rope and salt were lost in the third year."
 
@@ -32,6 +33,8 @@ def test_texts_are_those_of_the_tokens(tiny_tokenizer):
     parts = cut_parts(tiny_tokenizer, text, chunk.n_tokens, 16)
     for (start, end), part in zip(parts.ranges, parts.texts, strict=True):
         assert part.strip() == tiny_tokenizer.decode(chunk.token_ids[start:end]).strip()
+    for (start, end), around in zip(parts.ranges, parts.around, strict=True):
+        assert around.strip() == tiny_tokenizer.decode(chunk.token_ids[max(0, start - 8) : end + 8]).strip()
 
 
 def test_a_chunk_whose_text_has_fewer_tokens_than_it_had_loses_none(tiny_tokenizer):
@@ -44,7 +47,7 @@ def test_the_part_with_the_words_asked_for_is_the_best(tiny_tokenizer):
     retriever = HashingRetriever(512)
     chunk = chunk_text(tiny_tokenizer, TEXT, 200)[0]
     parts = cut_parts(tiny_tokenizer, TEXT, chunk.n_tokens, 16)
-    (scores,) = part_scores(retriever, retriever.embed_query("Who lost the lamp, the rope and the salt?"), [parts])
+    (scores,) = retriever.score_parts(retriever.embed_query("Who lost the lamp, the rope and the salt?"), [parts])
     assert "lamp" in parts.texts[int(scores.argmax())]
     found = relevance([parts], [scores], 256)
     at = TEXT.index("lamp")
@@ -55,8 +58,8 @@ def test_the_part_with_the_words_asked_for_is_the_best(tiny_tokenizer):
 
 
 def test_relevance_is_the_best_score_around_a_token_less_the_best_of_all():
-    first = Parts(((0, 4), (2, 6)), (), 6)
-    second = Parts(((0, 3),), (), 3)
+    first = Parts(((0, 4), (2, 6)), (), 6, ())
+    second = Parts(((0, 3),), (), 3, ())
     found = relevance([first, second], [np.float32([0.1, 0.5]), np.float32([0.3])], 8)
     np.testing.assert_allclose(found[0], [-0.4, -0.4, 0, 0, 0, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(found[1], [-0.2, -0.2, -0.2, 0, 0, 0, 0, 0], atol=1e-6)
@@ -67,6 +70,6 @@ def test_scores_are_dealt_out_chunk_by_chunk(tiny_tokenizer):
     retriever = HashingRetriever(64)
     parts = [cut_parts(tiny_tokenizer, text, n, 8) for text, n in (("A lamp was lost.", 5), (TEXT, 60))]
     query = retriever.embed_query("lamp")
-    together = part_scores(retriever, query, parts)
+    together = retriever.score_parts(query, parts)
     for each, scores in zip(parts, together, strict=True):
         np.testing.assert_allclose(scores, retriever.embed_documents(each.texts) @ query, atol=1e-6)

@@ -26,16 +26,16 @@ def session(make_session, long_text):
 def test_it_is_off_by_default(make_session, long_text):
     plain = make_session()
     plain.read(long_text)
-    assert relevance_of(plain, plain.embed_query(QUESTION), [0, 1]) is None
+    assert relevance_of(plain, plain.embed_query(QUESTION), QUESTION, [0, 1]) is None
 
 
 def test_it_is_a_bias_of_every_retrieved_token(session):
     query, ids = session.embed_query(QUESTION), [0, 2]
-    found = relevance_of(session, query, ids)
+    found = relevance_of(session, query, QUESTION, ids)
     assert found.shape == (1, 2 * 128) and found.max() == 0 and found.min() < 0
-    assert relevance_of(session, query, []) is None
+    assert relevance_of(session, query, QUESTION, []) is None
     session.config = session.config.replace(relevance_strength=4.0)
-    torch.testing.assert_close(relevance_of(session, query, ids), found / 2)
+    torch.testing.assert_close(relevance_of(session, query, QUESTION, ids), found / 2)
 
 
 def test_answering_reads_memory_through_it(session, monkeypatch):
@@ -60,7 +60,7 @@ def test_attention_moves_to_the_relevant_tokens(session):
     gathered = session.bank.gather(ids, model.dtype, model.device)
     context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, session.bank.lengths(ids))
     layer = min(context.layers)  # the lowest one: its queries depend on no memory yet
-    bias = relevance_of(session, session.embed_query(QUESTION), ids)
+    bias = relevance_of(session, session.embed_query(QUESTION), QUESTION, ids)
     mass = []
     for added in (None, bias):
         observer = MassObserver()
@@ -77,3 +77,19 @@ def test_attention_moves_to_the_relevant_tokens(session):
 def test_a_strength_that_is_none_is_refused(strength):
     with pytest.raises(ConfigError, match="relevance_strength"):
         MemoryConfig(relevance_strength=strength)
+
+
+def test_doubt_lowers_all_of_it(session, monkeypatch):
+    query, ids = session.embed_query(QUESTION), [0, 2]
+    sure = relevance_of(session, query, QUESTION, ids)
+    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: 0.5 if asked == QUESTION else 0.0)
+    torch.testing.assert_close(relevance_of(session, query, QUESTION, ids), sure - 8.0 * 0.5)
+    torch.testing.assert_close(relevance_of(session, query, "Another?", ids), sure)
+
+
+def test_memory_is_looked_at_less_in_doubt(session, monkeypatch):
+    mass = []
+    for doubt in (0.0, 0.2, 2.0):
+        monkeypatch.setattr(session.retriever, "doubt", lambda *given, doubt=doubt: doubt)
+        mass.append(session.ask(QUESTION, AskOptions(max_tokens=2)).memory_mass)
+    assert mass[0] > mass[1] > mass[2] and mass[2] < 0.01

@@ -1,0 +1,123 @@
+"""A question and a part of a chunk read together: how much speaks for the answer standing there.
+
+Two vectors made apart only say what each text is about. A cross-encoder (Nogueira and Cho 2019, arXiv 1901.04085)
+sees both at once, but has to run anew for every pair, so it reads only the best parts of the chunks that vectors found.
+
+Ours is MiniLM with low-rank updates of its layers (Hu et al. 2021, arXiv 2106.09685) and one linear unit on the mean of
+its last states. It was trained so that the logit of a part that holds the evidence stands above those of the others
+and above 0, and that of a question that the text does not answer below 0 for every part; ``training/rank`` has the
+code and ``assets/cross_encoder`` the weights.
+
+Shapes: n pairs, T tokens, E states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy import asarray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from memlong.chunking import without_surrogates
+from memlong.errors import RetrieverError
+from memlong.retriever.base import Vectors
+from memlong.retriever.encoder import mean_pooling
+
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "cross_encoder"
+WEIGHTS = "cross_encoder.safetensors"
+DOWN, UP = ".lora_A", ".lora_B"  # [rank, in] and [out, rank] of a linear layer
+UNIT = "score"  # .weight [1, E] and .bias [1] of the linear unit
+_AT_ONCE = 32  # pairs in one forward pass
+
+
+class CrossEncoder:
+    """MiniLM with the updates of a folder, reading pairs.
+
+    Args:
+        encoder: MiniLM, which is left as it is; its word embeddings are shared. tokenizer: its own.
+        folder: with the updates. max_tokens: of a pair; a longer one loses the end of its longer text.
+
+    Raises:
+        RetrieverError: when the folder has no such weights, or those of another model.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer: Any, folder: Path = BUNDLED, max_tokens: int = 512) -> None:
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        self._encoder = deepcopy(encoder, {id(shared): shared for shared in [encoder.get_submodule("embeddings")]})
+        weights = _load(folder / WEIGHTS)
+        unit = [weights.pop(f"{UNIT}.weight", None), weights.pop(f"{UNIT}.bias", None)]
+        if unit[0] is None or unit[1] is None:
+            raise _others(folder / WEIGHTS, f"no {UNIT}.weight or {UNIT}.bias")
+        self._weight_E, self._bias = unit[0].float().flatten(), float(unit[1])
+        apply_updates(self._encoder, weights, folder / WEIGHTS)
+
+    def logits(self, question: str, texts: Sequence[str]) -> Vectors:
+        """Return one logit per text, [n]: above 0 for evidence."""
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        found_n = torch.zeros(len(texts))
+        for start in range(0, len(order), _AT_ONCE):
+            rows = order[start : start + _AT_ONCE]
+            found_n[rows] = self._forward(question, [texts[row] for row in rows])
+        return asarray(found_n.numpy())
+
+    def _forward(self, question: str, texts: Sequence[str]) -> Tensor:
+        clean = [without_surrogates(text) for text in texts]
+        batch = self._tokenizer(
+            [without_surrogates(question)] * len(clean), clean,
+            padding=True, truncation="longest_first", max_length=self._max_tokens, return_tensors="pt",
+        )  # fmt: skip
+        device = next(self._encoder.parameters()).device
+        with torch.inference_mode():
+            states_nTE = self._encoder(**batch.to(device)).last_hidden_state
+            pooled_nE = mean_pooling(states_nTE.float(), batch["attention_mask"].to(device))
+            return (pooled_nE.cpu() @ self._weight_E) + self._bias
+
+
+def apply_updates(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+    """Add low-rank updates to linear layers, and put other weights (of norms) in place.
+
+    Args:
+        weights: NAME.lora_A and NAME.lora_B of linear layers, and whole parameters by their names.
+        source: for the error.
+
+    Raises:
+        RetrieverError: for weights that do not fit the encoder.
+    """
+    own = dict(encoder.named_parameters())
+    for name, given in weights.items():
+        if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in weights:
+            continue
+        stem, low = name.removesuffix(UP), name.endswith(UP)
+        target, down = own.get(f"{stem}.weight" if low else name), weights.get(stem + DOWN) if low else None
+        if target is None or (low and down is None):
+            raise _others(source, f"{name}, which fits nothing")
+        update = given.float() if down is None else given.float() @ down.float()
+        if update.shape != target.shape:
+            raise _others(source, f"{name} of the shape {list(update.shape)} for {list(target.shape)}")
+        with torch.no_grad():
+            target.copy_(update if down is None else target.float() + update.to(target.device))
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise RetrieverError(
+            f"{path} could not be read ({type(error).__name__})",
+            "A safetensors file as 'python -m training rank' writes it",
+            "Fetch the project's assets again, or choose the retriever without a cross-encoder: cross_encoder=None",
+        ) from error
+
+
+def _others(path: Path, found: str) -> RetrieverError:
+    return RetrieverError(
+        f"{path} has {found}",
+        "Updates of all-MiniLM-L6-v2 as 'python -m training rank' writes them",
+        "Train them again, or fetch the project's assets again",
+    )
