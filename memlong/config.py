@@ -62,9 +62,10 @@ class MemoryConfig:
         memory_strength: added to the per-head memory bias before the softmax; 0 is neutral, -inf switches memory off.
         memory_positions: where retrieved keys stand: "zero" (all at position 0, the paper) or "before" (in document
             order right before the local context; see ``model/placing.py``).
-        relevance_strength: how much less a retrieved token is attended to when the words around it match the question
-            less: its memory logits are lowered by so many times the difference in score to the best part of all that
-            was retrieved (see ``retriever/parts.py``); 0 treats all alike, as the paper does.
+        relevance_strength: how much less a retrieved token is attended to when what stands around it answers the
+            question less: its memory logits are lowered by so many times the difference in score to the best part of
+            all that was retrieved, and by so many times the retriever's doubt whether any of it answers (see
+            ``retriever/parts.py``); 0 treats all alike, as the paper does.
         rerank_candidates: chunks that a question finds before the best parts of each decide, together with the chunk's
             own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
