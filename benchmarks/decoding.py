@@ -103,11 +103,12 @@ def contenders(setup: Setup, session: Session, local: int, steps: int) -> dict[s
 
 def retrieve(session: Session, observer: MassObserver | None = None) -> MemoryContext:
     """Embed a question, search, trigger, fetch and make ready: all that a retrieval costs."""
-    embedding = session.embed_query("gota mifu sel balo pirun, kes tado?")
-    hits = session.search(embedding, session.config.top_k)
+    question = "gota mifu sel balo pirun, kes tado?"
+    embedding = session.embed_query(question)
+    hits = session.search(embedding, session.config.top_k, question=question)
     session.trigger(hits)
     ids = sorted(hit.chunk_id for hit in hits)
-    context = memory_of(session, embedding, ids, observer=observer)
+    context = memory_of(session, embedding, question, ids, observer=observer)
     assert context is not None, "a full bank finds something"
     return context
 

@@ -32,6 +32,7 @@ from memlong.model.wrapper import MemoryModel
 from memlong.retriever import make_retriever
 from training.adapters import add_adapter
 from training.cache import DocumentMemory
+from training.config import TrainConfig
 from training.data.passages import Passages, cut
 from training.data.questions import Question
 from training.loop import HeldOut, Trainer
@@ -67,6 +68,7 @@ def make_trainer(model: MemoryModel, options: Namespace) -> Trainer:
     size = options.chunk
     memory = MemoryConfig(chunk_tokens=size, window_tokens=size, top_k=options.top_k, store_dtype="int8")
     config = replace(recipe("mini"), memory=memory, batch_size=options.batch, max_chunks=options.top_k)
+    assert isinstance(config, TrainConfig)
     documents = [document(model.tokenizer, number, size) for number in range(2)]
     retriever = make_retriever("hashing")
     asked = {d.doc_id: retriever.embed_documents([a.question.question for a in d.asked]) for d in documents}
