@@ -75,7 +75,7 @@ class HybridRetriever:
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
         self._parts: dict[bytes, Vectors] = {}  # by digest: no text of a reader who left stays here
-        self._likely: dict[bytes, float] = {}  # a question and a part -> what was read out of them
+        self._logits: dict[bytes, float] = {}  # of a question and a part that were read together
         if cross_encoder == "bundled":
             cross_encoder = BUNDLED if self.dense.original else None
         self._cross_encoder = None if cross_encoder is None else self.dense.cross_encoder(Path(cross_encoder))
@@ -105,7 +105,8 @@ class HybridRetriever:
         if self._cross_encoder is None or not question.strip():
             return self._compared(query_E, chunks, words)
         scores = []
-        for mine, (best, seen) in zip(words, self._likely_parts(question, chunks, words), strict=True):
+        for mine, (best, logits) in zip(words, self._read_parts(question, chunks, words), strict=True):
+            seen = _likely(logits)
             each = np.full_like(mine, seen.min())  # what was not read is no likelier than the worst that was
             each[best] = seen
             scores.append((1 - _READ_SHARE) * mine + _READ_SHARE * each)
@@ -115,9 +116,8 @@ class HybridRetriever:
         """Return by how much the best logit that the cross-encoder gives falls short of one that evidence has."""
         if self._cross_encoder is None or not question.strip() or not chunks:
             return 0.0
-        read = self._likely_parts(question, chunks, self._words(query_E, chunks))
-        best = max(float(seen.max()) for _, seen in read)
-        return max(0.0, _EVIDENT - _SOFTNESS * float(np.log(best / (1 - best)))) if best < 0.5 else 0.0
+        read = self._read_parts(question, chunks, self._words(query_E, chunks))
+        return max(0.0, _EVIDENT - max(float(logits.max()) for _, logits in read))
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
@@ -179,10 +179,10 @@ class HybridRetriever:
         words_W = normalise(query_E[self.dense.dim :])
         return [np.array([self._match(text, words_W) for text in parts.texts], dtype=np.float32) for parts in chunks]
 
-    def _likely_parts(
+    def _read_parts(
         self, question: str, chunks: Sequence[Parts], words: Sequence[Vectors]
     ) -> list[tuple[list[int], Vectors]]:
-        """Return for each chunk which parts the cross-encoder read, and how likely each holds the evidence."""
+        """Return for each chunk which parts the cross-encoder read, and the logit of each."""
         looked = [_apart(parts, mine) for parts, mine in zip(chunks, words, strict=True)]
         around = [parts.around[i] for parts, best in zip(chunks, looked, strict=True) for i in best]
         ends = np.cumsum([len(best) for best in looked])[:-1]
@@ -200,16 +200,15 @@ class HybridRetriever:
         return scores
 
     def _read(self, question: str, texts: Sequence[str]) -> Vectors:
-        """Return how likely each text holds the evidence, [n], those of late from memory."""
+        """Return the cross-encoder's logit of each text, [n], those of late from memory."""
         assert self._cross_encoder is not None
-        kept, keys = self._likely, [_digest(f"{question}\0{text}") for text in texts]
+        kept, keys = self._logits, [_digest(f"{question}\0{text}") for text in texts]
         mine = {key: kept[key] for key in keys if key in kept}
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in mine}
         if new:
-            logits = self._cross_encoder.logits(question, [*new.values()])
-            fresh = dict(zip(new, (1 / (1 + np.exp(-logits / _SOFTNESS))).tolist(), strict=True))
+            fresh = dict(zip(new, self._cross_encoder.logits(question, [*new.values()]).tolist(), strict=True))
             mine |= fresh
-            self._likely = (kept if len(kept) + len(fresh) <= _KEPT_SCORES else {}) | fresh
+            self._logits = (kept if len(kept) + len(fresh) <= _KEPT_SCORES else {}) | fresh
         return np.array([mine[key] for key in keys], dtype=np.float32)
 
     def _embed_dense(self, texts: Sequence[str]) -> Vectors:
@@ -249,6 +248,12 @@ def _apart(parts: Parts, words: Vectors) -> list[int]:
         if len(chosen) == _READ:
             break
     return chosen
+
+
+def _likely(logits: Vectors) -> Vectors:
+    """Return how likely each part holds the evidence."""
+    # The logistic function by another one that takes logits of any size.
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 / _SOFTNESS * logits), dtype=np.float32)
 
 
 def _digest(text: str, size: int = 16) -> bytes:

@@ -1,4 +1,4 @@
-"""With a cross-encoder the hybrid retriever reads the best two parts of a chunk with the question, once."""
+"""With a cross-encoder the hybrid retriever reads the best few parts of a chunk with the question, once."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_of_two_parts_that_overlap_one_is_read(hybrid, query):
         (found,) = hybrid.score_parts(query, [Parts(ranges, texts, 64, texts)], QUESTION)
         assert sorted(hybrid._cross_encoder.given[0][1]) == sorted(want)
         assert len(found) == 3
-        hybrid._likely = {}
+        hybrid._logits = {}
 
 
 def test_a_chunk_of_none_of_the_words_is_scored_too(hybrid, query):
@@ -107,7 +107,7 @@ def test_only_so_many_scores_are_kept(hybrid, query, monkeypatch):
     monkeypatch.setattr("memlong.retriever.hybrid._KEPT_SCORES", 4)
     for number in range(5):
         hybrid.score_parts(query, parted(CHUNKS[:1]), f"{QUESTION} {number}")
-        assert len(hybrid._likely) <= 4
+        assert len(hybrid._logits) <= 4
 
 
 def test_without_a_question_vectors_are_compared(bert_folder, query):
@@ -127,7 +127,7 @@ def test_it_doubts_by_how_much_the_best_logit_falls_short(hybrid, query):
 
     doubts = []
     for chunks in (CHUNKS[:1], [("Too far.",)], [("No.", "Not it.")], [("No.",)]):
-        hybrid._likely, hybrid._cross_encoder.given = {}, []
+        hybrid._logits, hybrid._cross_encoder.given = {}, []
         doubts.append(hybrid.doubt(query, parted(chunks), QUESTION))
         assert doubts[-1] == pytest.approx(max(0.0, -1 - best()), abs=1e-3)
     assert doubts[0] == 0 and doubts[3] > doubts[2] > doubts[1] > 0
@@ -139,3 +139,12 @@ def test_without_a_reader_a_question_or_chunks_nothing_is_doubted(hybrid, query)
     assert hybrid.doubt(query, [], QUESTION) == hybrid.doubt(query, poor, " ") == 0
     hybrid._cross_encoder = None
     assert hybrid.doubt(query, poor, QUESTION) == 0
+
+
+@pytest.mark.parametrize(("logit", "likely", "doubt"), [(-1e4, 0.0, 9999.0), (-400, 0, 399), (0, 0.5, 0), (1e4, 1, 0)])
+def test_logits_of_any_size_are_scores_and_doubts(hybrid, query, monkeypatch, logit, likely, doubt):
+    monkeypatch.setattr(hybrid._cross_encoder, "logits", lambda question, texts: np.full(len(texts), np.float32(logit)))
+    with np.errstate(all="raise"):
+        (found,) = hybrid.score_parts(query, parted(CHUNKS[:1]), QUESTION)
+        assert hybrid.doubt(query, parted(CHUNKS[:1]), QUESTION) == pytest.approx(doubt)
+    np.testing.assert_allclose(found, 0.7 * words_of(hybrid, query, CHUNKS[0]) + 0.3 * likely, atol=1e-5)
