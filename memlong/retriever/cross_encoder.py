@@ -40,7 +40,7 @@ class CrossEncoder:
     """MiniLM with the updates of a folder, reading pairs.
 
     Args:
-        encoder: MiniLM, which is left as it is; its word embeddings are shared. tokenizer: its own.
+        encoder: MiniLM, which is left as it is; its embeddings are shared. tokenizer: its own, copied.
         folder: with the updates. max_tokens: of a pair; a longer one loses the end of its longer text.
 
     Raises:
@@ -48,7 +48,8 @@ class CrossEncoder:
     """
 
     def __init__(self, encoder: nn.Module, tokenizer: Any, folder: Path = BUNDLED, max_tokens: int = 512) -> None:
-        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        # Its own: calling a tokenizer sets how it pads and cuts off, and vectors may be made in another thread.
+        self._tokenizer, self._max_tokens = deepcopy(tokenizer), max_tokens
         self._encoder = deepcopy(encoder, {id(shared): shared for shared in [encoder.get_submodule("embeddings")]})
         weights = _load(folder / WEIGHTS)
         unit = [weights.pop(f"{UNIT}.weight", None), weights.pop(f"{UNIT}.bias", None)]

@@ -92,6 +92,21 @@ def test_a_pair_that_is_too_long_loses_the_end_of_its_longer_text(bert, written)
     assert np.isfinite(found) and found == pytest.approx(float(reader.logits(QUESTION, [long + "in the end"])[0]))
 
 
+def test_a_question_longer_than_a_pair_may_be_leaves_the_part_whole(bert, written):
+    reader, long = CrossEncoder(*bert, written(), max_tokens=24), "who kept the lamp and the ledger " * 30
+    found = reader.logits(long, TEXTS)
+    assert np.isfinite(found).all() and np.ptp(found) > 0.01
+    np.testing.assert_allclose(reader.logits(long + "in the end", TEXTS), found, atol=1e-5)
+
+
+def test_how_the_encoder_s_own_tokenizer_cuts_and_pads_is_left_alone(bert, written):
+    """Another thread may be about to make vectors with it, which must not lose the end of a text."""
+    model, tokenizer = bert
+    tokenizer(TEXTS, truncation=False, padding=False)
+    CrossEncoder(model, tokenizer, written(), max_tokens=24).logits(QUESTION, ["a lamp was lost at sea " * 20, "rain"])
+    assert tokenizer.backend_tokenizer.truncation is None and tokenizer.backend_tokenizer.padding is None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
