@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ class Weighing(HashingRetriever):
 
     def weigh_query(self, query_E: Any, mean_squares_E: Any, held: int) -> Any:
         return (query_E / (0.01 + mean_squares_E)).astype(np.float32)
+
+
+class Reading(HashingRetriever):
+    """Scores parts by the question's very words, as a cross-encoder does: others have another order."""
+
+    def score_parts(self, query_E: Any, chunks: Any, question: str = "") -> Any:
+        return [np.array([Random(question + text).random() for text in parts.texts]) for parts in chunks]
 
 
 @pytest.fixture(params=[Weighing])
@@ -160,7 +168,7 @@ def test_whether_a_chunk_was_needed_later_is_what_a_larger_bank_fetches(
     assert said[True] and said[False]
 
 
-@pytest.mark.parametrize("loader", [HashingRetriever], indirect=True)
+@pytest.mark.parametrize("loader", [HashingRetriever, Reading], indirect=True)
 def test_a_replay_with_a_second_look_is_the_real_life(crowded: Visit) -> None:
     session, vectors = crowded.session, crowded.vectors
     assert session is not None and vectors is not None and session.gone
