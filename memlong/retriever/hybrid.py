@@ -23,7 +23,7 @@ import numpy as np
 
 from memlong.errors import RetrieverError
 from memlong.retriever.base import Parts, TooLong, Vectors, normalise
-from memlong.retriever.cross_encoder import BUNDLED
+from memlong.retriever.cross_encoder import BUNDLED, WEIGHTS
 from memlong.retriever.minilm import MiniLMRetriever
 
 _WORD = re.compile(r"\w+")
@@ -47,11 +47,12 @@ class HybridRetriever:
     Args:
         words: places for the hashed words; more means fewer collisions.
         cross_encoder: the folder of what reads a question together with parts of chunks; "bundled" is ours, which
-            takes the original MiniLM and is left out with another; None compares vectors alone.
+            takes the original MiniLM and is left out with another, or, with a notice, where its file is not there (a
+            package without the project's assets); None compares vectors alone.
         folder, device, dtype, data_dir: see :class:`~memlong.retriever.minilm.MiniLMRetriever`.
 
     Raises:
-        RetrieverError: when MiniLM is not to be had, or for fewer than 16 places.
+        RetrieverError: when MiniLM is not to be had, for fewer than 16 places, and for a file that does not fit it.
     """
 
     name = "hybrid"
@@ -78,6 +79,9 @@ class HybridRetriever:
         self._logits: dict[bytes, float] = {}  # of a question and a part that were read together
         if cross_encoder == "bundled":
             cross_encoder = BUNDLED if self.dense.original else None
+            if cross_encoder and not (cross_encoder / WEIGHTS).is_file():
+                cross_encoder = None
+                self.notice = f"hybrid without a cross-encoder, because {BUNDLED / WEIGHTS} is not there"
         self._cross_encoder = None if cross_encoder is None else self.dense.cross_encoder(Path(cross_encoder))
 
     def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:

@@ -53,7 +53,7 @@ def test_without_a_gpu_the_choice_is_minilm_and_words(bert_folder, monkeypatch):
     monkeypatch.setattr(minilm, "minilm_folder", lambda data_dir: bert_folder)
     chosen = make_retriever("auto", device="cpu")
     assert chosen.name == "hybrid"
-    assert "no NVIDIA GPU" in chosen.notice
+    assert chosen.notice.endswith("no NVIDIA GPU for bge-m3")
 
 
 def test_with_a_gpu_the_choice_is_bge_or_says_why_not(bert_folder, xlmr_folder, monkeypatch):
@@ -72,6 +72,19 @@ def test_other_weights_under_the_known_name_are_refused(bert_folder, tmp_path):
     shutil.copytree(bert_folder, tmp_path / "models" / minilm.NAME)
     with pytest.raises(RetrieverError, match="SHA-256"):
         make_retriever("minilm", data_dir=tmp_path)
+
+
+@needs_package
+def test_without_the_project_s_assets_vectors_are_compared_and_a_notice_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("memlong.retriever.hybrid.BUNDLED", tmp_path)
+    chosen = make_retriever("auto", device="cpu", data_dir=tmp_path)
+    assert chosen.name == "hybrid" and chosen._cross_encoder is None
+    assert f"; hybrid without a cross-encoder, because {tmp_path}" in chosen.notice
+    (tmp_path / "cross_encoder.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(RetrieverError, match="could not be read"):
+        make_retriever("hybrid", device="cpu", data_dir=tmp_path)
+    with pytest.raises(RetrieverError, match="could not be read"):
+        make_retriever("hybrid", device="cpu", data_dir=tmp_path, cross_encoder=tmp_path / "elsewhere")
 
 
 @needs_package
