@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from memlong.errors import ConfigError, unknown_name
 from training.config import ARITHMETIC
 from training.settings import Settings, at_least_one
 
 CHRONICLE = "chronicle"
+MOST_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,15 @@ class RankConfig(Settings):
             if getattr(self, name) < least:
                 given = f"{name}={getattr(self, name)}"
                 raise ConfigError(given, f"A whole number from {least}", f"Raise {name}")
+        if self.max_tokens > MOST_TOKENS:
+            given, most = f"max_tokens={self.max_tokens}", f"At most {MOST_TOKENS}, which MiniLM reads at once"
+            raise ConfigError(given, most, "Lower max_tokens")
         names = [parse_source(text).name for text in self.sources]
         if len(set(names)) < len(names):
             given = f"sources={','.join(self.sources)}"
             raise ConfigError(given, "Every source once", "Raise its numbers instead")
-        if len(self.weights) != len(self.sources) or not self.sources or min(self.weights) <= 0:
+        usable = [each for each in self.weights if 0 < each < inf]
+        if not self.sources or not len(self.sources) == len(self.weights) == len(usable):
             raise ConfigError(
                 f"weights={','.join(map(str, self.weights))} for sources={','.join(self.sources)}",
                 "One weight above 0 for every source, in their order",

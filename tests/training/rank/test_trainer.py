@@ -221,11 +221,18 @@ def test_unknown_settings_are_refused_with_the_nearest_name(capsys):
         {"learning_rate": "0"},
         {"arithmetic": "float64"},
         {"weights": "a"},
+        {"sources": "nq,squad", "weights": "1,nan"},
+        {"sources": "nq,squad", "weights": "inf,1"},
+        {"max_tokens": "513"},
     ],
 )
 def test_settings_that_do_not_fit_are_refused(items):
     with pytest.raises(ConfigError, match=next(iter(items))):
         RankConfig().override(items)
+
+
+def test_a_pair_may_be_as_long_as_minilm_reads():
+    assert RankConfig().override({"max_tokens": "512"}).max_tokens == 512
 
 
 def test_a_source_without_questions_is_refused(build, config):
