@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from memlong.config import MemoryConfig
 from memlong.retriever.hashing import HashingRetriever
-from memlong.retriever.parts import cut_parts, relevance
+from memlong.retriever.parts import cut_parts, relevance, relevance_to, second_look
 from training.config import TrainConfig
 from training.data.passages import cut
 from training.data.questions import CONTINUATION, Question
@@ -48,6 +49,32 @@ def test_it_is_what_answering_computes(document, sampler, tiny_tokenizer):
         want = relevance(parts, retriever.score_parts(query, parts), SIZE)
         assert len(item.chunks) > 1 and want.min() < 0
         np.testing.assert_allclose(item.relevance_NC, want, atol=1e-6)
+
+
+def test_the_retriever_reads_and_doubts_as_when_answering(document, tiny_tokenizer):
+    class Reading(HashingRetriever):
+        """Scores by the very words of a question, and doubts by them."""
+
+        def score_parts(self, query_E, chunks, question=""):
+            return [np.float32([Random(question + part).random() for part in parts.texts]) for parts in chunks]
+
+        def doubt(self, query_E, chunks, question):
+            return Random(question).random()
+
+    retriever, query_E = Reading(256), np.zeros(256, np.float32)
+    scored = ScoredParts(tiny_tokenizer, document, retriever, np.stack([query_E] * 3))
+    chunks = [(at, cut_parts(tiny_tokenizer, document.texts[at], document.chunks[at].n_tokens)) for at in (4, 1, 2, 0)]
+    ids, parts = [at for at, _ in chunks], [each for _, each in chunks]
+    orders = []
+    for asked in (0, 1):
+        question = document.asked[asked].question.question
+        want = relevance_to(retriever, query_E, question, parts, SIZE)
+        np.testing.assert_allclose(scored.relevance(asked, ids, SIZE), want, atol=1e-6)
+        assert want.max() == pytest.approx(-Random(question).random())
+        looked = dict(zip(ids, second_look(retriever, query_E, question, parts, [0.0] * 4), strict=True))
+        orders.append(scored.ranked(asked, ids, [0.0] * 4))
+        assert orders[-1] == sorted(ids, key=lambda at, looked=looked: -looked[at])
+    assert orders[0] != orders[1]
 
 
 def test_plain_text_has_none(document, sampler):
