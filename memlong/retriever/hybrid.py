@@ -89,7 +89,8 @@ class HybridRetriever:
         # Of 1,990 questions on texts of the training side 1.8 % score less in their own text and 95 % in another with
         # chunks of 64 tokens, 2.3 and 95 % with 256: a word weighs less in a longer chunk.
         whole = float(0.15 * (64 / chunk_tokens) ** 0.22)
-        # After a second look at 256 tokens 2 % and 92 % (of 1,045): half of it is a part's score.
+        # After a second look at 256 tokens 2 % and 92 % (of 1,045): half of it is a part's score. So it is with
+        # vectors alone; where a cross-encoder reads it was 1 % and 79 % of 72, for which vectors alone had 3 and 85.
         return 0.5 * whole + 0.1 if reranked else whole
 
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
