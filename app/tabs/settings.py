@@ -180,7 +180,7 @@ def _form(setup: Setup) -> list[Any]:
         )
         made["relevance_strength"] = gr.Number(
             values["relevance_strength"], label="Relevance", elem_id="relevance-strength",
-            info="Less attention where the words around match the question less; 0: none.",
+            info="Less attention where what stands around answers the question less; 0: none.",
             **own | {"precision": None, "minimum": 0},
         )  # fmt: skip
         made["rerank_candidates"] = gr.Number(
