@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import blake2b
 from math import log
 
 import numpy as np
 
 from memlong.errors import RetrieverError
 from memlong.retriever.base import Parts, TooLong, Vectors, normalise, score_embedded
+from memlong.retriever.recent import digest
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _TRIGRAM_WEIGHT = 0.3  # a stem in common counts, a word in common counts more
@@ -121,7 +121,6 @@ def _common(word: str) -> bool:
 
 
 def _place(feature: str, dim: int) -> int:
-    # Not Python's hash(): that one is salted anew in every process.
-    digest = int.from_bytes(blake2b(feature.encode("utf-8", "replace"), digest_size=8).digest(), "little")
-    place = digest % dim + 1
-    return place if digest >> 63 else -place
+    number = int.from_bytes(digest(feature, 8), "little")
+    place = number % dim + 1
+    return place if number >> 63 else -place

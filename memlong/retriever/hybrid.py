@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from hashlib import blake2b
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from memlong.errors import RetrieverError
 from memlong.retriever.base import Parts, TooLong, Vectors, normalise
 from memlong.retriever.cross_encoder import BUNDLED, WEIGHTS
 from memlong.retriever.minilm import MiniLMRetriever
+from memlong.retriever.recent import Recent, digest
 
 _WORD = re.compile(r"\w+")
 _SHARE = 0.8  # of words in a question's score, and of MiniLM between chunks; EXPERIMENTS.md has others
@@ -75,8 +76,8 @@ class HybridRetriever:
         self.fingerprint = f"hybrid-3:{words}:{self.dense.fingerprint}"
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
-        self._parts: dict[bytes, Vectors] = {}  # by digest: no text of a reader who left stays here
-        self._logits: dict[bytes, float] = {}  # of a question and a part that were read together
+        self._parts: Recent[Vectors] = Recent(_KEPT_PARTS)
+        self._logits: Recent[float] = Recent(_KEPT_SCORES)  # of a question and a part that were read together
         if cross_encoder == "bundled":
             cross_encoder = BUNDLED if self.dense.original else None
             if cross_encoder and not (cross_encoder / WEIGHTS).is_file():
@@ -207,29 +208,14 @@ class HybridRetriever:
     def _read(self, question: str, texts: Sequence[str]) -> Vectors:
         """Return the cross-encoder's logit of each text, [n], those of late from memory."""
         assert self._cross_encoder is not None
-        kept, keys = self._logits, [_digest(f"{question}\0{text}") for text in texts]
-        mine = {key: kept[key] for key in keys if key in kept}
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in mine}
-        if new:
-            fresh = dict(zip(new, self._cross_encoder.logits(question, [*new.values()]).tolist(), strict=True))
-            mine |= fresh
-            self._logits = (kept if len(kept) + len(fresh) <= _KEPT_SCORES else {}) | fresh
-        return np.array([mine[key] for key in keys], dtype=np.float32)
+        work = partial(self._cross_encoder.logits, question)
+        return np.array(self._logits.of(texts, work, question), dtype=np.float32)
 
     def _embed_dense(self, texts: Sequence[str]) -> Vectors:
         """Return MiniLM's vectors [n, D] of parts, those of late from memory."""
         if not texts:
             return np.zeros((0, self.dense.dim), dtype=np.float32)
-        kept, keys = self._parts, [_digest(text) for text in texts]
-        mine = {key: kept[key] for key in keys if key in kept}
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in mine}
-        if new:
-            fresh = dict(zip(new, self.dense.embed_documents([*new.values()]), strict=True))
-            mine |= fresh
-            if len(kept) + len(fresh) > _KEPT_PARTS:
-                kept = {}
-            self._parts = kept | fresh if len(fresh) <= _KEPT_PARTS else kept
-        return np.stack([mine[key] for key in keys])
+        return np.stack(self._parts.of(texts, self.dense.embed_documents))
 
     def _places(self, word: str) -> list[tuple[int, float]]:
         """Return where a word and its stem go, with signed weights; kept, because a book repeats its words."""
@@ -261,11 +247,6 @@ def _likely(logits: Vectors) -> Vectors:
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 / _SOFTNESS * logits), dtype=np.float32)
 
 
-def _digest(text: str, size: int = 16) -> bytes:
-    # Not Python's hash(): that one is salted anew in every process.
-    return blake2b(text.encode("utf-8", "replace"), digest_size=size).digest()
-
-
 def _place(feature: str, size: int, weight: float) -> tuple[int, float]:
-    digest = int.from_bytes(_digest(feature, 8), "little")
-    return digest % size, weight if digest >> 63 else -weight
+    number = int.from_bytes(digest(feature, 8), "little")
+    return number % size, weight if number >> 63 else -weight

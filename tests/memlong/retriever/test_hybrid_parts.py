@@ -113,7 +113,7 @@ def test_what_was_seen_of_late_is_not_embedded_again(hybrid, embedded):
 
 
 def test_only_so_many_vectors_of_parts_are_kept(build, hybrid, embedded, monkeypatch):
-    monkeypatch.setattr("memlong.retriever.hybrid._KEPT_PARTS", 2)
+    monkeypatch.setattr(hybrid._parts, "most", 2)
     query, plain = weighed(hybrid), build()
     embedded.clear()
     for chunks in (CHUNKS[:1], CHUNKS[1:2], CHUNKS, CHUNKS[2:]):

@@ -8,6 +8,7 @@ import torch
 
 from memlong.retriever import make_retriever
 from memlong.retriever.base import Parts
+from memlong.retriever.recent import Recent
 
 QUESTION = "Who lost the ledger of Zorvin Calder at sea?"
 CHUNKS = [
@@ -85,7 +86,7 @@ def test_of_two_parts_that_overlap_one_is_read(hybrid, query):
         (found,) = hybrid.score_parts(query, [Parts(ranges, texts, 64, texts)], QUESTION)
         assert sorted(hybrid._cross_encoder.given[0][1]) == sorted(want)
         assert len(found) == 3
-        hybrid._logits = {}
+        hybrid._logits = Recent(9)
 
 
 def test_a_chunk_of_none_of_the_words_is_scored_too(hybrid, query):
@@ -104,7 +105,7 @@ def test_a_question_is_read_once_with_each_part(hybrid, query):
 
 
 def test_only_so_many_scores_are_kept(hybrid, query, monkeypatch):
-    monkeypatch.setattr("memlong.retriever.hybrid._KEPT_SCORES", 4)
+    monkeypatch.setattr(hybrid._logits, "most", 4)
     for number in range(5):
         hybrid.score_parts(query, parted(CHUNKS[:1]), f"{QUESTION} {number}")
         assert len(hybrid._logits) <= 4
@@ -127,7 +128,7 @@ def test_it_doubts_by_how_much_the_best_logit_falls_short(hybrid, query):
 
     doubts = []
     for chunks in (CHUNKS[:1], [("Too far.",)], [("No.", "Not it.")], [("No.",)]):
-        hybrid._logits, hybrid._cross_encoder.given = {}, []
+        hybrid._logits, hybrid._cross_encoder.given = Recent(9), []
         doubts.append(hybrid.doubt(query, parted(chunks), QUESTION))
         assert doubts[-1] == pytest.approx(max(0.0, -1 - best()), abs=1e-3)
     assert doubts[0] == 0 and doubts[3] > doubts[2] > doubts[1] > 0
