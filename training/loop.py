@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from training.focus import EvidenceFinder, focus_loss, focused
 from training.questions import IGNORED, Drawn, QuestionSampler, collate
 from training.rate import learning_rate
 from training.relevance import stack_relevance
+from training.stepping import Stepping
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class HeldOut:
     memory: DocumentMemory
 
 
-class Trainer:
+class Trainer(Stepping[Report]):
     """Trains an adapter over a memory of documents.
 
     Args:
@@ -94,34 +95,24 @@ class Trainer:
         self.step = int(checkpoint.load(found, self.parameters, self.optimizer)["step"])
         return True
 
-    def run(
-        self, on_report: Callable[[Report], None] | None = None, stopped: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Train to the end of the recipe, or until ``stopped()``; the last checkpoint is always written."""
-        while self.step < self.config.steps and not stopped():
-            started = time.perf_counter()
-            rate = learning_rate(self.config, self.step + 1)
-            loss = self.train_step()
-            self.step += 1
-            speed = self._tokens / (time.perf_counter() - started)
-            evaluation = self.evaluate() if self.step % self.config.eval_every == 0 else None
-            report = Report(
-                self.step,
-                self.config.steps,
-                loss,
-                rate,
-                len(self.sampler.unlocked(self.step)),
-                time.perf_counter() - started,
-                evaluation,
-                speed,
-            )
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(vars(report)) + "\n")
-            if on_report:
-                on_report(report)
-            if self.step % self.config.save_every == 0:
-                self.save()
-        self.save()
+    def advance(self) -> Report:
+        """Take one step, evaluate where it is due, and report it."""
+        started = time.perf_counter()
+        rate = learning_rate(self.config, self.step + 1)
+        loss = self.train_step()
+        self.step += 1
+        speed = self._tokens / (time.perf_counter() - started)
+        evaluation = self.evaluate() if self.step % self.config.eval_every == 0 else None
+        return Report(
+            self.step,
+            self.config.steps,
+            loss,
+            rate,
+            len(self.sampler.unlocked(self.step)),
+            time.perf_counter() - started,
+            evaluation,
+            speed,
+        )
 
     def save(self) -> None:
         """Write a checkpoint that :meth:`resume` continues exactly."""

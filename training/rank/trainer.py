@@ -16,13 +16,14 @@ import torch
 from memlong.errors import ConfigError, MemLongError
 from training import checkpoint
 from training.adapters import trainable
-from training.metrics import METRICS, forget_after
+from training.metrics import forget_after
 from training.rank.config import RankConfig, parse_source
 from training.rank.loss import listwise_loss
 from training.rank.measure import measure, spread
 from training.rank.pairs import PairSets, RankedQuestion
 from training.rank.scorer import PairScorer
 from training.rate import cosine_rate
+from training.stepping import Stepping
 from training.watch import time_left
 
 _LATE = 50  # steps whose mean tells loss and pace
@@ -55,7 +56,7 @@ class DrawnPairs:
         return len(self.question) + max(map(len, self.texts))
 
 
-class RankTrainer:
+class RankTrainer(Stepping[RankReport]):
     """Trains a scorer.
 
     Args:
@@ -88,26 +89,16 @@ class RankTrainer:
         forget_after(self.folder, self.step)
         return found is not None
 
-    def run(
-        self, on_report: Callable[[RankReport], None] | None = None, stopped: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Train to the last step, or until ``stopped()``; the last checkpoint is always written."""
-        while self.step < self.config.steps and not stopped():
-            started = time.perf_counter()
-            loss = self.train_step()
-            self.step += 1
-            speed = self.config.questions / (time.perf_counter() - started)
-            due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
-            evaluation = measure(self.scorer, self.held_out) if due else None
-            rate, seconds = cosine_rate(self.config, self.step), time.perf_counter() - started
-            report = RankReport(self.step, self.config.steps, loss, rate, seconds, speed, evaluation)
-            with (self.folder / METRICS).open("a") as file:
-                file.write(json.dumps(vars(report)) + "\n")
-            if on_report:
-                on_report(report)
-            if self.step % self.config.save_every == 0:
-                self.save()
-        self.save()
+    def advance(self) -> RankReport:
+        """Take one step, measure where it is due, and report it."""
+        started = time.perf_counter()
+        loss = self.train_step()
+        self.step += 1
+        speed = self.config.questions / (time.perf_counter() - started)
+        due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
+        evaluation = measure(self.scorer, self.held_out) if due else None
+        rate, seconds = cosine_rate(self.config, self.step), time.perf_counter() - started
+        return RankReport(self.step, self.config.steps, loss, rate, seconds, speed, evaluation)
 
     def save(self) -> None:
         """Write a checkpoint that :meth:`resume` continues exactly."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from training.stages.config import StageConfig
 from training.stages.memory import BatchMemory, padded
 from training.stages.processes import shared
 from training.stages.rows import RowPlan
+from training.stepping import Stepping
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Parts:
     retriever: Any
 
 
-class StageTrainer:
+class StageTrainer(Stepping[Report]):
     """Trains the upper layers to read what the lower ones wrote.
 
     Args:
@@ -83,35 +83,33 @@ class StageTrainer:
         self._read_again()
         return True
 
-    def run(
-        self, on_report: Callable[[Report], None] | None = None, stopped: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Train to the end of the recipe, or until ``stopped()``; the last checkpoint is always written."""
-        while self.step < self.config.steps and not self._any(stopped()):
-            started = time.perf_counter()
-            rate = learning_rate(self.config, self.step + 1)
-            loss, tokens = self.train_step()
-            self.step += 1
-            seconds = time.perf_counter() - started
-            evaluation = self._judge() if self.step % self.config.eval_every == 0 else None
-            report = Report(
-                self.step,
-                self.config.steps,
-                loss,
-                rate,
-                len(self.parts.text.documents),
-                seconds,
-                evaluation,
-                tokens / seconds,
-            )
-            if self.accelerator.is_main_process:
-                with (self.folder / "metrics.jsonl").open("a") as file:
-                    file.write(json.dumps(vars(report)) + "\n")
-                if on_report:
-                    on_report(report)
-            if self.step % self.config.save_every == 0:
-                self.save()
-        self.save()
+    @property
+    def tells(self) -> bool:
+        """Whether this is the main process."""
+        return bool(self.accelerator.is_main_process)
+
+    def ends(self, asked: bool) -> bool:
+        """Return whether any process was asked to stop."""
+        return self._any(asked)
+
+    def advance(self) -> Report:
+        """Take one step, judge where it is due, and report it."""
+        started = time.perf_counter()
+        rate = learning_rate(self.config, self.step + 1)
+        loss, tokens = self.train_step()
+        self.step += 1
+        seconds = time.perf_counter() - started
+        evaluation = self._judge() if self.step % self.config.eval_every == 0 else None
+        return Report(
+            self.step,
+            self.config.steps,
+            loss,
+            rate,
+            len(self.parts.text.documents),
+            seconds,
+            evaluation,
+            tokens / seconds,
+        )
 
     def save(self, name: str = "checkpoint") -> None:
         """Write a checkpoint that :meth:`resume` continues exactly."""
