@@ -72,7 +72,7 @@ class MemoryConfig:
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
         low_score: retrieval score under which the app says that the text may not hold the answer; None takes the
-            retriever's own.
+            retriever's own, and says it too where the retriever doubts that any chunk answers.
         low_mass: share of attention under which it says the same.
     """
 

@@ -21,7 +21,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import memory_of, reranked
+from memlong.session.relevance import doubt_about, memory_of, reranked
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.trace import events
 
@@ -78,6 +78,7 @@ class Answering:
     evicted: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     _query_E: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _doubted: bool = False
 
     def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last."""
@@ -169,7 +170,11 @@ class Answering:
                 )
             else:
                 known.score, known.count = max(known.score, hit.score), hit.trigger_count
-        return [hit.chunk_id for hit in triggered]
+        ids = [hit.chunk_id for hit in triggered]
+        if query == "question":
+            # Now: chunks may leave while the answer is written.
+            self._doubted = doubt_about(session, embedding, self.question, ids) > 0
+        return ids
 
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:
         """Return the prompt with the passages fetched, and the room it has as local context.
@@ -232,11 +237,13 @@ class Answering:
         masses = [item.attention_mass for item in evidence if item.attention_mass is not None]
         memory_mass = sum(masses) if masses else None
         best = max((item.score for item in evidence), default=0.0)
-        low_score = config.low_score
-        if low_score is None:
-            low_score = session.retriever.low_score(config.chunk_tokens, config.rerank_candidates > 0)
+        if config.low_score is None:
+            least = session.retriever.low_score(config.chunk_tokens, config.rerank_candidates > 0)
+            unlikely = best < least or self._doubted
+        else:
+            unlikely = best < config.low_score
         unseen = memory_mass is not None and memory_mass < config.low_mass
-        low = self.options.answer_from != "nothing" and (best < low_score or unseen)
+        low = self.options.answer_from != "nothing" and (unlikely or unseen)
         text = generation.text.strip()
         answer = Answer(
             answer_id=self.answer_id,

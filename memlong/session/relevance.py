@@ -67,6 +67,23 @@ def relevance_of(session: Session, query_E: np.ndarray, question: str, chunk_ids
     return torch.from_numpy(strength * found_NC).view(1, -1).to(session.model.device)
 
 
+def doubt_about(session: Session, query_E: np.ndarray, question: str, chunk_ids: Sequence[int]) -> float:
+    """Return how surely none of these chunks answers the question (see ``Retriever.doubt``).
+
+    0 where nobody looks at parts of chunks: it would be asked for this alone.
+
+    Args:
+        query_E: what the bank was searched with. question: what was asked, in words.
+
+    Raises:
+        BankError: for a chunk that is not held.
+    """
+    config = session.config
+    if not chunk_ids or not (config.rerank_candidates or config.relevance_strength):
+        return 0.0
+    return float(session.retriever.doubt(query_E, parts_of(session, chunk_ids), question))
+
+
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:
     """Return these hits with their scores after a second look at their parts, best first."""
     ids, found = [hit.chunk_id for hit in hits], [hit.score for hit in hits]

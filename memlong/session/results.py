@@ -133,7 +133,7 @@ class Answer:
         chunks_read, chunks_kept: of the whole session when it was asked.
         seconds: wall time of embed, search, gather, prefill and decode. logprob: sum over its tokens.
         memory_mass: share of attention that fell on memory; None when nobody looked.
-        low_evidence: whether score or attention say that the text may not hold the answer.
+        low_evidence: whether score, the retriever's doubt or attention say that the text may not hold the answer.
         reading: documents that were still being read, in words, or "".
     """
 

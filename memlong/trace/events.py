@@ -219,7 +219,7 @@ class AnswerFinished(Event):
 
     Attributes:
         seconds: by part of the work. memory_mass: mean over tokens; None when not asked for.
-        low_evidence: whether scores or mass say that the text may not hold the answer.
+        low_evidence: whether scores, doubt or mass say that the text may not hold the answer.
     """
 
     answer_id: int

@@ -161,3 +161,15 @@ def test_low_evidence_is_judged_by_the_scores_that_were_given(make_read, monkeyp
     assert told == [(128, candidates > 0)]
     session.config = session.config.replace(low_score=-5.0)
     assert not session.ask(QUESTIONS[0], options).low_evidence and len(told) == 1, "a limit of one's own goes first"
+
+
+@pytest.mark.parametrize(("candidates", "doubt", "low"), [(4, 0.5, True), (4, 0.0, False), (0, 0.5, False)])
+def test_a_doubted_answer_is_one_of_low_evidence(make_read, monkeypatch, candidates, doubt, low):
+    session, asked = make_read(candidates), []
+    monkeypatch.setattr(session.retriever, "low_score", lambda *given: -9.0)
+    monkeypatch.setattr(session.retriever, "doubt", lambda *given: asked.append(given[2]) or doubt)
+    options = AskOptions(max_tokens=2, record_attention=False)
+    assert session.ask(QUESTIONS[0], options).low_evidence is low
+    assert asked == ([QUESTIONS[0]] if candidates else []), "once, where somebody looks at parts"
+    session.config = session.config.replace(low_score=-5.0)
+    assert not session.ask(QUESTIONS[0], options).low_evidence, "a limit of one's own goes first"
