@@ -64,7 +64,7 @@ class MemoryConfig:
             order right before the local context; see ``model/placing.py``).
         relevance_strength: how much less a retrieved token is attended to when what stands around it answers the
             question less: its memory logits are lowered by so many times the difference in score to the best part of
-            all that was retrieved, and by so many times the retriever's doubt whether any of it answers (see
+            all that was retrieved, and by so many times the retriever's doubt whether its chunk answers (see
             ``retriever/parts.py``); 0 treats all alike, as the paper does.
         rerank_candidates: chunks that a question finds before the best parts of each decide, together with the chunk's
             own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
@@ -72,7 +72,7 @@ class MemoryConfig:
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
         low_score: retrieval score under which the app says that the text may not hold the answer; None takes the
-            retriever's own, and says it too where the retriever doubts that any chunk answers.
+            retriever's own, and says it too where the retriever doubts every chunk.
         low_mass: share of attention under which it says the same.
     """
 

@@ -85,7 +85,8 @@ class MemoryContext:
         chunk_tokens: C, so that M = N * C splits into chunks.
         padding_BM: [B, M], True where a position holds no token (short chunks, rows with fewer chunks); None: all do.
         relevance_BM: [B, M] float32, added to the memory logits of every layer and head: how much less each token
-            has to do with the text at hand than the best one, and the doubt whether any has (at most 0). None is zero.
+            has to do with the text at hand than the best one, and the doubt whether its chunk answers (at most 0).
+            None is zero.
         bias: retrieval layer -> b_h [H], added to memory logits; a learned gate. None is zero.
         strength: added to every head's bias; -inf is the same as no memory.
         observer: where attention mass is reported; None computes none.

@@ -76,8 +76,10 @@ class Retriever(Protocol):
         """
         ...
 
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
-        """Return how surely none of these chunks answers the question, in logits, at least 0; 0 where nobody can say.
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
+        """Return how surely each of these chunks does not answer the question, [N] logits, at least 0.
+
+        Zeros where nobody can say. Where even the least is above 0, none of them is likely to.
 
         Args:
             query_E, chunks, question: as of :meth:`score_parts`.
@@ -168,6 +170,14 @@ def score_embedded(
     vectors_PE = embed([text for parts in chunks for text in parts.texts])
     scores_P = np.asarray(vectors_PE @ query_E, dtype=np.float32)
     return np.split(scores_P, np.cumsum([len(parts.texts) for parts in chunks])[:-1])
+
+
+def no_doubt(chunks: Sequence[Parts]) -> Vectors:
+    """Return what :meth:`Retriever.doubt` says where vectors are all there is.
+
+    They tell which chunk is nearest, not whether it answers.
+    """
+    return np.zeros(len(chunks), dtype=np.float32)
 
 
 def normalise(vectors: Vectors) -> Vectors:

@@ -17,7 +17,17 @@ from torch import Tensor
 from memlong.chunking import without_surrogates
 from memlong.errors import MemLongError, RetrieverError
 from memlong.files import files_hash
-from memlong.retriever.base import Part, Parts, TooLong, Vectors, join_parts, score_embedded, split_to_fit, too_long
+from memlong.retriever.base import (
+    Part,
+    Parts,
+    TooLong,
+    Vectors,
+    join_parts,
+    no_doubt,
+    score_embedded,
+    split_to_fit,
+    too_long,
+)
 
 # Padded batch [B, T] and its mask [B, T] -> vectors [B, E].
 Forward = Callable[[Tensor, Tensor], Tensor]
@@ -54,9 +64,9 @@ class EncoderRetriever:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
         return score_embedded(self.embed_documents, query_E, chunks)
 
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
-        """Return 0: vectors say which chunk is nearest, not whether it answers."""
-        return 0.0
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
+        """Return zeros, [N]."""
+        return no_doubt(chunks)
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

@@ -14,7 +14,7 @@ from math import log
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import Parts, TooLong, Vectors, normalise, score_embedded
+from memlong.retriever.base import Parts, TooLong, Vectors, no_doubt, normalise, score_embedded
 from memlong.retriever.recent import digest
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -79,9 +79,9 @@ class HashingRetriever:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
         return score_embedded(self.embed_documents, query_E, chunks)
 
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
-        """Return 0: vectors say which chunk is nearest, not whether it answers."""
-        return 0.0
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
+        """Return zeros, [N]."""
+        return no_doubt(chunks)
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import Parts, TooLong, Vectors, normalise
+from memlong.retriever.base import Parts, TooLong, Vectors, no_doubt, normalise
 from memlong.retriever.cross_encoder import BUNDLED, WEIGHTS
 from memlong.retriever.minilm import MiniLMRetriever
 from memlong.retriever.recent import Recent, digest
@@ -32,6 +32,7 @@ _SHARE = 0.8  # of words in a question's score, and of MiniLM between chunks; EX
 _STEM_WEIGHT = 0.5  # for "settled" and "settle"
 _READ = 4  # parts of a chunk that the cross-encoder sees: those whose words match best, none overlapping
 _EVIDENT = -1.0  # the least logit of what may be evidence; EXPERIMENTS.md says what other values would take for it
+_BEHIND = 3.0  # logits that a chunk may be behind the best one and still hold a part of the evidence
 _READ_SHARE = 0.3  # of how likely it holds the evidence in a part's score; EXPERIMENTS.md has others
 _LOOKED_AT = 2  # parts of a chunk that MiniLM sees where there is none: those whose words match best
 _DENSE_SHARE = 0.3  # of MiniLM in the score of a part that it saw; EXPERIMENTS.md has others
@@ -118,12 +119,14 @@ class HybridRetriever:
             scores.append((1 - _READ_SHARE) * mine + _READ_SHARE * each)
         return scores
 
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
-        """Return by how much the best logit that the cross-encoder gives falls short of one that evidence has."""
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
+        """Return how far each chunk's best logit falls short of what evidence has, and behind the best of all, [N]."""
         if self._cross_encoder is None or not question.strip() or not chunks:
-            return 0.0
+            return no_doubt(chunks)
         read = self._read_parts(question, chunks, self._words(query_E, chunks))
-        return max(0.0, _EVIDENT - max(float(logits.max()) for _, logits in read))
+        logits_N = np.array([logits.max() for _, logits in read], dtype=np.float32)
+        best = logits_N.max()
+        return np.asarray(np.maximum(0, _EVIDENT - best) + np.maximum(0, best - _BEHIND - logits_N))
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

@@ -55,13 +55,13 @@ def second_look(
 def relevance_to(
     retriever: Retriever, query_E: Vectors, question: str, parts: Sequence[Parts], chunk_tokens: int
 ) -> Vectors:
-    """Return [N, C], at most 0: each token's relevance, all of it less the doubt whether any of these chunks answers.
+    """Return [N, C], at most 0: each token's relevance, less the doubt whether its chunk answers.
 
     Args:
         query_E: what the chunks were found with. question: its words. parts: of each.
     """
     found_NC = relevance(parts, retriever.score_parts(query_E, parts, question), chunk_tokens)
-    return found_NC - np.float32(retriever.doubt(query_E, parts, question))
+    return found_NC - retriever.doubt(query_E, parts, question)[:, None]
 
 
 def relevance(parts: Sequence[Parts], scores: Sequence[Vectors], chunk_tokens: int) -> Vectors:

@@ -17,6 +17,7 @@ from memlong.retriever.base import (
     TooLong,
     Vectors,
     join_parts,
+    no_doubt,
     normalise,
     score_embedded,
     split_to_fit,
@@ -80,9 +81,9 @@ class SentenceRetriever:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
         return score_embedded(self.embed_documents, query_E, chunks)
 
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float:
-        """Return 0: vectors say which chunk is nearest, not whether it answers."""
-        return 0.0
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
+        """Return zeros, [N]."""
+        return no_doubt(chunks)
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

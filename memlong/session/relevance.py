@@ -68,7 +68,7 @@ def relevance_of(session: Session, query_E: np.ndarray, question: str, chunk_ids
 
 
 def doubt_about(session: Session, query_E: np.ndarray, question: str, chunk_ids: Sequence[int]) -> float:
-    """Return how surely none of these chunks answers the question (see ``Retriever.doubt``).
+    """Return how surely none of these chunks answers the question, in logits (see ``Retriever.doubt``).
 
     0 where nobody looks at parts of chunks: it would be asked for this alone.
 
@@ -81,7 +81,7 @@ def doubt_about(session: Session, query_E: np.ndarray, question: str, chunk_ids:
     config = session.config
     if not chunk_ids or not (config.rerank_candidates or config.relevance_strength):
         return 0.0
-    return float(session.retriever.doubt(query_E, parts_of(session, chunk_ids), question))
+    return float(session.retriever.doubt(query_E, parts_of(session, chunk_ids), question).min())
 
 
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:

@@ -59,7 +59,7 @@ def test_the_retriever_reads_and_doubts_as_when_answering(document, tiny_tokeniz
             return [np.float32([Random(question + part).random() for part in parts.texts]) for parts in chunks]
 
         def doubt(self, query_E, chunks, question):
-            return Random(question).random()
+            return np.full(len(chunks), Random(question).random(), np.float32)
 
     retriever, query_E = Reading(256), np.zeros(256, np.float32)
     scored = ScoredParts(tiny_tokenizer, document, retriever, np.stack([query_E] * 3))

@@ -129,17 +129,37 @@ def test_it_doubts_by_how_much_the_best_logit_falls_short(hybrid, query):
     doubts = []
     for chunks in (CHUNKS[:1], [("Too far.",)], [("No.", "Not it.")], [("No.",)]):
         hybrid._logits, hybrid._cross_encoder.given = Recent(9), []
-        doubts.append(hybrid.doubt(query, parted(chunks), QUESTION))
-        assert doubts[-1] == pytest.approx(max(0.0, -1 - best()), abs=1e-3)
+        (found,) = hybrid.doubt(query, parted(chunks), QUESTION)
+        doubts.append(found)
+        assert found == pytest.approx(max(0.0, -1 - best()), abs=1e-3)
     assert doubts[0] == 0 and doubts[3] > doubts[2] > doubts[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("logits", "doubts"),
+    [
+        ([4.0, 1.0, 0.5], [0, 0, 0.5]),
+        ([-2.0, 6.0, 4.0], [5, 0, 0]),
+        ([-2.0, -6.0], [1, 2]),
+        ([-1.0, -4.0], [0, 0]),
+    ],
+)
+def test_a_chunk_far_behind_the_best_is_doubted(hybrid, query, monkeypatch, logits, doubts):
+    chunks = parted([(f"The lantern of number {at}.",) for at in range(len(logits))])
+    by_text = {parts.around[0]: logit for parts, logit in zip(chunks, logits, strict=True)}
+    read = lambda question, texts: np.float32([by_text[text] for text in texts])  # noqa: E731
+    monkeypatch.setattr(hybrid._cross_encoder, "logits", read)
+    found = hybrid.doubt(query, chunks, QUESTION)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, doubts, atol=1e-6)
 
 
 def test_without_a_reader_a_question_or_chunks_nothing_is_doubted(hybrid, query):
     poor = parted([("No.",)])
-    assert hybrid.doubt(query, poor, QUESTION) > 0
-    assert hybrid.doubt(query, [], QUESTION) == hybrid.doubt(query, poor, " ") == 0
+    assert hybrid.doubt(query, poor, QUESTION).tolist() > [0]
+    assert hybrid.doubt(query, [], QUESTION).shape == (0,) and hybrid.doubt(query, poor, " ").tolist() == [0]
     hybrid._cross_encoder = None
-    assert hybrid.doubt(query, poor, QUESTION) == 0
+    assert hybrid.doubt(query, poor, QUESTION).tolist() == [0]
 
 
 @pytest.mark.parametrize(("logit", "likely", "doubt"), [(-1e4, 0.0, 9999.0), (-400, 0, 399), (0, 0.5, 0), (1e4, 1, 0)])
@@ -147,5 +167,5 @@ def test_logits_of_any_size_are_scores_and_doubts(hybrid, query, monkeypatch, lo
     monkeypatch.setattr(hybrid._cross_encoder, "logits", lambda question, texts: np.full(len(texts), np.float32(logit)))
     with np.errstate(all="raise"):
         (found,) = hybrid.score_parts(query, parted(CHUNKS[:1]), QUESTION)
-        assert hybrid.doubt(query, parted(CHUNKS[:1]), QUESTION) == pytest.approx(doubt)
+        assert hybrid.doubt(query, parted(CHUNKS[:1]), QUESTION) == pytest.approx([doubt])
     np.testing.assert_allclose(found, 0.7 * words_of(hybrid, query, CHUNKS[0]) + 0.3 * likely, atol=1e-5)

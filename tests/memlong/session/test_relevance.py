@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,17 +80,32 @@ def test_a_strength_that_is_none_is_refused(strength):
         MemoryConfig(relevance_strength=strength)
 
 
-def test_doubt_lowers_all_of_it(session, monkeypatch):
+def test_doubt_lowers_all_of_a_chunk(session, monkeypatch):
     query, ids = session.embed_query(QUESTION), [0, 2]
     sure = relevance_of(session, query, QUESTION, ids)
-    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: 0.5 if asked == QUESTION else 0.0)
-    torch.testing.assert_close(relevance_of(session, query, QUESTION, ids), sure - 8.0 * 0.5)
+    told = np.float32([0.5, 0.25])
+    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told * (asked == QUESTION))
+    lowered = 8.0 * torch.from_numpy(told).repeat_interleave(session.config.chunk_tokens)
+    torch.testing.assert_close(relevance_of(session, query, QUESTION, ids), sure - lowered)
     torch.testing.assert_close(relevance_of(session, query, "Another?", ids), sure)
 
 
+def doubted(monkeypatch, session, *doubts):
+    told = np.float32(doubts)
+    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told[: len(parts)])
+    return session.ask(QUESTION, AskOptions(max_tokens=2, top_k=2, retrieve_every=0))
+
+
 def test_memory_is_looked_at_less_in_doubt(session, monkeypatch):
-    mass = []
-    for doubt in (0.0, 0.2, 2.0):
-        monkeypatch.setattr(session.retriever, "doubt", lambda *given, doubt=doubt: doubt)
-        mass.append(session.ask(QUESTION, AskOptions(max_tokens=2)).memory_mass)
+    mass = [doubted(monkeypatch, session, doubt, doubt).memory_mass for doubt in (0.0, 0.2, 2.0)]
     assert mass[0] > mass[1] > mass[2] and mass[2] < 0.01
+
+
+def test_a_doubted_chunk_leaves_the_others_to_be_looked_at(session, monkeypatch):
+    def masses(answer):
+        return [item.attention_mass for item in sorted(answer.retrieved, key=lambda item: item.chunk_id)]
+
+    both, first = doubted(monkeypatch, session, 0, 0), doubted(monkeypatch, session, 0, 2)
+    assert masses(first)[1] < 0.01 < masses(both)[1]
+    assert masses(first)[0] >= masses(both)[0] and not first.low_evidence
+    assert doubted(monkeypatch, session, 0.1, 2).low_evidence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from memlong.config import AskOptions
@@ -167,7 +168,9 @@ def test_low_evidence_is_judged_by_the_scores_that_were_given(make_read, monkeyp
 def test_a_doubted_answer_is_one_of_low_evidence(make_read, monkeypatch, candidates, doubt, low):
     session, asked = make_read(candidates), []
     monkeypatch.setattr(session.retriever, "low_score", lambda *given: -9.0)
-    monkeypatch.setattr(session.retriever, "doubt", lambda *given: asked.append(given[2]) or doubt)
+    monkeypatch.setattr(
+        session.retriever, "doubt", lambda *given: asked.append(given[2]) or np.full(len(given[1]), doubt)
+    )
     options = AskOptions(max_tokens=2, record_attention=False)
     assert session.ask(QUESTIONS[0], options).low_evidence is low
     assert asked == ([QUESTIONS[0]] if candidates else []), "once, where somebody looks at parts"
