@@ -28,7 +28,8 @@ def choose(device: str = "auto", data_dir: Path | None = None) -> Retriever:
         reasons.append("there is no NVIDIA GPU for bge-m3")
     found = _try("hybrid", reasons, device=device, data_dir=data_dir)
     if found is not None:
-        found.notice = "; ".join([f"hybrid (MiniLM and words), because {reasons[0]}", *filter(None, [found.notice])])
+        parts = "MiniLM, words and a cross-encoder" if getattr(found, "reads", False) else "MiniLM and words"
+        found.notice = "; ".join([f"hybrid ({parts}), because {reasons[0]}", *filter(None, [found.notice])])
         return found
     found = make_retriever("hashing")
     found.notice = f"hashing, which matches words only, because {'; '.join(reasons)}"

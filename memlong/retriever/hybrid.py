@@ -86,6 +86,11 @@ class HybridRetriever:
                 self.notice = f"hybrid without a cross-encoder, because {BUNDLED / WEIGHTS} is not there"
         self._cross_encoder = None if cross_encoder is None else self.dense.cross_encoder(Path(cross_encoder))
 
+    @property
+    def reads(self) -> bool:
+        """Whether a cross-encoder reads parts of chunks beside a question."""
+        return self._cross_encoder is not None
+
     def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""
         # Of 1,990 questions on texts of the training side 1.8 % score less in their own text and 95 % in another with
@@ -109,7 +114,7 @@ class HybridRetriever:
         words = self._words(query_E, chunks)
         if not chunks:
             return []
-        if self._cross_encoder is None or not question.strip():
+        if not self.reads or not question.strip():
             return self._compared(query_E, chunks, words)
         scores = []
         for mine, (best, logits) in zip(words, self._read_parts(question, chunks, words), strict=True):
@@ -121,7 +126,7 @@ class HybridRetriever:
 
     def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
         """Return how far each chunk's best logit falls short of what evidence has, and behind the best of all, [N]."""
-        if self._cross_encoder is None or not question.strip() or not chunks:
+        if not self.reads or not question.strip() or not chunks:
             return no_doubt(chunks)
         read = self._read_parts(question, chunks, self._words(query_E, chunks))
         logits_N = np.array([logits.max() for _, logits in read], dtype=np.float32)

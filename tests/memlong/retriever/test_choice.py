@@ -53,7 +53,7 @@ def test_without_a_gpu_the_choice_is_minilm_and_words(bert_folder, monkeypatch):
     monkeypatch.setattr(minilm, "minilm_folder", lambda data_dir: bert_folder)
     chosen = make_retriever("auto", device="cpu")
     assert chosen.name == "hybrid"
-    assert chosen.notice.endswith("no NVIDIA GPU for bge-m3")
+    assert chosen.notice == "hybrid (MiniLM and words), because there is no NVIDIA GPU for bge-m3"
 
 
 def test_with_a_gpu_the_choice_is_bge_or_says_why_not(bert_folder, xlmr_folder, monkeypatch):
@@ -75,11 +75,19 @@ def test_other_weights_under_the_known_name_are_refused(bert_folder, tmp_path):
 
 
 @needs_package
+def test_the_offline_default_has_a_cross_encoder(tmp_path):
+    chosen = make_retriever("auto", device="cpu", data_dir=tmp_path)
+    want = "hybrid (MiniLM, words and a cross-encoder), because there is no NVIDIA GPU for bge-m3"
+    assert chosen.reads and chosen.notice == want
+
+
+@needs_package
 def test_without_the_project_s_assets_vectors_are_compared_and_a_notice_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("memlong.retriever.hybrid.BUNDLED", tmp_path)
     chosen = make_retriever("auto", device="cpu", data_dir=tmp_path)
     assert chosen.name == "hybrid" and chosen._cross_encoder is None
     assert f"; hybrid without a cross-encoder, because {tmp_path}" in chosen.notice
+    assert chosen.notice.startswith("hybrid (MiniLM and words)")
     (tmp_path / "cross_encoder.safetensors").write_bytes(b"nonsense")
     with pytest.raises(RetrieverError, match="could not be read"):
         make_retriever("hybrid", device="cpu", data_dir=tmp_path)
