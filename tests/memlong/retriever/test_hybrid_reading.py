@@ -138,10 +138,10 @@ def test_it_doubts_by_how_much_the_best_logit_falls_short(hybrid, query):
 @pytest.mark.parametrize(
     ("logits", "doubts"),
     [
-        ([4.0, 1.0, 0.5], [0, 0, 0.5]),
-        ([-2.0, 6.0, 4.0], [5, 0, 0]),
-        ([-2.0, -6.0], [1, 2]),
-        ([-1.0, -4.0], [0, 0]),
+        ([4.0, -1.0, -1.5], [0, 0, 0.5]),
+        ([-4.0, 6.0, 4.0], [5, 0, 0]),
+        ([-2.0, -8.0], [1, 2]),
+        ([-1.0, -6.0], [0, 0]),
     ],
 )
 def test_a_chunk_far_behind_the_best_is_doubted(hybrid, query, monkeypatch, logits, doubts):
