@@ -191,14 +191,16 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         own = [item.chunk_id for item in earlier.retrieved if item.chunk_id in onlooker.bank]
         now = [item.chunk_id for item in last.answer.retrieved]
         turns = _turns(visit, number)
+        asked = exchange.options or AskOptions()
 
-        def weigh(chunk_ids: list[int]) -> float:
+        def weigh(chunk_ids: list[int], wanted: Sequence[int]) -> float:
             """Return the log-probability of the earlier answer, asked as it was, with these chunks."""
+            as_asked = replace(asked, forced=tuple(wanted))
             return answer_logprob(
-                onlooker, exchange.question, earlier.token_ids, chunk_ids, options=exchange.options, turns=turns
+                onlooker, exchange.question, earlier.token_ids, chunk_ids, options=as_asked, turns=turns
             )
 
-        before, after = visit.engine.run(weigh, own), visit.engine.run(weigh, now)
+        before, after = visit.engine.run(weigh, own, asked.forced), visit.engine.run(weigh, now, instead)
         gone = len(earlier.retrieved) - len(own)
         yield replace(last, before=before, after=after, recorded=earlier.logprob, gone=gone)
 

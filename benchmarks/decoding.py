@@ -25,7 +25,7 @@ from benchmarks.reading import full_session
 from benchmarks.setups import Setup, make_setup
 from memlong.attention.context import MassObserver, MemoryContext
 from memlong.model.cache import growing_cache
-from memlong.session.relevance import memory_of
+from memlong.session.relevance import Query, memory_of
 from memlong.session.session import Session
 
 TARGETS: common.Targets = {
@@ -108,7 +108,7 @@ def retrieve(session: Session, observer: MassObserver | None = None) -> MemoryCo
     hits = session.search(embedding, session.config.top_k, question=question)
     session.trigger(hits)
     ids = sorted(hit.chunk_id for hit in hits)
-    context = memory_of(session, embedding, question, ids, observer=observer)
+    context = memory_of(session, Query(embedding, question), ids, observer=observer)
     assert context is not None, "a full bank finds something"
     return context
 

@@ -170,7 +170,7 @@ class AskOptions:
         memory_strength: added to the memory's own strength for this answer.
         documents: ids of the documents to ask; None asks all.
         masked: chunk ids that retrieval must not return (counterfactuals).
-        forced: chunk ids that it returns whatever their score, in place of the worst others.
+        forced: chunk ids that it returns whatever their score, in place of the worst others; no doubt weakens them.
         temperature: 0 decodes greedily; above 0 samples.
         top_p: nucleus of the sampling distribution, in (0, 1].
         max_tokens: tokens of the answer at most.

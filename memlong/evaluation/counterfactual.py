@@ -18,7 +18,7 @@ from memlong.model.cache import growing_cache
 from memlong.model.wrapper import MemoryModel
 from memlong.prompt import answer_ids
 from memlong.session.prompting import prompt_of
-from memlong.session.relevance import memory_of
+from memlong.session.relevance import Query, memory_of
 from memlong.session.session import Session
 
 TOKEN_BY_TOKEN = 32
@@ -59,7 +59,7 @@ def answer_logprob(
             may cut a word otherwise than the tokenizer does, and the same text in other tokens is far less likely.
         chunk_ids: best first, in case the model has no positions for the text of all of them.
         options: how it was asked: ``memory_strength``, ``history``, and ``answer_from``, by which the text of these
-            chunks stands in the prompt too, or alone. None takes memory as it is, and no earlier turns.
+            chunks stands in the prompt too, or alone, and ``forced``. None takes memory as it is, and no earlier turns.
         turns: (question, answer) pairs of the conversation before it, oldest first.
 
     Raises:
@@ -75,8 +75,8 @@ def answer_logprob(
     if chunk_ids and options.answer_from in ("memory", "both"):
         ordered = session.in_document_order(chunk_ids)
         observer = MassObserver() if options.record_attention else None  # who looks on takes other paths
-        asked = (session, session.embed_query(question), question, ordered, options.memory_strength, observer)
-        context = memory_of(*asked)
+        query = Query(session.embed_query(question), question, options.forced)
+        context = memory_of(session, query, ordered, options.memory_strength, observer)
     pieces = [[token] for token in said] if len(said) <= TOKEN_BY_TOKEN else [said]
     return _logprob(model, prompt, pieces, context)
 

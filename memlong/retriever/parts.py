@@ -53,15 +53,23 @@ def second_look(
 
 
 def relevance_to(
-    retriever: Retriever, query_E: Vectors, question: str, parts: Sequence[Parts], chunk_tokens: int
+    retriever: Retriever,
+    query_E: Vectors,
+    question: str,
+    parts: Sequence[Parts],
+    chunk_tokens: int,
+    trusted: Sequence[int] = (),
 ) -> Vectors:
     """Return [N, C], at most 0: each token's relevance, less the doubt whether its chunk answers.
 
     Args:
         query_E: what the chunks were found with. question: its words. parts: of each.
+        trusted: places of chunks that are not doubted, whatever the retriever says.
     """
     found_NC = relevance(parts, retriever.score_parts(query_E, parts, question), chunk_tokens)
-    return found_NC - retriever.doubt(query_E, parts, question)[:, None]
+    doubt_N = retriever.doubt(query_E, parts, question)
+    doubt_N[list(trusted)] = 0
+    return found_NC - doubt_N[:, None]
 
 
 def relevance(parts: Sequence[Parts], scores: Sequence[Vectors], chunk_tokens: int) -> Vectors:

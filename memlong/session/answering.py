@@ -21,7 +21,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import doubt_about, memory_of, reranked
+from memlong.session.relevance import Query, doubt_about, memory_of, reranked
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.trace import events
 
@@ -77,7 +77,7 @@ class Answering:
     fetched: dict[int, _Fetched] = field(default_factory=dict)
     evicted: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    _query_E: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    _query: Query = field(default_factory=lambda: Query(np.zeros(0), ""))
     _doubted: bool = False
 
     def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
@@ -138,7 +138,7 @@ class Answering:
             return None
         ordered = session.in_document_order(ids)
         observer = MassObserver() if options.record_attention else None
-        asked = (session, self._query_E, self.question, ordered, options.memory_strength, observer)
+        asked = (session, self._query, ordered, options.memory_strength, observer)
         return Retrieved(session.timed("gather", memory_of, *asked), tuple(ordered))
 
     def _fetch(self, text: str, query: str) -> list[int]:
@@ -146,7 +146,8 @@ class Answering:
         session, options = self.session, self.options
         if not len(session.bank):
             return []
-        embedding = self._query_E = session.embed_query(text)
+        embedding = session.embed_query(text)
+        self._query = Query(embedding, self.question, options.forced)
         documents = set(options.documents) if options.documents is not None else None
         forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
         if forced and session.config.rerank_candidates:
@@ -173,7 +174,7 @@ class Answering:
         ids = [hit.chunk_id for hit in triggered]
         if query == "question":
             # Now: chunks may leave while the answer is written.
-            self._doubted = doubt_about(session, embedding, self.question, ids) > 0
+            self._doubted = doubt_about(session, self._query, ids) > 0
         return ids
 
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:

@@ -5,8 +5,8 @@ Shapes: N chunks, C chunk tokens, E embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +21,23 @@ if TYPE_CHECKING:
     from memlong.session.session import Session
 
 
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What chunks are fetched for.
+
+    Attributes:
+        vector_E: what the bank was searched with. question: what was asked, in words.
+        forced: chunks that somebody wants in memory whatever the retriever says; nothing doubts them.
+    """
+
+    vector_E: np.ndarray
+    question: str
+    forced: Collection[int] = ()
+
+
 def memory_of(
     session: Session,
-    query_E: np.ndarray,
-    question: str,
+    query: Query,
     chunk_ids: Sequence[int],
     strength: float = 0.0,
     observer: MassObserver | None = None,
@@ -32,7 +45,6 @@ def memory_of(
     """Return these chunks as memory of one batch row, in the given order; None of none.
 
     Args:
-        query_E: what the bank was searched with. question: what was asked, in words.
         strength: added to the configured memory strength.
         observer: collects attention mass; None computes none.
 
@@ -45,35 +57,30 @@ def memory_of(
     gathered = bank.gather(chunk_ids, model.dtype, model.device)
     lengths = bank.lengths(chunk_ids)
     context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, lengths, strength, observer)
-    return replace(context, relevance_BM=relevance_of(session, query_E, question, chunk_ids))
+    return replace(context, relevance_BM=relevance_of(session, query, chunk_ids))
 
 
-def relevance_of(session: Session, query_E: np.ndarray, question: str, chunk_ids: Sequence[int]) -> torch.Tensor | None:
+def relevance_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> torch.Tensor | None:
     """Return what is added to the memory logits of these chunks' tokens, [1, N * C], at most 0.
 
     None where the memory treats all tokens alike.
 
-    Args:
-        query_E: what the bank was searched with. question: what was asked, in words.
-
     Raises:
         BankError: for a chunk that is not held.
     """
-    strength = session.config.relevance_strength
+    strength, chunk_tokens = session.config.relevance_strength, session.config.chunk_tokens
     if not strength or not chunk_ids:
         return None
-    parts = parts_of(session, chunk_ids)
-    found_NC = relevance_to(session.retriever, query_E, question, parts, session.config.chunk_tokens)
+    trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced]
+    asked = (query.vector_E, query.question, parts_of(session, chunk_ids))
+    found_NC = relevance_to(session.retriever, *asked, chunk_tokens, trusted)
     return torch.from_numpy(strength * found_NC).view(1, -1).to(session.model.device)
 
 
-def doubt_about(session: Session, query_E: np.ndarray, question: str, chunk_ids: Sequence[int]) -> float:
+def doubt_about(session: Session, query: Query, chunk_ids: Sequence[int]) -> float:
     """Return how surely none of these chunks answers the question, in logits (see ``Retriever.doubt``).
 
     0 where nobody looks at parts of chunks: it would be asked for this alone.
-
-    Args:
-        query_E: what the bank was searched with. question: what was asked, in words.
 
     Raises:
         BankError: for a chunk that is not held.
@@ -81,7 +88,7 @@ def doubt_about(session: Session, query_E: np.ndarray, question: str, chunk_ids:
     config = session.config
     if not chunk_ids or not (config.rerank_candidates or config.relevance_strength):
         return 0.0
-    return float(session.retriever.doubt(query_E, parts_of(session, chunk_ids), question).min())
+    return float(session.retriever.doubt(query.vector_E, parts_of(session, chunk_ids), query.question).min())
 
 
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:

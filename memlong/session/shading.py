@@ -17,7 +17,7 @@ from memlong.attention.context import MassObserver, MemoryContext
 from memlong.chunking import CONTEXT_CHARACTERS, Token, iter_tokens
 from memlong.model.cache import growing_cache
 from memlong.prompt import encode_prompt
-from memlong.session.relevance import memory_of
+from memlong.session.relevance import Query, memory_of
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -62,8 +62,8 @@ def shade(
     for index, (token, wanted) in enumerate(zip(token_ids, memories, strict=True)):
         if tuple(wanted) != held or index in retrieved_at:
             said = session.tokenizer.decode(list(token_ids[:index]), skip_special_tokens=True)
-            query_E = session.embed_query(f"{question} {said}" if index else question)
-            context, held = memory_of(session, query_E, question, list(wanted)), tuple(wanted)
+            query = Query(session.embed_query(f"{question} {said}" if index else question), question)
+            context, held = memory_of(session, query, list(wanted)), tuple(wanted)
         start = len(prompt) + index - len(run) if index else 0
         with torch.no_grad():
             if len(run) > 1:  # all but the last token of the prompt: nobody asks where these looked

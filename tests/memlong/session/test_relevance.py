@@ -11,8 +11,9 @@ import torch
 from memlong.attention.context import MassObserver
 from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import ConfigError
+from memlong.evaluation.counterfactual import answer_logprob
 from memlong.session import relevance
-from memlong.session.relevance import relevance_of
+from memlong.session.relevance import Query, relevance_of
 
 QUESTION = "Who kept the ledger of every ship?"
 
@@ -27,16 +28,16 @@ def session(make_session, long_text):
 def test_it_is_off_by_default(make_session, long_text):
     plain = make_session()
     plain.read(long_text)
-    assert relevance_of(plain, plain.embed_query(QUESTION), QUESTION, [0, 1]) is None
+    assert relevance_of(plain, Query(plain.embed_query(QUESTION), QUESTION), [0, 1]) is None
 
 
 def test_it_is_a_bias_of_every_retrieved_token(session):
     query, ids = session.embed_query(QUESTION), [0, 2]
-    found = relevance_of(session, query, QUESTION, ids)
+    found = relevance_of(session, Query(query, QUESTION), ids)
     assert found.shape == (1, 2 * 128) and found.max() == 0 and found.min() < 0
-    assert relevance_of(session, query, QUESTION, []) is None
+    assert relevance_of(session, Query(query, QUESTION), []) is None
     session.config = session.config.replace(relevance_strength=4.0)
-    torch.testing.assert_close(relevance_of(session, query, QUESTION, ids), found / 2)
+    torch.testing.assert_close(relevance_of(session, Query(query, QUESTION), ids), found / 2)
 
 
 def test_answering_reads_memory_through_it(session, monkeypatch):
@@ -61,7 +62,7 @@ def test_attention_moves_to_the_relevant_tokens(session):
     gathered = session.bank.gather(ids, model.dtype, model.device)
     context = model.memory(gathered.keys_SNGCD, gathered.values_SNGCD, session.bank.lengths(ids))
     layer = min(context.layers)  # the lowest one: its queries depend on no memory yet
-    bias = relevance_of(session, session.embed_query(QUESTION), QUESTION, ids)
+    bias = relevance_of(session, Query(session.embed_query(QUESTION), QUESTION), ids)
     mass = []
     for added in (None, bias):
         observer = MassObserver()
@@ -82,18 +83,18 @@ def test_a_strength_that_is_none_is_refused(strength):
 
 def test_doubt_lowers_all_of_a_chunk(session, monkeypatch):
     query, ids = session.embed_query(QUESTION), [0, 2]
-    sure = relevance_of(session, query, QUESTION, ids)
+    sure = relevance_of(session, Query(query, QUESTION), ids)
     told = np.float32([0.5, 0.25])
     monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told * (asked == QUESTION))
     lowered = 8.0 * torch.from_numpy(told).repeat_interleave(session.config.chunk_tokens)
-    torch.testing.assert_close(relevance_of(session, query, QUESTION, ids), sure - lowered)
-    torch.testing.assert_close(relevance_of(session, query, "Another?", ids), sure)
+    torch.testing.assert_close(relevance_of(session, Query(query, QUESTION), ids), sure - lowered)
+    torch.testing.assert_close(relevance_of(session, Query(query, "Another?"), ids), sure)
 
 
-def doubted(monkeypatch, session, *doubts):
+def doubted(monkeypatch, session, *doubts, forced=()):
     told = np.float32(doubts)
-    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told[: len(parts)])
-    return session.ask(QUESTION, AskOptions(max_tokens=2, top_k=2, retrieve_every=0))
+    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told[: len(parts)].copy())
+    return session.ask(QUESTION, AskOptions(max_tokens=2, top_k=2, retrieve_every=0, forced=forced))
 
 
 def test_memory_is_looked_at_less_in_doubt(session, monkeypatch):
@@ -109,3 +110,17 @@ def test_a_doubted_chunk_leaves_the_others_to_be_looked_at(session, monkeypatch)
     assert masses(first)[1] < 0.01 < masses(both)[1]
     assert masses(first)[0] >= masses(both)[0] and not first.low_evidence
     assert doubted(monkeypatch, session, 0.1, 2).low_evidence
+
+
+def test_a_chunk_that_somebody_wants_in_memory_is_not_doubted(session, monkeypatch):
+    both = {item.chunk_id: item.attention_mass for item in doubted(monkeypatch, session, 0, 0).retrieved}
+    first, second = sorted(both)
+    doubt = {item.chunk_id: item.attention_mass for item in doubted(monkeypatch, session, 2, 2).retrieved}
+    wanted = doubted(monkeypatch, session, 2, 2, forced=(second,))
+    assert [item.chunk_id for item in wanted.retrieved if item.chunk_id == second] == [second] and wanted.low_evidence
+    mass = {item.chunk_id: item.attention_mass for item in wanted.retrieved}
+    assert max(doubt.values()) < 0.01 and mass[first] < 0.01 < both[second] <= mass[second]
+    told = replace(AskOptions(), forced=(second,))
+    ids = sorted(mass)
+    weighed = [answer_logprob(session, QUESTION, wanted.token_ids, ids, options=each) for each in (told, AskOptions())]
+    assert weighed[0] == pytest.approx(wanted.logprob, abs=1e-3) and weighed[0] != weighed[1]
