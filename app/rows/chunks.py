@@ -207,9 +207,10 @@ def headline(timeline: Timeline, step: int | None = None) -> str:
     capacity = state.capacity_tokens
     share = f" of {number_words(capacity)} ({state.occupancy_tokens / capacity:.0%} full)" if capacity else ""
     pinned = sum(chunk.pinned for chunk in state.chunks.values())
+    deleted = f", {number_words(len(state.deleted))} deleted" if state.deleted else ""
     return (
         f"{plural(fill.written, 'chunk')} read, {number_words(len(state.chunks))} in memory, "
-        f"{number_words(len(state.evicted))} evicted, {number_words(pinned)} pinned. "
+        f"{number_words(len(state.evicted))} evicted{deleted}, {number_words(pinned)} pinned. "
         f"{plural(state.occupancy_tokens, 'token')} held{share}"
         + (f"; when it is full, {RULES.get(state.policy, state.policy)}." if state.policy else ".")
     )

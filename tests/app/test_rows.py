@@ -207,6 +207,14 @@ def test_the_headline_says_what_is_held() -> None:
     assert "100% full" in words
 
 
+def test_the_headline_counts_deleted_chunks_so_that_its_numbers_add_up() -> None:
+    session = full()
+    held = next(iter(set(session.counts) - session.pinned))
+    session.recorder.append(e.Deleted(held))
+    words = headline(timeline_of(session.recorder))
+    assert words.startswith("75 chunks read, 19 in memory, 55 evicted, 1 deleted, 1 pinned.")
+
+
 def test_the_log_is_filtered_by_kind_document_and_chunk() -> None:
     session = full()
     timeline = timeline_of(session.recorder)
