@@ -246,9 +246,10 @@ def memory_config(settings: Settings) -> MemoryConfig:
     from memlong.model.estimate import parameter_count
     from memlong.model.locate import locate, open_config
 
-    found = locate(settings.model, settings.data_dir)
+    found, values = locate(settings.model, settings.data_dir), parse_memory(settings.memory)
+    values["capacity_tokens"] = settings.capacity  # chunks must fit into the bank that is asked for
     if found.part is not None:
-        return changed(found.part.config, parse_memory(settings.memory))
+        return changed(found.part.config, values)
     device, parameters = resolve_device(settings.device), parameter_count(open_config(found))
     types = choose_types(settings.dtype, settings.quantization, device, parameters)
-    return changed(MemoryConfig(store_dtype=types.bank), parse_memory(settings.memory))
+    return changed(MemoryConfig(store_dtype=types.bank), values)

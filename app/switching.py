@@ -157,17 +157,18 @@ def needs(setup: Setup, settings: Settings) -> Needs:
     Raises:
         MemLongError: when the model cannot be had, or does not have such layers.
     """
+    from memlong.bank.bank import SPARE_SLOTS
     from memlong.bank.memory import available_bytes
     from memlong.hardware import resolve_device
     from memlong.model.estimate import estimate
 
     refuse_changes(settings)
     wanted = setup.to_settings(settings)
-    found = estimate(
-        wanted.model, wanted.quantization, memory_config(wanted), wanted.dtype, wanted.device, wanted.data_dir
-    )
+    config = memory_config(wanted)
+    found = estimate(wanted.model, wanted.quantization, config, wanted.dtype, wanted.device, wanted.data_dir)
     device = resolve_device(wanted.device)
-    bank = found.bank_bytes_per_token * wanted.capacity
+    # A bank is set aside whole, with room for what is written between two evictions.
+    bank = found.bank_bytes_per_token * (wanted.capacity + SPARE_SLOTS * config.chunk_tokens)
     return Needs(
         found.parameters,
         found.weights_bytes,

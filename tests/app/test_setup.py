@@ -139,4 +139,17 @@ def test_ready_made_setups_take_what_they_promise(
     found = needs(setup, Settings(device="cpu"))
     assert 0.3 * most < found.total < most
     assert found.total == found.weights + found.bank
-    assert found.bank == found.per_token * setup.capacity
+    # Room for 32 chunks that may be written between two evictions is set aside too.
+    assert found.bank == found.per_token * (setup.capacity + 32 * 256)
+
+
+def test_a_bank_of_less_than_a_chunk_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    from app.switching import needs
+
+    config = {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 32, "intermediate_size": 64}
+    config |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 97}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="capacity_tokens=255 with chunk_tokens=256"):
+        needs(Setup(model=str(tmp_path), capacity=255), Settings(device="cpu"))
+    with pytest.raises(ConfigError, match="capacity_tokens=5120 with chunk_tokens=8192"):
+        needs(Setup(model=str(tmp_path), capacity=5120, chunk_tokens=8192), Settings(device="cpu"))
