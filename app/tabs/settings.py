@@ -116,8 +116,9 @@ def build(app: App) -> Parts:
 def _form(setup: Setup) -> list[Any]:
     """Return the components in the order of :data:`NAMES`."""
     values, made = dict(zip(NAMES, form_values(setup), strict=True)), {}
-    # Wide enough for the words of an empty box: on a phone two stand in a row, three would cut them.
-    own: dict[str, Any] = {"precision": 0, "minimum": 1, "placeholder": OWN_NUMBER, "min_width": 130}
+    # Wide enough for the words of an empty box: on a phone two stand in a row, three would cut them. No least number:
+    # gradio would refuse it in a corner of the page and leave an earlier estimate where the refusal belongs.
+    own: dict[str, Any] = {"precision": 0, "placeholder": OWN_NUMBER, "min_width": 130}
     made["model"] = gr.Textbox(
         values["model"], label="Model", max_lines=1, elem_id="model",
         info="'bundled', a Hugging Face id such as Qwen/Qwen2.5-0.5B-Instruct, or a folder.",
@@ -142,14 +143,13 @@ def _form(setup: Setup) -> list[Any]:
             label="Retrieve every",
             info="tokens; 0: once",
             elem_id="retrieve-every",
-            **own | {"minimum": 0},
+            **own,
         )
     with gr.Row():
         made["capacity"] = gr.Number(
             values["capacity"],
             label="Capacity (tokens)",
             precision=0,
-            minimum=1,
             elem_id="setup-capacity",
             min_width=150,
         )
@@ -181,11 +181,11 @@ def _form(setup: Setup) -> list[Any]:
         made["relevance_strength"] = gr.Number(
             values["relevance_strength"], label="Relevance", elem_id="relevance-strength",
             info="Less attention where what stands around answers the question less; 0: none.",
-            **own | {"precision": None, "minimum": 0},
+            **own | {"precision": None},
         )  # fmt: skip
         made["rerank_candidates"] = gr.Number(
             values["rerank_candidates"], label="Looked at twice", elem_id="rerank-candidates",
-            info="Chunks found first; their best parts decide which are fetched; 0: none.", **own | {"minimum": 0},
+            info="Chunks found first; their best parts decide which are fetched; 0: none.", **own,
         )  # fmt: skip
     return [made[name] for name in NAMES]
 
