@@ -90,8 +90,11 @@ def choices(visit: Visit, number: int | None) -> tuple[list[Choice], list[Choice
     ordered = [(rows[at], float(scores[at])) for at in np.argsort(-scores, kind="stable")]
     held = [pair for pair in ordered if pair[0].state in ("held", "pinned")]
     gone = [pair for pair in ordered if pair[0].state in ("evicted", "deleted")]
+    session = visit.session
+    # What an answer was given has scores of a second look, which differ: one word must not name both.
+    scored = "first look" if session is not None and session.config.rerank_candidates else "score"
     second, third = (
-        [Choice(row.chunk_id, _row_words(row, score, documents)) for row, score in some[:OFFERED]]
+        [Choice(row.chunk_id, _row_words(row, f"{scored} {score:.2f}", documents)) for row, score in some[:OFFERED]]
         for some in (held, gone)
     )
     return mine, second, third
@@ -102,9 +105,9 @@ def _evidence_words(item: Evidence) -> str:
     return f"{chunk_number(item.chunk_id)} · {place} · score {item.score:.2f} · {one_line(item.text, 70)}"
 
 
-def _row_words(row: ChunkRow, score: float, documents: Documents) -> str:
+def _row_words(row: ChunkRow, scored: str, documents: Documents) -> str:
     place = one_line(documents[row.doc_id].place(row.span) or title_of(row.doc_id, documents), 40)
-    return f"{chunk_number(row.chunk_id)} · {place} · score {score:.2f} · {one_line(text_of(row, documents), 70)}"
+    return f"{chunk_number(row.chunk_id)} · {place} · {scored} · {one_line(text_of(row, documents), 70)}"
 
 
 def numbers(given: Sequence[object]) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import asking, reading, replaying
+from app import asking, reading, replaying, what_if
 from app.context import App
 from app.sessions import Visit
 from app.tabs.settings_pieces import loaded
@@ -270,6 +270,14 @@ def test_a_chunk_with_nothing_but_the_rest_of_a_character_is_looked_at_too(
     own = visit.vectors.chunks(places.tolist()) @ visit.vectors.questions(made.questions)[0]
     told = dict(zip(places.tolist(), second.scores(0, places, own).tolist(), strict=True))
     assert told == pytest.approx({hit.chunk_id: hit.score for hit in fetched}, abs=1e-6)
+
+
+def test_menus_of_what_if_do_not_call_a_first_look_a_score(visit: Visit, long_text: str) -> None:
+    take_in(visit, long_text, "Log book")
+    ask(visit, QUESTION)
+    mine, held, _ = what_if.choices(visit, 0)
+    assert all(" · score " in choice.words for choice in mine)
+    assert held and all(" · first look " in choice.words and "score" not in choice.words for choice in held)
 
 
 @pytest.mark.parametrize(
