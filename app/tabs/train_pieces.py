@@ -17,8 +17,9 @@ NOT_ALLOWED = (
     "<code>python -m training list</code>.</div>"
 )
 NO_RUN = (
-    '<div class="ml-empty"><strong>No run is chosen.</strong> Choose a recipe and press Start. "tiny" takes some '
-    "minutes and shows whether everything is in place. A run goes on when this page, or the app, is closed.</div>"
+    '<div class="ml-empty"><strong>No run is chosen.</strong> Choose a recipe and press Start. "tiny" takes a '
+    "minute on an idle machine and shows whether everything is in place. A run goes on when this page, or the app, is "
+    "closed.</div>"
 )
 NOT_YET = "Nothing was printed yet."
 STATES = {
@@ -28,6 +29,10 @@ STATES = {
     "done": "Done",
     "stopped": "Stopped. Resume goes on from the checkpoint",
     "failed": "Ended before its last step. Its last word is below; Resume goes on from the last checkpoint",
+}
+BEFORE_A_STEP = {
+    "stopped": "Stopped before the first step. Resume begins anew",
+    "failed": "Ended before the first step. Its last word is below; Resume begins anew",
 }
 
 
@@ -51,7 +56,8 @@ def state(run: Run | None) -> str:
     if run is None:
         return NO_RUN
     kind = "ms-bad" if run.state == "failed" else ""
-    said = f'<p class="ml-line {kind}" role="status"><strong>{escape(STATES[run.state])}</strong></p>'
+    words = STATES[run.state] if run.steps else BEFORE_A_STEP.get(run.state, STATES[run.state])
+    said = f'<p class="ml-line {kind}" role="status"><strong>{escape(words)}</strong></p>'
     if run.state == "failed" and run.log.strip():
         said += f'<p class="ml-note">{escape(at_home(run.log.strip().splitlines()[-1][-600:]))}</p>'
     if not run.steps:

@@ -136,6 +136,12 @@ def test_a_failure_is_told_beside_the_run(runs: Runs) -> None:
     assert (stop.interactive, resume.interactive) == (False, True)
 
 
+def test_a_run_that_ended_before_its_first_step_has_no_checkpoint_to_go_on_from() -> None:
+    for state in ("stopped", "failed"):
+        run: Any = SimpleNamespace(state=state, steps=(), log="")
+        assert "begins anew" in train_pieces.state(run) and "checkpoint" not in train_pieces.state(run)
+
+
 def test_pace_in_words() -> None:
     assert train_pieces.pace(0.25) == "4.0 steps/s"
     assert train_pieces.pace(33) == "33 s a step"
