@@ -44,7 +44,7 @@ def loaded(engine: Engine) -> str:
     number = str(model.dtype).removeprefix("torch.")
     quantised = engine.settings.quantization
     ends = ", cut at sentences" if config.chunk_ends == "sentences" else ""
-    candidates = max(config.top_k, config.rerank_candidates)
+    candidates, near = max(config.top_k, config.rerank_candidates), config.relevance_strength
     looked = f" of {candidates} looked at twice" if config.rerank_candidates else ""
     return facts(
         [
@@ -55,7 +55,7 @@ def loaded(engine: Engine) -> str:
             ("Stored layers", layers_text(layout.stored_layers).replace(",", ", ")),
             ("Retrieval layers", layers_text(layout.retrieval_layers).replace(",", ", ")),
             ("Chunk, window", f"{config.chunk_tokens} and {config.window_tokens} tokens{ends}"),
-            ("Relevance", f"{config.relevance_strength:g}" if config.relevance_strength else "all tokens alike"),
+            ("Relevance", f"strength {near:g}: what is near the answer counts more" if near else "all tokens alike"),
             ("Top-k", f"{config.top_k}{looked}, anew every {plural(config.retrieve_every, 'token')}"),
             ("Bank", f"{plural(engine.settings.capacity, 'token')}, {engine.settings.policy}"),
         ]
