@@ -118,7 +118,8 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
     def open_life(event: gr.EventData) -> list[Any]:
         return [gr.Tabs(selected="memory"), clicked(event)]
 
-    second.reader.click(follow, None, [tabs, third.chunk, fourth.looks[0]], **quick)
+    for pane in (second.reader, second.evidence):
+        pane.click(follow, None, [tabs, third.chunk, fourth.looks[0]], **quick)
     first.view[2].click(open_life, None, [tabs, third.chunk], **quick)
 
 
@@ -179,6 +180,8 @@ def as_it_was(visit: Visit) -> list[Any]:
     if visit.blank:
         return [*[gr.skip()] * len(read.picture(visit)), *bank, *[gr.skip()] * (len(ask.picture(visit)) + 1)]
     reading.refresh_reports(visit)
+    for exchange in visit.exchanges:
+        exchange.looking = False  # for what had left: the page that asked is gone
     return [*read.picture(visit), *bank, *ask.picture(visit), gr.Dropdown(choices=ask.document_choices(visit))]
 
 

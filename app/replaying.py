@@ -53,7 +53,7 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
     if not shares or len(shares) > MOST_PLACES or not all(0 < share <= 1 for share in shares):
         raise ConfigError(f"Shares {list(shares)}", f"1 to {MOST_PLACES} numbers above 0, at most 1", "Choose others")
     with experiment(visit) as session:
-        made, vectors = _recording(session), visit.vectors
+        made, vectors = recording_of(session), visit.vectors
         assert vectors is not None
         asked = [text for _, text in made.questions]
         yield PolicyResult(0.0, "Embedding the questions")
@@ -100,7 +100,7 @@ def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None, at
     if not before or not isinstance(before[-1], Evicted | Deleted):
         return ""
     written = len([event for event in session.recorder.filter("ChunkWritten") if event.step < before[-1].step])
-    made = _recording(session)
+    made = recording_of(session)
     if at_once and vectors.missing(made) > AT_ONCE:
         return None
     for _ in visit.engine.steps(vectors.embed([text for _, text in made.questions]), "question"):
@@ -124,7 +124,8 @@ def _later_words(chunks: Sequence[int], questions: Sequence[str], since: int, as
     return words + (latest if len(questions) < 2 else f"{latest} and others") + "."
 
 
-def _recording(session: Session) -> Recording:
+def recording_of(session: Session) -> Recording:
+    """Return what was read into and asked of a memory. Raises ConfigError when nothing was read."""
     from memlong.evaluation.policies import record
 
     config = session.config

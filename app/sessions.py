@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 _TICKET = re.compile(r"[0-9a-f]{48,64}")  # at least 192 random bits: nobody guesses one
 
 
+@dataclass(frozen=True)
+class Missed:
+    """A chunk that had left when a question was asked that would have fetched it. ``place`` is in words, or ""."""
+
+    chunk_id: int
+    place: str
+    score: float
+
+
 @dataclass
 class Exchange:
     """A question and what came of it.
@@ -40,6 +49,7 @@ class Exchange:
         options: how it was asked; None when that is not known.
         error: why there is none. cut: whether its page went away before it was finished.
         liked: the visitor's thumb, up or down, or None.
+        missed: chunks it would have fetched that had left; None while nobody asked. looking: for these.
     """
 
     question: str
@@ -50,6 +60,8 @@ class Exchange:
     cut: bool = False
     liked: bool | None = None
     options: AskOptions | None = None
+    missed: tuple[Missed, ...] | None = None
+    looking: bool = False
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

@@ -241,6 +241,9 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
     def look(request: gr.Request, event: gr.EventData) -> list[Any]:
         return look_at(app.visit(request), event._data)
 
+    def look_among_gone(request: gr.Request) -> Any:
+        return pane.among_gone(app.visit(request)) or gr.skip()
+
     def clear(request: gr.Request) -> list[Any]:
         return cleared(app.visit(request))
 
@@ -251,7 +254,8 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
     parts.stop.click(stop, None, None, **quick)
     parts.chat.like(like, None, None, **quick)
     parts.chat.select(choose, None, parts.evidence, **quick)
-    parts.evidence.click(look, None, [parts.evidence, parts.reader], **quick)
+    looked = parts.evidence.click(look, None, [parts.evidence, parts.reader], **quick)
+    looked.then(look_among_gone, None, parts.evidence, **quick | {"queue": True})
     parts.reader.click(look, None, [parts.evidence, parts.reader], **quick)
     for wiped in (parts.clear.click, parts.chat.clear):  # the chatbot's own bin empties only what is shown
         wiped(clear, None, [*parts.view, parts.reader], **quick)
@@ -362,6 +366,9 @@ def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
         return [pane.evidence(visit), gr.skip()]
     if act == "close":
         return [gr.skip(), pane.no_passage()]
+    if act == "missed" and 0 <= int(number) < len(visit.exchanges):
+        visit.exchanges[int(number)].looking = True
+        return [pane.evidence(visit), gr.skip()]
     if act in ("open", "more"):
         index, _, around = of.partition("/")
         try:

@@ -6,9 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 from app import asking
+from app.missed import may_have_missed, missed
 from app.sessions import Exchange, Visit
-from app.tabs.pieces import button
+from app.tabs.pieces import button, error_box
 from app.text import chunk_number, duration_words, escape, escape_lines, number_words, one_line, plural
+from memlong.errors import MemLongError
 
 if TYPE_CHECKING:
     from memlong.session.results import Evidence
@@ -29,7 +31,7 @@ def evidence(visit: Visit | None) -> str:
     index, exchange = found
     # What the newest answer lacks is said below the conversation already.
     said = "" if index == len(visit.exchanges) - 1 else notices(exchange)
-    return _answers(visit, index) + said + _figures(exchange) + _list(exchange, index)
+    return _answers(visit, index) + said + _figures(exchange) + _gone(visit, index) + _list(exchange, index)
 
 
 def _answers(visit: Visit, chosen: int) -> str:
@@ -90,6 +92,45 @@ def _figures(exchange: Exchange) -> str:
         f"<span>{plural(answer.n_tokens, 'token')} in {duration_words(seconds)}</span>"
         f"<span>{number_words(answer.chunks_kept)} of {plural(answer.chunks_read, 'chunk')} in memory</span></p>"
     )
+
+
+def _gone(visit: Visit, index: int) -> str:
+    """Return whether chunks that had left would have been fetched: a button, or what came of it."""
+    exchange = visit.exchanges[index]
+    if exchange.looking:
+        return '<p class="ml-line" role="status">Looking among the chunks that left ...</p>'
+    if exchange.missed is None:
+        words = "Did a better chunk leave?"
+        return f'<p class="ml-gone">{button(words, "missed", index)}</p>' if may_have_missed(visit, index) else ""
+    if not exchange.missed:
+        return '<p class="ml-line" role="status">No chunk that had left would have been fetched for this question.</p>'
+    rows = "".join(
+        f"<div><span>chunk {chunk_number(each.chunk_id)}{f' · {escape(each.place)}' if each.place else ''} · score "
+        f"<b>{each.score:.2f}</b></span>"
+        f"{button('Its life', 'life', each.chunk_id, label=f'Life of chunk {chunk_number(each.chunk_id)}')}</div>"
+        for each in exchange.missed
+    )
+    best = max((item.score for item in exchange.evidence), default=0.0)
+    what = "A better match had left memory" if exchange.missed[0].score > best else "This had left memory"
+    return (
+        f'<div class="ml-notice" role="status"><strong>{what},</strong> and would have been fetched for this question. '
+        f"Its life says why it left; bring it back there, and ask again.{rows}</div>"
+    )
+
+
+def among_gone(visit: Visit) -> str:
+    """Work out what was asked for by "missed"; returns the evidence, or "" where nobody asked."""
+    for index, exchange in enumerate(visit.exchanges):
+        if exchange.looking:
+            said = ""
+            try:
+                exchange.missed = missed(visit, index)
+            except MemLongError as error:
+                said = error_box(error)
+            finally:
+                exchange.looking = False
+            return said + evidence(visit)
+    return ""
 
 
 def _list(exchange: Exchange, index: int) -> str:

@@ -167,7 +167,7 @@ def test_nothing_that_was_read_is_embedded_again(crowded: Visit, monkeypatch: py
         *_, last = replaying.policies(crowded, shares)
         assert last.share == 1.0
     assert asked == [QUESTION], "a question once, however often it is replayed"
-    here = session.config.capacity_tokens / sum(chunk.n_tokens for chunk in replaying._recording(session).chunks)
+    here = session.config.capacity_tokens / sum(chunk.n_tokens for chunk in replaying.recording_of(session).chunks)
     *_, last = replaying.policies(crowded, [here])
     mine = next(row for row in last.rows if row.policy == session.config.policy)
     assert list(mine.kept) == [record.chunk_id for record in session.bank.records()], "the replay is the real life"
@@ -191,7 +191,7 @@ def test_lives_drawn_at_the_same_time_do_not_count_queries_twice(
         said = list(pool.map(lambda _: replaying.needed_later(crowded, gone), range(4)))
     assert len(set(said)) == 1
     assert "needed later" in said[0]
-    made, vectors = replaying._recording(session), crowded.vectors
+    made, vectors = replaying.recording_of(session), crowded.vectors
     assert vectors is not None
     assert (len(vectors._by_chunks), len(vectors._by_questions)) == (len(made.chunks), len(made.questions))
     earlier = policies.record(session.recorder.events[:60], session.config.chunk_tokens, session.config.top_k)
@@ -207,7 +207,7 @@ def test_a_chunk_that_left_says_whether_it_was_needed_later(crowded: Visit) -> N
     assert replaying.needed_later(crowded, held[0]) == ""
     # The best match of the question, were nothing ever gone, is wanted by it; so a chunk that left for it says so.
     assert crowded.vectors is not None
-    everything = [chunk.chunk_id for chunk in replaying._recording(session).chunks]
+    everything = [chunk.chunk_id for chunk in replaying.recording_of(session).chunks]
     scores = crowded.vectors.chunks(everything) @ session.retriever.embed_query(QUESTION)
     best = [everything[at] for at in np.argsort(-scores, kind="stable")[: session.config.top_k]]
     for chunk_id in gone:
@@ -224,7 +224,7 @@ def test_replayed_questions_are_weighed_by_all_that_was_read_before_them(
     session, vectors = crowded.session, crowded.vectors
     assert session is not None and vectors is not None and session.gone
     list(vectors.embed([QUESTION]))
-    chunks_nE = vectors.chunks([chunk.chunk_id for chunk in replaying._recording(session).chunks])
+    chunks_nE = vectors.chunks([chunk.chunk_id for chunk in replaying.recording_of(session).chunks])
     monkeypatch.setattr(session.retriever, "weigh_query", lambda query_E, squares_E, held: query_E * squares_E * held)
     plain_E = session.retriever.embed_query(QUESTION)
     ends = [len(chunks_nE), 1, 3, 0, 3]

@@ -77,7 +77,7 @@ def wanted(visit: Visit, twice: bool = True) -> list[list[int]]:
     """Return the chunks that each question would have fetched had nothing ever left, best first."""
     session, vectors = visit.session, visit.vectors
     assert session is not None and vectors is not None
-    made = replaying._recording(session)
+    made = replaying.recording_of(session)
     for _ in vectors.embed([text for _, text in made.questions]):
         pass
     second = vectors.second_look(made, visit.engine.run) if twice else None
@@ -89,7 +89,7 @@ def lives(visit: Visit) -> list[Replayed]:
     """Return the replay with room for everything."""
     session, vectors = visit.session, visit.vectors
     assert session is not None and vectors is not None
-    made = replaying._recording(session)
+    made = replaying.recording_of(session)
     second = vectors.second_look(made, visit.engine.run)
     chunks_nE = vectors.chunks([chunk.chunk_id for chunk in made.chunks])
     given = (made, chunks_nE, vectors.questions(made.questions), ["lru"], [2 * made.tokens])
@@ -172,7 +172,7 @@ def test_whether_a_chunk_was_needed_later_is_what_a_larger_bank_fetches(
 def test_a_replay_with_a_second_look_is_the_real_life(crowded: Visit) -> None:
     session, vectors = crowded.session, crowded.vectors
     assert session is not None and vectors is not None and session.gone
-    made = replaying._recording(session)
+    made = replaying.recording_of(session)
     *_, last = replaying.policies(crowded, [session.config.capacity_tokens / made.tokens])
     mine = next(row for row in last.rows if row.policy == session.config.policy)
     assert mine.capacity_tokens == session.config.capacity_tokens
@@ -236,7 +236,7 @@ def test_documents_that_were_removed_in_between_are_no_trouble(
     # Without its text a chunk keeps the score that found it, unless somebody looked while it was there.
     assert found[0] == (first if looked_before else plain) and before in ([], [first])
     assert len(found[1]) == session.config.top_k
-    made, vectors = replaying._recording(session), visit.vectors
+    made, vectors = replaying.recording_of(session), visit.vectors
     assert vectors is not None
     second, gone = vectors.second_look(made, visit.engine.run), np.arange(4)
     own = vectors.chunks(gone.tolist()) @ vectors.questions(made.questions)[1]
@@ -262,7 +262,7 @@ def test_a_chunk_with_nothing_but_the_rest_of_a_character_is_looked_at_too(
     fetched = session.search(session.embed_query(QUESTION), 50)
     ask(visit, QUESTION)
     assert visit.vectors is not None
-    made = replaying._recording(session)
+    made = replaying.recording_of(session)
     list(visit.vectors.embed([QUESTION]))
     second = visit.vectors.second_look(made, visit.engine.run)
     assert second is not None

@@ -1,0 +1,88 @@
+"""Which chunks that had left a question would have fetched from a bank without limits. No gradio, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app import looking
+from app.replaying import recording_of
+from app.sessions import Missed, Visit
+from memlong.errors import ConfigError
+from memlong.trace.events import ChunkWritten, QuestionAsked
+
+if TYPE_CHECKING:
+    from app.vectors import Vectors
+    from memlong.session.session import Session
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question as the trace has it: its place among those that searched, and the event."""
+
+    place: int
+    event: QuestionAsked
+
+
+def may_have_missed(visit: Visit, index: int) -> bool:
+    """Whether an answer searched a memory that some chunks had left, so that :func:`missed` can say more."""
+    answer = visit.exchanges[index].answer if 0 <= index < len(visit.exchanges) else None
+    if answer is None or visit.vectors is None or answer.answer_from == "nothing":
+        return False
+    return answer.chunks_kept < answer.chunks_read
+
+
+def missed(visit: Visit, index: int) -> tuple[Missed, ...]:
+    """Return the chunks that had left when a question was asked and would have been fetched for it, best first.
+
+    They are searched as the question searched: the same documents, the same number, looked at twice where it was.
+    Chunks whose document was removed since cannot be read any more, and are left out.
+
+    Raises:
+        ConfigError: for an answer that did not search, or that no chunk was missing for.
+    """
+    session, vectors = visit.session, visit.vectors
+    asked = _asked(visit, index)
+    if asked is None or session is None or vectors is None or not may_have_missed(visit, index):
+        raise ConfigError("No answer that chunks had left before", "An answer of a full memory", "Choose another")
+    for _ in visit.engine.steps(vectors.embed([asked.event.question]), "question"):
+        pass
+    chunks, scores = _best(visit, session, vectors, asked)
+    held = looking.timeline(visit).state(asked.event.step).chunks
+    fetched = {item.chunk_id for item in visit.exchanges[index].evidence}
+    return tuple(
+        Missed(chunk.chunk_id, session.documents[chunk.doc_id].place(chunk.span), float(score))
+        for chunk, score in zip(chunks, scores, strict=True)
+        if chunk.chunk_id not in held and chunk.chunk_id not in fetched
+    )
+
+
+def _asked(visit: Visit, index: int) -> _Asked | None:
+    answer = visit.exchanges[index].answer if 0 <= index < len(visit.exchanges) else None
+    if visit.session is None or answer is None:
+        return None
+    events = visit.session.recorder.filter("QuestionAsked")
+    searched = [event for event in events if isinstance(event, QuestionAsked) and event.answer_from != "nothing"]
+    return next((_Asked(at, event) for at, event in enumerate(searched) if event.answer_id == answer.answer_id), None)
+
+
+def _best(visit: Visit, session: Session, vectors: Vectors, asked: _Asked) -> tuple[list[ChunkWritten], np.ndarray]:
+    """Return what the question would have fetched had nothing left, with its scores, best first."""
+    made, event = recording_of(session), asked.event
+    written = made.questions[asked.place][0]
+    here = {doc_id for doc_id, state in session.documents.items() if state.status != "removed"}
+    wanted = here if event.documents is None else here & set(event.documents)
+    places = np.array([at for at, chunk in enumerate(made.chunks[:written]) if chunk.doc_id in wanted], dtype=np.int64)
+    if not len(places):
+        return [], np.zeros(0)
+    (query_E,) = vectors.questions([made.questions[asked.place]])
+    scores = vectors.chunks([made.chunks[at].chunk_id for at in places]) @ query_E
+    second = vectors.second_look(made, visit.engine.run)
+    first = np.argsort(-scores, kind="stable")[: max(event.top_k, second.candidates if second else 0)]
+    places, scores = places[first], scores[first]
+    if second is not None:
+        scores = second.scores(asked.place, places, scores)
+    order = np.argsort(-scores, kind="stable")[: event.top_k]
+    return [made.chunks[at] for at in places[order]], scores[order]

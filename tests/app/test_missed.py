@@ -1,0 +1,113 @@
+"""What a question would have fetched had nothing left: only what was not there, and searched as the question was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from app import asking, missed, reading
+from app.context import App
+from app.sessions import Visit
+from app.tabs import ask
+from app.tabs.evidence import among_gone, evidence
+from memlong.config import AskOptions
+from memlong.errors import ConfigError
+from tests.app.conftest import FACT, QUESTION
+from tests.app.test_second_look import loader as looks_twice
+
+__all__ = ["looks_twice"]
+
+
+def lose(visit: Visit, text: str) -> int:
+    """Read a text, delete the chunk that holds the fact, and ask about it; return the chunk's id."""
+    reading.add_text(visit, text, "Log <b>book</b>", reading.limits_of(visit.engine.settings))
+    for _ in reading.read_all(visit):
+        pass
+    session = visit.session
+    assert session is not None
+    at = session.documents[0].text.index(FACT) + len(FACT) // 2
+    lost = next(each.chunk_id for each in session.bank.records() if each.span[0] <= at < each.span[1])
+    session.delete_chunk(lost)
+    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=2)):
+        pass
+    return lost
+
+
+def test_a_chunk_that_left_and_would_have_been_fetched_is_named(visit: Visit, long_text: str) -> None:
+    lost = lose(visit, long_text)
+    found = missed.missed(visit, 0)
+    assert found[0].chunk_id == lost
+    assert found[0].score > visit.exchanges[0].evidence[0].score
+    assert not {each.chunk_id for each in found} & {item.chunk_id for item in visit.exchanges[0].evidence}
+
+
+def test_the_evidence_offers_to_look_and_tells_what_came_of_it(visit: Visit, long_text: str) -> None:
+    lost = lose(visit, long_text)
+    assert 'data-act="missed"' in evidence(visit)
+    assert among_gone(visit) == "", "nobody asked"
+    shown, _ = ask.look_at(visit, {"act": "missed", "id": "0"})
+    assert "Looking among the chunks that left" in shown
+    told = among_gone(visit)
+    assert "A better match had left memory" in told and f'data-act="life" data-id="{lost}"' in told
+    assert "<b>book" not in told
+    assert among_gone(visit) == "" and 'data-act="missed"' not in evidence(visit)
+
+
+def test_what_an_evicting_bank_lost_is_what_a_bank_without_limits_would_have_given(
+    crowded: Visit, make_app: Callable[..., App], long_text: str
+) -> None:
+    whole = make_app().visits.get("somebody else")
+    reading.add_text(whole, long_text, "Log book", reading.limits_of(whole.engine.settings))
+    for _ in reading.read_all(whole):
+        pass
+    for _ in asking.ask(whole, QUESTION, AskOptions(max_tokens=3)):
+        pass
+    wanted = {item.chunk_id for item in whole.exchanges[0].evidence}
+    had = {item.chunk_id for item in crowded.exchanges[0].evidence}
+    assert {each.chunk_id for each in missed.missed(crowded, 0)} == wanted - had
+
+
+def test_chunks_of_removed_and_of_other_documents_are_left_out(visit: Visit, long_text: str) -> None:
+    lost = lose(visit, long_text)
+    reading.add_text(
+        visit, "The mill of Anna Brook burnt down. " * 40, "Mill", reading.limits_of(visit.engine.settings)
+    )
+    for _ in reading.read_all(visit):
+        pass
+    assert visit.session is not None
+    other = max(visit.session.documents)
+    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=2, documents=(other,))):
+        pass
+    assert missed.missed(visit, 1) == ()
+    assert [each.chunk_id for each in missed.missed(visit, 0)][:1] == [lost]
+    reading.remove(visit, visit.shelf.of_doc(0).item_id)  # type: ignore[union-attr]
+    assert missed.missed(visit, 0) == ()
+
+
+def test_an_answer_that_missed_nothing_offers_nothing(read: Visit) -> None:
+    assert not missed.may_have_missed(read, 0) and 'data-act="missed"' not in evidence(read)
+    for index in (0, 7):
+        with pytest.raises(ConfigError):
+            missed.missed(read, index)
+    read.exchanges[0].looking = True
+    assert among_gone(read).startswith('<div class="ml-error"') and not read.exchanges[0].looking
+
+
+def test_scores_are_of_a_second_look_where_the_answer_looked_twice(looks_twice: Any, long_text: str) -> None:
+    from app.settings import Settings
+
+    app = App.make(Settings(capacity=96 * 100), looks_twice)
+    assert app.engine.start().wait()
+    visit = app.visits.get("somebody")
+    lost = lose(visit, long_text)
+    (best, *_) = missed.missed(visit, 0)
+    assert best.chunk_id == lost
+    assert visit.session is not None
+    visit.session.restore(lost)
+    for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=2)):
+        pass
+    again = {item.chunk_id: item.score for item in visit.exchanges[1].evidence}
+    assert again[lost] == pytest.approx(best.score, abs=1e-5)
+    app.visits.close_all()
