@@ -82,6 +82,12 @@ def heads_recorded(timeline: Timeline) -> int:
     return next((len(event.head_chunk_mass or ()) for event in told), 0)
 
 
+def layers_recorded(timeline: Timeline) -> tuple[int, ...]:
+    """Return the layers that the newest recorded answer tells apart; () when none does."""
+    told = [event for event in timeline.events if isinstance(event, LayerMass)]
+    return tuple(sorted({event.layer for event in told if event.answer_id == told[-1].answer_id}))
+
+
 class Written(NamedTuple):
     """An answer as it was written: its question, its tokens, and the chunks in memory for each of them.
 

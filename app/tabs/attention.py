@@ -14,7 +14,7 @@ from app import asking, looking, shading
 from app.context import App
 from app.plots import attention as plots
 from app.plots.style import how_to_read
-from app.rows.attention import MEAN, MOST, Looked, answers, heads_recorded, looked
+from app.rows.attention import MEAN, MOST, Looked, answers, heads_recorded, layers_recorded, looked
 from app.rows.chunks import Documents, title_of
 from app.rows.timeline import Timeline
 from app.rows.words import mass_words
@@ -25,7 +25,7 @@ from app.text import chunk_number, escape, one_line
 from memlong.errors import MemLongError
 
 TITLE = "Attention"
-ALL = -1  # the choice "all tokens"
+ALL = -1  # the choices "all tokens" and "all layers"
 SHOW_EVERY = 0.25  # seconds between two pictures of a chunk's words
 NOTHING = (
     '<div class="ml-empty"><strong>No answer to look into yet.</strong> Ask a question from memory in the tab Ask; '
@@ -42,7 +42,7 @@ class Parts:
     """Components of the tab that events or other tabs need.
 
     Attributes:
-        looks: answer, token and head, in the order of :func:`pictures`. view: what is redrawn, in its order.
+        looks: answer, token, head and layer, in the order of :func:`pictures`. view: what is redrawn, in its order.
         chunk, shade, stop, words: the words of one chunk.
     """
 
@@ -72,11 +72,14 @@ def build(app: App) -> Parts:
                 scale=2,
                 min_width=240,
             )
+            layer = gr.Dropdown(
+                [("all layers, mean", ALL)], value=ALL, label="Layer", elem_id="attention-layer", scale=2, min_width=240
+            )
         said = gr.HTML(NOTHING, js_on_load=CLICKS, elem_id="attention-said")
         empty = np.zeros((0, 0))
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             heat = _plot(plots.layers_by_chunks(empty, [], []), "attention-heat")
-            layer = _plot(plots.share_by_layer(empty, []), "attention-layers")
+            layers = _plot(plots.share_by_layer(empty, []), "attention-layers")
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             tokens = _plot(plots.share_by_token(empty, []), "attention-tokens")
             scatter = _plot(plots.score_against_mass([], [], []), "attention-scores")
@@ -86,7 +89,8 @@ def build(app: App) -> Parts:
             shade = gr.Button("Shade its words", variant="primary", elem_id="shade", scale=0, min_width=170)
             stop = gr.Button("Stop", elem_id="stop-shading", scale=0, min_width=84)
         words = gr.HTML(NOTHING_SHADED, elem_id="shaded")
-    return Parts(tab, [answer, token, head], [said, heat, layer, tokens, scatter], chunk, shade, stop, words)
+    view = [said, heat, layers, tokens, scatter]
+    return Parts(tab, [answer, token, head, layer], view, chunk, shade, stop, words)
 
 
 def _plot(empty: Any, elem_id: str) -> gr.Plot:
@@ -100,22 +104,23 @@ def wire(app: App, parts: Parts) -> None:
     """Connect the events. The newest wish wins: while a picture is made, only the last of the next is kept."""
     latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
-    def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
+    def whole(visit: Visit, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
+        menus = [*choices(visit, answer_id, token, head), layer_menu(visit, answer_id, layer)]
+        return [*menus, chunk_menu(visit, answer_id), *pictures(visit, answer_id, token, head, layer)]
+
+    def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
         visit = app.visit(request)
         visit.settle_layers()
-        answer_id = chosen(looking.timeline(visit), answer_id)
-        menus = [*choices(visit, answer_id, token, head), chunk_menu(visit, answer_id)]
-        return [*menus, *pictures(visit, answer_id, token, head)]
+        return whole(visit, chosen(looking.timeline(visit), answer_id), token, head, layer)
 
-    def other(request: gr.Request, answer_id: int | None, head: str | int) -> list[Any]:
+    def other(request: gr.Request, answer_id: int | None, head: str | int, layer: int) -> list[Any]:
         visit = app.visit(request)
         visit.settle_layers()
-        menus = [*choices(visit, answer_id, ALL, head), chunk_menu(visit, answer_id)]
-        return [*menus, *pictures(visit, answer_id, ALL, head), NOTHING_SHADED]
+        return [*whole(visit, answer_id, ALL, head, layer), NOTHING_SHADED]
 
-    def word(request: gr.Request, event: gr.EventData, answer_id: int | None, head: str | int) -> list[Any]:
+    def word(request: gr.Request, event: gr.EventData, answer_id: int | None, head: str | int, layer: int) -> list[Any]:
         token = int(event._data["id"])
-        return [token, *pictures(app.visit(request), answer_id, token, head)]
+        return [token, *pictures(app.visit(request), answer_id, token, head, layer)]
 
     def shade(request: gr.Request, answer_id: int | None, chunk_id: int | None, token: int) -> Iterator[str]:
         yield from shaded(app.visit(request), answer_id, chunk_id, token)
@@ -123,14 +128,14 @@ def wire(app: App, parts: Parts) -> None:
     def stop(request: gr.Request) -> None:
         asking.stop(app.visit(request))
 
-    def draw(request: gr.Request, answer_id: int | None, token: int, head: str | int) -> list[Any]:
-        return pictures(app.visit(request), answer_id, token, head)
+    def draw(request: gr.Request, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
+        return pictures(app.visit(request), answer_id, token, head, layer)
 
     everything = [*parts.looks, parts.chunk, *parts.view]
-    answer, token, head = parts.looks
+    answer, token, head, layer = parts.looks
     parts.tab.select(arrive, parts.looks, everything, **latest)
-    answer.input(other, [answer, head], [*everything, parts.words], **latest)
-    parts.view[0].click(word, [answer, head], [token, *parts.view], **latest)
+    answer.input(other, [answer, head, layer], [*everything, parts.words], **latest)
+    parts.view[0].click(word, [answer, head, layer], [token, *parts.view], **latest)
     parts.shade.click(
         shade, [answer, parts.chunk, token], parts.words, show_progress="hidden", concurrency_limit=None,
         trigger_mode="once", api_visibility="private",
@@ -180,8 +185,22 @@ def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) ->
     ]
 
 
-def pictures(visit: Visit, answer_id: int | None, token: int | None, head: str | int) -> list[Any]:
-    """Return a sentence about the answer, heat map, shares by layer and by token, and the scatter."""
+def layer_menu(visit: Visit, answer_id: int | None, layer: int | None) -> gr.Dropdown:
+    """Return the menu of an answer's layers; the chosen one stays where it still exists."""
+    timeline = looking.timeline(visit)
+    look = looked(timeline, answer_id) if answer_id is not None else None
+    layers = look.layers if look else layers_recorded(timeline)
+    named = [("all layers, mean", ALL), *((f"layer {each}", each) for each in layers)]
+    return gr.Dropdown(choices=named, value=layer if layer in layers else ALL)
+
+
+def pictures(
+    visit: Visit, answer_id: int | None, token: int | None, head: str | int, layer: int | None = ALL
+) -> list[Any]:
+    """Return a sentence about the answer, heat map, shares by layer and by token, and the scatter.
+
+    A chosen layer alone makes the words, the shares by token and the scatter; the others have all layers side by side.
+    """
     timeline = looking.timeline(visit)
     look = looked(timeline, answer_id) if answer_id is not None else None
     if look is None:
@@ -196,12 +215,15 @@ def pictures(visit: Visit, answer_id: int | None, token: int | None, head: str |
     names = [name_of(chunk_id, timeline, looking.documents(visit)) for chunk_id in look.chunk_ids]
     share_TL = look.memory_share(head)
     mass_LN = look.by_chunk(at, head)
+    rows = [look.layers.index(layer)] if layer in look.layers else list(range(len(look.layers)))
+    share_T, mass_N = share_TL[:, rows].mean(axis=1), mass_LN[rows].mean(axis=0)
+    said = of_layer(look, at, head, names, rows[0]) if layer in look.layers else sentence(look, at, head, names)
     return [
-        sentence(look, at, head, names) + answer_words(look.tokens, share_TL.mean(axis=1), at),
+        said + answer_words(look.tokens, share_T, at),
         plots.layers_by_chunks(mass_LN, look.layers, names, stored, whose(look, at, head)),
         plots.share_by_layer(share_TL.mean(axis=0) if at is None else share_TL[at], look.layers, stored),
-        plots.share_by_token(share_TL.mean(axis=1), look.tokens, at),
-        plots.score_against_mass(look.scores.tolist(), mass_LN.mean(axis=0).tolist(), names),
+        plots.share_by_token(share_T, look.tokens, at),
+        plots.score_against_mass(look.scores.tolist(), mass_N.tolist(), names),
     ]
 
 
@@ -246,6 +268,17 @@ def sentence(look: Looked, token: int | None, head: str | int, names: list[str])
         f"<strong>{look.layers[there]}</strong> looks most ({mass_words(float(mass_LN[there, best]))}). Layer "
         f"<strong>{look.layers[layer]}</strong> looks most at memory as a whole ({mass_words(float(share_L[layer]))})."
         "</p>"
+    )
+
+
+def of_layer(look: Looked, token: int | None, head: str | int, names: list[str], row: int) -> str:
+    """Return in words what one layer looked at, as HTML."""
+    share_T, mass_N = look.memory_share(head)[:, row], look.by_chunk(token, head)[row]
+    share, best = float(share_T.mean() if token is None else share_T[token]), int(mass_N.argmax())
+    return (
+        f'<p class="ml-line" role="status">Layer <strong>{look.layers[row]}</strong>, '
+        f"{escape(whose(look, token, head))}: <strong>{mass_words(share)}</strong> of its attention on memory. Most on "
+        f"<strong>{escape(names[best])}</strong> ({mass_words(float(mass_N[best]))}).</p>"
     )
 
 

@@ -66,6 +66,27 @@ def test_pictures_of_any_token_and_head(visit_of_two_answers: Visit, token: int,
     assert sum(len(trace.x) for trace in scatter.data) == len(heat.data[0].x)
 
 
+@pytest.mark.parametrize("token", [attention.ALL, 2])
+def test_one_layer_alone_is_shown_where_layers_are_not_side_by_side(visit_of_two_answers: Visit, token: int) -> None:
+    both, one = (attention.pictures(visit_of_two_answers, 0, token, MEAN, each) for each in (attention.ALL, 6))
+    look = looked(looking.timeline(visit_of_two_answers), 0)
+    assert look is not None
+    row, at = look.layers.index(6), None if token == attention.ALL else token
+    assert "Layer <strong>6</strong>" in one[0] and "of its attention on memory" in one[0]
+    assert np.array_equal(one[1].data[0].z, both[1].data[0].z), "the heat map has every layer"
+    assert one[3].data[0].y == pytest.approx(100 * look.memory_share()[:, row], abs=1e-3)
+    masses = sorted(y for trace in one[4].data for y in trace.y)
+    assert masses == pytest.approx(sorted(100 * look.by_chunk(at)[row]), abs=1e-3)
+
+
+def test_the_menu_of_layers_keeps_what_is_chosen(visit_of_two_answers: Visit) -> None:
+    menu = attention.layer_menu(visit_of_two_answers, 0, 6)
+    assert ([value for _, value in menu.choices], menu.value) == ([attention.ALL, 4, 5, 6, 7], 6)
+    assert attention.layer_menu(visit_of_two_answers, 2, 6).value == 6, "layers are the model's, not the answer's"
+    assert attention.layer_menu(visit_of_two_answers, 0, 20).value == attention.ALL
+    assert attention.layer_menu(Visit("y", SimpleNamespace()), None, 6).value == attention.ALL  # type: ignore[arg-type]
+
+
 def test_a_token_is_named_as_it_was_written(visit_of_two_answers: Visit) -> None:
     look = looked(looking.timeline(visit_of_two_answers), 0)
     assert look is not None
@@ -79,7 +100,7 @@ def test_menus_have_room_for_their_words_on_a_phone(make_app: Callable[..., App]
     from app.build import build
 
     room = {getattr(each, "elem_id", None): getattr(each, "min_width", 0) for each in build(make_app()).blocks.values()}
-    assert min(room["attention-token"], room["attention-head"]) > 362 / 2, "one to a row"
+    assert min(room["attention-token"], room["attention-head"], room["attention-layer"]) > 362 / 2, "one to a row"
     assert room["attention-chunk"] >= 340, "nearly all of a row: it names the document too"
 
 
