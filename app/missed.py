@@ -41,7 +41,7 @@ def missed(visit: Visit, index: int) -> tuple[Missed, ...]:
     Chunks whose document was removed since cannot be read any more, and are left out.
 
     Raises:
-        ConfigError: for an answer that did not search, or that no chunk was missing for.
+        ConfigError: for an answer that did not search, that no chunk was missing for, or whose documents were removed.
     """
     session, vectors = visit.session, visit.vectors
     asked = _asked(visit, index)
@@ -76,7 +76,9 @@ def _best(visit: Visit, session: Session, vectors: Vectors, asked: _Asked) -> tu
     wanted = here if event.documents is None else here & set(event.documents)
     places = np.array([at for at, chunk in enumerate(made.chunks[:written]) if chunk.doc_id in wanted], dtype=np.int64)
     if not len(places):
-        return [], np.zeros(0)
+        raise ConfigError(
+            "What was asked about was removed", "Documents that are here", "Read them again, and ask again"
+        )
     (query_E,) = vectors.questions([made.questions[asked.place]])
     scores = vectors.chunks([made.chunks[at].chunk_id for at in places]) @ query_E
     second = vectors.second_look(made, visit.engine.run)

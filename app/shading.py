@@ -10,6 +10,7 @@ import numpy as np
 from app import looking
 from app.rows.attention import Written, written
 from app.sessions import Visit
+from app.text import chunk_number
 from memlong.errors import ConfigError
 
 
@@ -37,8 +38,8 @@ def shade(visit: Visit, answer_id: int | None, chunk_id: int | None, token: int 
         token: one token of the answer; None takes the mean over all of them.
 
     Raises:
-        BankError: when a chunk of the answer is not held any more.
-        ConfigError: when there is nothing to work out, or an answer is being written.
+        ConfigError: when there is nothing to work out, a chunk of the answer is not held any more, or an answer is
+            being written.
     """
     if answer_id is None or chunk_id is None or visit.session is None:
         raise ConfigError("No answer and chunk chosen", "A chunk that an answer looked at", "Choose both above")
@@ -60,6 +61,13 @@ def _shade(visit: Visit, said: Written, chunk_id: int, token: int | None) -> Ite
 
     session = visit.memory()
     last = len(said.token_ids) if token is None else token + 1
+    gone = [each for memory in said.memories[:last] for each in memory if each not in session.bank]
+    if gone:  # the library would name it by its id
+        raise ConfigError(
+            f"Chunk {chunk_number(gone[0])}, which the answer looked at, has left memory",
+            "Answers whose chunks are all in memory",
+            "Bring it back on the tab Memory, or choose another answer",
+        )
     visit.stop_answering.clear()
     pieces = tuple(visit.engine.run(tokens_of, session, chunk_id))
     sums = np.zeros(len(pieces))

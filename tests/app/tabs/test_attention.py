@@ -171,7 +171,8 @@ def test_what_cannot_be_shaded_says_what_to_do(visit: Visit, long_text: str) -> 
     chunk_id = visit.exchanges[1].evidence[0].chunk_id
     assert "Ask again from memory" in next(attention.shaded(visit, 0, chunk_id, attention.ALL))
     visit.memory().delete_chunk(chunk_id)
-    assert 'class="ml-error"' in next(attention.shaded(visit, 1, chunk_id, attention.ALL))
+    said = next(attention.shaded(visit, 1, chunk_id, attention.ALL))
+    assert 'class="ml-error"' in said and f"Chunk {chunk_id + 1}, which" in said, "people count from 1"
 
 
 def test_words_of_strangers_are_escaped() -> None:
