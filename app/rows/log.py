@@ -11,7 +11,7 @@ from app.rows.words import KINDS, event_words
 from memlong.trace.events import Event, LayerMass, Retrieved, TokenGenerated
 from memlong.trace.recorder import chunks_of
 
-HEADERS = ["Step", "What", "In words"]
+HEADERS = ["Event", "What", "In words"]
 
 
 class LogFilter(NamedTuple):
