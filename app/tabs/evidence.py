@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from memlong.session.results import Evidence
 
 _WORD = re.compile(r"\w+")
+# Letters of alphabets that put blanks between words and glue nothing to them: Latin, Greek, Cyrillic.
+_LETTER = "[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]"
 SNIPPET = 180  # characters of a chunk in the list
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
@@ -63,6 +65,11 @@ def notices(exchange: Exchange) -> str:
             "<strong>The text may not contain the answer.</strong> No chunk matched the question well, or memory "
             "got little attention."
         )
+        if exchange.options is not None and exchange.options.memory_strength < 0:
+            said[-1] += (
+                f" It was asked with a memory strength of {exchange.options.memory_strength:g}: at 0, under <em>How to "
+                "answer</em>, memory gets all the attention it calls for."
+            )
         if (gone := answer.chunks_read - answer.chunks_kept) > 0:
             said[-1] += (
                 f" Or it has left: {plural(gone, 'chunk')} of {number_words(answer.chunks_read)} did. On the tab Lab, "
@@ -225,7 +232,7 @@ def words_of(answer: str, text: str) -> tuple[int, int] | None:
         return None
     # No part of a longer word: "ten" is not said in "often". Alphabets that put no blanks between words are left alone.
     said = r"\s+".join(map(re.escape, words))
-    found = re.search(rf"(?<![A-Za-z0-9])(?:{said})(?![A-Za-z0-9])", text, re.IGNORECASE)
+    found = re.search(rf"(?<!{_LETTER})(?:{said})(?!{_LETTER})", text, re.IGNORECASE)
     return found.span() if found else None
 
 
