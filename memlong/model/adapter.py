@@ -18,6 +18,7 @@ from memlong.errors import ModelError
 from memlong.model.refusals import refusals
 from memlong.quiet import quiet
 
+WEIGHTS = "adapter_model.safetensors"
 _SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -27,9 +28,9 @@ def attach(model: nn.Module, folder: Path, device: torch.device) -> Any:
     Raises:
         ModelError: for pickled weights, or an adapter of another model.
     """
-    if not (folder / "adapter_model.safetensors").is_file():
+    if not (folder / WEIGHTS).is_file():
         raise ModelError(
-            f"The adapter {str(folder)!r} has no adapter_model.safetensors",
+            f"The adapter {str(folder)!r} has no {WEIGHTS}",
             "An adapter saved as safetensors (pickle files can run code when they are read)",
             "Save it again with PEFT's save_pretrained",
         )

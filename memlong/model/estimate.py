@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from memlong.config import SHORT_CHUNK_ROOM, MemoryConfig
 from memlong.hardware import resolve_device
+from memlong.model.adapter import WEIGHTS as ADAPTER_WEIGHTS
 from memlong.model.dtypes import choose_types
 from memlong.model.layout import resolve_layout
 from memlong.model.locate import locate, open_config
+from memlong.model.refusals import refusals
 
 # Bytes per weight of a linear layer, with scales: int8 keeps a float32 per row; nf4 a byte per 64 weights.
 _BYTES = {"8bit": 1.01, "4bit": 0.52}
@@ -26,7 +29,8 @@ class ModelEstimate:
     """Memory that a model takes.
 
     Attributes:
-        parameters: tied ones counted once. weights_bytes: of all weights in the asked number type.
+        parameters: tied ones counted once. weights_bytes: of all weights in the asked number type, those of the model's
+            adapter included: a copy of every matrix that it adapts, or, beside quantised weights, its own.
         bank_bytes_per_token: keys and values of one token in all stored layers, for one token of a bank's capacity.
     """
 
@@ -54,12 +58,26 @@ def estimate(
     types = choose_types(dtype, quantization, resolve_device(device), total)
     quantised = linear * _BYTES[quantization] if quantization else 0
     rest = total - linear if quantization else total
+    adapter = adapter_bytes(found.adapter, quantization is None, types.arithmetic) if found.adapter else 0
     memory = config or (found.part.config if found.part else MemoryConfig(store_dtype=types.bank))
     return ModelEstimate(
         parameters=total,
-        weights_bytes=round(rest * types.arithmetic.itemsize + quantised),
+        weights_bytes=round(rest * types.arithmetic.itemsize + quantised) + adapter,
         bank_bytes_per_token=_bank_bytes(base_config.get_text_config(decoder=True), memory),
     )
+
+
+def adapter_bytes(folder: Path, merge: bool, dtype: torch.dtype) -> int:
+    """Return what the adapter of a folder takes (see ``adapter.py``), from its file's header; 0 without a file."""
+    path = folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        return 0  # loading refuses it in words
+    with refusals(str(folder)), safe_open(path, "pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    if not merge:
+        return 4 * sum(map(prod, shapes.values()))  # PEFT keeps them in float32
+    inputs = {name.replace(".lora_A.", ".lora_B."): shape[-1] for name, shape in shapes.items() if ".lora_A." in name}
+    return sum(shapes[name][0] * size for name, size in inputs.items() if name in shapes) * dtype.itemsize
 
 
 def _bank_bytes(text: Any, memory: MemoryConfig) -> int:

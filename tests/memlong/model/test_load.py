@@ -158,6 +158,19 @@ def test_adapters_run_beside_quantised_weights(folder, lora):
     torch.testing.assert_close(adapted.read(IDS).keys_SBGTD, plain.read(IDS).keys_SBGTD)
 
 
+def test_the_estimate_counts_the_adapter(folder, lora, tmp_path):
+    spec = load_model(folder, MEMORY, **PLAIN).spec
+    export(tmp_path / "export", str(folder), lora, MEMORY, spec)
+    for dtype in ("fp32", "bf16"):
+        model = load_model(tmp_path / "export", device="cpu", dtype=dtype)
+        found = estimate(tmp_path / "export", device="cpu", dtype=dtype)
+        assert found.weights_bytes == model.parameters_bytes()
+        assert found.weights_bytes > estimate(folder, config=MEMORY, device="cpu", dtype=dtype).weights_bytes
+    beside, without = (estimate(name, "8bit", MEMORY, device="cpu") for name in (tmp_path / "export", folder))
+    numbers = sum(value.numel() for value in load_file(lora / "adapter_model.safetensors").values())
+    assert beside.weights_bytes == without.weights_bytes + 4 * numbers
+
+
 def export(folder: Path, base: str, lora: Path, config: MemoryConfig, spec) -> KVMaps:
     """Write what training exports: settings, maps, head biases and an adapter."""
     maps = KVMaps(resolve_layout(config, 4), spec.kv_heads, spec.head_dim)
