@@ -135,7 +135,10 @@ def _wire_choices(app: App, parts: Parts, draw_top: Any, draw_details: Any, late
     for choice in parts.looks[1:3]:
         choice.input(draw_top, parts.looks, parts.top, **latest)
     for choice in parts.looks[4:]:
-        choice.input(draw_details, parts.looks, parts.details, **latest)
+        # A text box tells its input of typed letters alone, and not of what is pasted or taken out again. No handler
+        # writes into it, so every change is the reader's own; page numbers are written, and would go round in circles.
+        heard = choice.change if isinstance(choice, gr.Textbox) else choice.input
+        heard(draw_details, parts.looks, parts.details, **latest)
 
 
 def look_of(*looks: Any) -> Look:

@@ -76,6 +76,24 @@ def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
     assert seen == Seen()
 
 
+def test_the_search_hears_what_is_pasted_and_what_is_taken_out(
+    browser: Any, address: str, seen: Seen, tmp_path: Path
+) -> None:
+    page = read_book(browser, address, seen, tmp_path)
+    open_tab(page, "Memory")
+    page.wait_for_function("document.querySelector('#chunk-said').innerText.includes('chunks')")
+    every = page.inner_text("#chunk-said").strip()
+    box = page.locator("#chunk-search").locator("input, textarea")
+    box.focus()
+    page.keyboard.insert_text("Ottoline Varga")  # as pasting does: no key is pressed
+    page.wait_for_function("(said) => document.querySelector('#chunk-said').innerText.trim() !== said", arg=every)
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Backspace")
+    page.wait_for_function("(said) => document.querySelector('#chunk-said').innerText.trim() === said", arg=every)
+    page.close()
+    assert seen == Seen()
+
+
 def test_figures_fit_a_page_that_was_turned_while_their_tab_was_closed(
     browser: Any, address: str, seen: Seen, tmp_path: Path
 ) -> None:
