@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.documents import Document, Limits, read_document
+from app.documents import Document, Limits, read_document, refusals
 from app.samples import sample
 from app.sessions import Visit
 from app.settings import Settings
@@ -59,6 +59,13 @@ def add_files(visit: Visit, files: Iterable[tuple[Path, str]], limits: Limits) -
             if item.state == "opening":
                 given = f"{item.name} was not opened before the page was closed"
                 item.fail(DocumentError(given, "A page that stays until then", "Add it again"))
+
+
+def refuse_large(visit: Visit, name: str, n_bytes: int, limits: Limits) -> Item:
+    """Note at a file that it is too large; its browser kept it back, so there is nothing to open."""
+    item, error = visit.shelf.add(name), refusals.too_large(n_bytes, limits)
+    item.fail(DocumentError(f"{item.name}: {error.given}", error.allowed, error.do))
+    return item
 
 
 def add_text(visit: Visit, text: str, title: str, limits: Limits) -> Item:

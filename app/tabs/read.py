@@ -17,6 +17,7 @@ from app.rows.timeline import Timeline, timeline_of
 from app.samples import samples
 from app.sessions import Visit
 from app.shelf import Item
+from app.tabs import oversize
 from app.tabs.cards import sample_cards, shelf
 from app.tabs.memory_map import map_update, memory_map
 from app.tabs.pieces import CLICKS, bank_line, engine_line, error_box, suggestions
@@ -86,7 +87,8 @@ def build(app: App) -> Parts:
             with gr.Row(elem_classes="ml-actions"):
                 read = gr.Button("Read all", variant="primary", elem_id="read", scale=0, min_width=140)
                 stop = gr.Button("Stop", elem_id="stop-reading", scale=0, min_width=100)
-            cards = gr.HTML(shelf(None), js_on_load=_CARD_CLICKS, elem_id="shelf")
+            heard = _CARD_CLICKS + oversize.watch(reading.limits_of(app.settings).file_bytes)
+            cards = gr.HTML(shelf(None), js_on_load=heard, elem_id="shelf")
             export = gr.DownloadButton("Download the export", elem_id="export-file", visible="hidden")
         with gr.Column(scale=5, min_width=320):
             gr.HTML('<h2 class="ml-h2">3. Watch the memory fill</h2>', elem_classes="ml-head")
@@ -166,7 +168,12 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
         yield from pictures(app, request, lambda visit: _paste(visit, text, title, app))
 
     def click(request: gr.Request, event: gr.EventData) -> Iterator[list[Any]]:
-        yield from pictures(app, request, lambda visit: act(visit, event._data["act"], event._data.get("id", "")))
+        data = event._data
+        if data["act"] == oversize.ACT:
+            kept_back = (str(data["id"]), int(data["of"]), reading.limits_of(app.settings))
+            yield from pictures(app, request, lambda visit: iter([reading.refuse_large(visit, *kept_back)]))
+        else:
+            yield from pictures(app, request, lambda visit: act(visit, data["act"], data.get("id", "")))
 
     def read(request: gr.Request) -> Iterator[list[Any]]:
         yield from pictures(app, request, _read_new)

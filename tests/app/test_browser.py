@@ -66,7 +66,7 @@ def tiny_folder(tiny_llama: Callable[..., Any], tiny_tokenizer: Any, tmp_path_fa
 
 @pytest.fixture(scope="module")
 def address(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    options = ["--model", str(tiny_folder), "--retriever", "hashing", "--capacity", "2048"]
+    options = ["--model", str(tiny_folder), "--retriever", "hashing", "--capacity", "2048", "--upload-mb", "1"]
     yield from serve(options, tmp_path_factory.mktemp("server"))
 
 
@@ -259,6 +259,30 @@ def test_errors_are_shown_at_the_file(page: Any, tmp_path: Path) -> None:
     assert len(re.findall(r"\.(?:\s|$)", said)) >= 3, "what was given, what is allowed, what to do"
     page.click(".ml-is-failed [data-act=remove]")
     page.wait_for_selector(".ml-is-failed", state="detached")
+
+
+def test_a_file_that_is_too_large_says_so_and_holds_up_no_other(page: Any, tmp_path: Path) -> None:
+    large, small = tmp_path / "large.txt", tmp_path / "small.txt"
+    large.write_text("word " * 300_000)
+    small.write_text("A private diary.")
+    page.set_input_files("#upload input[type=file]", [str(large), str(small)])
+    page.wait_for_selector(".ml-is-failed [role=alert]")
+    page.wait_for_selector(".ml-is-waiting")
+    said = page.inner_text(".ml-is-failed")
+    assert "large.txt: The file has 1.5 MB. Files up to 1.0 MB can be read. Split it" in " ".join(said.split())
+    assert "diary" not in said
+    page.click(".ml-is-failed [data-act=remove]")
+    page.wait_for_selector(".ml-is-failed", state="detached")
+    box = page.locator("#upload button, #upload [role=button]").first
+    box.evaluate(
+        "(box) => { const held = new DataTransfer();"
+        " held.items.add(new File(['x'.repeat(1100000)], 'dropped.txt'));"
+        " held.items.add(new File(['A log.'], 'log.txt'));"
+        " box.dispatchEvent(new DragEvent('drop', {dataTransfer: held, bubbles: true, cancelable: true})); }"
+    )
+    page.wait_for_selector(".ml-is-failed [role=alert]")
+    assert "dropped.txt" in page.inner_text(".ml-is-failed")
+    page.wait_for_function("document.querySelectorAll('.ml-is-waiting').length === 2")
 
 
 def test_stop_keeps_what_was_read_and_resume_finishes(page: Any, tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_errors_stay_at_their_file(visit: Visit, tmp_path: Path) -> None:
     assert "empty.txt" not in shelf(visit)
 
 
+def test_a_file_kept_back_for_its_size_is_listed_with_the_reason(visit: Visit) -> None:
+    item = reading.refuse_large(visit, "<b>.pdf", 3_000_000, Limits(file_bytes=2_000_000))
+    assert item.state == "failed"
+    assert item.error is not None
+    assert (item.error.given, item.error.do[:8]) == ("<b>.pdf: The file has 3.0 MB.", "Split it")
+    assert "&lt;b&gt;.pdf" in card(item)
+    assert "2.0 MB" in card(item)
+    assert visit.shelf.next_unread() is None
+
+
 def test_removing_frees_chunks_and_reading_anew_brings_them_back(visit: Visit, long_text: str) -> None:
     item = reading.add_text(visit, long_text, "Log", Limits())
     list(reading.read_all(visit))
