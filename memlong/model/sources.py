@@ -67,7 +67,7 @@ def expand(
         raise ModelError(
             f"Retrieval layers {missing} read mapped K-V, and there are no maps for them",
             "Presets 'projected' and 'interpolated' need fitted maps; 'own' and 'paper' need none",
-            "Run `python -m memlong fit MODEL`, or choose another preset",
+            "Run `python -m memlong fit MODEL TEXT.txt --out maps/` and load maps/, or choose another preset",
         )
     place = {layer: index for index, layer in enumerate(layout.stored_layers)}
     kv_heads, chunk_tokens = keys_SNGCD.shape[2:4]

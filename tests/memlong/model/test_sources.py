@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from memlong import cli
 from memlong.config import PRESETS, MemoryConfig
 from memlong.errors import ModelError
 from memlong.model.sources import KVMaps, expand, features, unfold
@@ -161,8 +162,10 @@ def test_maps_work_in_the_type_of_what_was_retrieved(model: LlamaForCausalLM) ->
 
 def test_missing_maps_are_refused(model: LlamaForCausalLM) -> None:
     wrapped = wrap(model, "none", preset="projected", stored_layers=(1,), retrieval_layers=(2, 3))
-    with pytest.raises(ModelError, match=r"\[2, 3\] read mapped K-V, and there are no maps"):
+    with pytest.raises(ModelError, match=r"\[2, 3\] read mapped K-V, and there are no maps") as refused:
         logits(wrapped)
+    command = refused.value.do.split("`")[1].removeprefix("python -m memlong ")
+    assert cli._parser().parse_args(command.split()).out == "maps/", "what it says can be typed"
     other = wrap(model, preset="projected", stored_layers=(1,), retrieval_layers=(3,))
     wrapped.maps = other.maps
     with pytest.raises(ModelError, match=r"\[2\] read mapped K-V"):
