@@ -52,6 +52,17 @@ def unfold(features_TF: Tensor, chunk_tokens: int, kv_heads: int) -> tuple[Tenso
     return _unflat(keys, chunk_tokens, kv_heads), _unflat(values, chunk_tokens, kv_heads)
 
 
+def refuse_without_maps(layout: MemoryLayout, maps: KVMaps | None) -> None:
+    """Raise ModelError when retrieval layers read mapped K-V and there are no maps for them."""
+    missing = [layer for layer in layout.mapped_layers if maps is None or str(layer) not in maps.weight]
+    if missing:
+        raise ModelError(
+            f"Retrieval layers {missing} read mapped K-V, and there are no maps for them",
+            "Presets 'projected' and 'interpolated' need fitted maps; 'own' and 'paper' need none",
+            "Run `python -m memlong fit MODEL TEXT.txt --out maps/` and load maps/, or choose another preset",
+        )
+
+
 def expand(
     layout: MemoryLayout, maps: KVMaps | None, keys_SNGCD: Tensor, values_SNGCD: Tensor
 ) -> dict[int, tuple[Tensor, Tensor]]:
@@ -62,13 +73,7 @@ def expand(
     Raises:
         ModelError: when the layout needs maps and there are none.
     """
-    missing = [layer for layer in layout.mapped_layers if maps is None or str(layer) not in maps.weight]
-    if missing:
-        raise ModelError(
-            f"Retrieval layers {missing} read mapped K-V, and there are no maps for them",
-            "Presets 'projected' and 'interpolated' need fitted maps; 'own' and 'paper' need none",
-            "Run `python -m memlong fit MODEL TEXT.txt --out maps/` and load maps/, or choose another preset",
-        )
+    refuse_without_maps(layout, maps)
     place = {layer: index for index, layer in enumerate(layout.stored_layers)}
     kv_heads, chunk_tokens = keys_SNGCD.shape[2:4]
     flat: dict[int, Tensor] = {}

@@ -14,6 +14,7 @@ from memlong.config import MemoryConfig
 from memlong.errors import BankError
 from memlong.hardware import resolve_device
 from memlong.model.architecture import refuse_long_windows
+from memlong.model.sources import refuse_without_maps
 from memlong.model.wrapper import MemoryModel
 from memlong.session.reading import read_windows
 from memlong.trace import events
@@ -27,8 +28,10 @@ def make_bank(model: MemoryModel, dim: int, config: MemoryConfig) -> Bank:
 
     Raises:
         BankError: when it does not fit into memory. ConfigError: for windows that the model has no positions for.
-        ModelError: for a device that this machine does not have.
+        ModelError: for a device that this machine does not have, and layers that read K-V through maps without any:
+            nothing could be answered from what is read.
     """
+    refuse_without_maps(model.layout, model.maps)
     refuse_long_windows(model.spec, config.window_tokens)
     shape = KVShape(len(model.layout.stored_layers), model.spec.kv_heads, config.chunk_tokens, model.spec.head_dim)
     device = bank_device(model, config)

@@ -280,7 +280,7 @@ class Session:
     @property
     def chunks_read(self) -> int:
         """Chunks read in this session, of all documents."""
-        return sum(document.chunks_read for document in self.documents.values())
+        return sum(document.chunks_read for document in self.present.values())
 
     def embed_query(self, text: str) -> np.ndarray:
         """Return the vector [E] that a text searches this bank with."""

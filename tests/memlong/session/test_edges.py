@@ -185,3 +185,18 @@ def test_documents_can_be_listed_while_another_is_opened(make_session, long_text
     session.documents[first] = Meanwhile()
     assert list(session.present) == [first]
     assert len(session.documents) == 2
+
+
+def test_what_was_removed_is_not_counted_as_read(make_session, long_text):
+    session = make_session()
+    first = session.read(long_text)
+    session.remove_document(0)
+    assert session.chunks_read == 0
+    session.read(long_text)
+    answer = session.ask("Who kept the ledger?", max_tokens=2)
+    assert (answer.chunks_read, answer.chunks_kept) == (first.chunks_read, first.chunks_read)
+
+
+def test_layers_that_need_maps_are_refused_before_anything_is_read(make_session):
+    with pytest.raises(ModelError, match="there are no maps"):
+        make_session(preset="interpolated", stored_layers=(0, 3))
