@@ -181,7 +181,7 @@ def as_it_was(visit: Visit) -> list[Any]:
         return [*[gr.skip()] * len(read.picture(visit)), *bank, *[gr.skip()] * (len(ask.picture(visit)) + 1)]
     reading.refresh_reports(visit)
     for exchange in visit.exchanges:
-        exchange.looking = False  # for what had left: the page that asked is gone
+        exchange.looking = ""  # for what had left: the page that asked is gone
     return [*read.picture(visit), *bank, *ask.picture(visit), gr.Dropdown(choices=ask.document_choices(visit))]
 
 

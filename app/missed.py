@@ -15,7 +15,7 @@ from memlong.trace.events import ChunkWritten, QuestionAsked
 
 if TYPE_CHECKING:
     from app.vectors import Vectors
-    from memlong.session.session import Session
+    from memlong.evaluation.policies import Recording
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,18 @@ def missed(visit: Visit, index: int) -> tuple[Missed, ...]:
     session, vectors = visit.session, visit.vectors
     asked = _asked(visit, index)
     if asked is None or session is None or vectors is None or not may_have_missed(visit, index):
-        raise ConfigError("No answer that chunks had left before", "An answer of a full memory", "Choose another")
-    for _ in visit.engine.steps(vectors.embed([asked.event.question]), "question"):
+        raise ConfigError(
+            "No chunk had left memory when this was asked", "Answers to what was asked later", "Choose another answer"
+        )
+    made = recording_of(session)
+    for _ in visit.engine.steps(vectors.embed([text for _, text in made.questions]), "question"):
         pass
-    chunks, scores = _best(visit, session, vectors, asked)
+    chunks, scores = _best(visit, made, vectors, asked)
     held = looking.timeline(visit).state(asked.event.step).chunks
     fetched = {item.chunk_id for item in visit.exchanges[index].evidence}
     return tuple(
-        Missed(chunk.chunk_id, session.documents[chunk.doc_id].place(chunk.span), float(score))
-        for chunk, score in zip(chunks, scores, strict=True)
+        Missed(chunk.chunk_id, session.documents[chunk.doc_id].place(chunk.span), float(score), rank)
+        for rank, (chunk, score) in enumerate(zip(chunks, scores, strict=True), 1)
         if chunk.chunk_id not in held and chunk.chunk_id not in fetched
     )
 
@@ -68,11 +71,11 @@ def _asked(visit: Visit, index: int) -> _Asked | None:
     return next((_Asked(at, event) for at, event in enumerate(searched) if event.answer_id == answer.answer_id), None)
 
 
-def _best(visit: Visit, session: Session, vectors: Vectors, asked: _Asked) -> tuple[list[ChunkWritten], np.ndarray]:
+def _best(visit: Visit, made: Recording, vectors: Vectors, asked: _Asked) -> tuple[list[ChunkWritten], np.ndarray]:
     """Return what the question would have fetched had nothing left, with its scores, best first."""
-    made, event = recording_of(session), asked.event
+    event, session = asked.event, visit.memory()
     written = made.questions[asked.place][0]
-    here = {doc_id for doc_id, state in session.documents.items() if state.status != "removed"}
+    here = set(session.present)
     wanted = here if event.documents is None else here & set(event.documents)
     places = np.array([at for at, chunk in enumerate(made.chunks[:written]) if chunk.doc_id in wanted], dtype=np.int64)
     if not len(places):

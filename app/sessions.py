@@ -33,11 +33,17 @@ _TICKET = re.compile(r"[0-9a-f]{48,64}")  # at least 192 random bits: nobody gue
 
 @dataclass(frozen=True)
 class Missed:
-    """A chunk that had left when a question was asked that would have fetched it. ``place`` is in words, or ""."""
+    """A chunk that had left when a question was asked that would have fetched it.
+
+    Attributes:
+        place: in words, or "". score, rank: among all that ever were here, 1 the best. A question's words are weighed
+            by what may be found, so that the scores of what was fetched from the memory as it was are on another scale.
+    """
 
     chunk_id: int
     place: str
     score: float
+    rank: int
 
 
 @dataclass
@@ -49,7 +55,8 @@ class Exchange:
         options: how it was asked; None when that is not known.
         error: why there is none. cut: whether its page went away before it was finished.
         liked: the visitor's thumb, up or down, or None.
-        missed: chunks it would have fetched that had left; None while nobody asked. looking: for these.
+        missed: chunks it would have fetched that had left; None while nobody asked.
+        looking: "asked" or "working" while these are looked for, else "".
     """
 
     question: str
@@ -61,7 +68,7 @@ class Exchange:
     liked: bool | None = None
     options: AskOptions | None = None
     missed: tuple[Missed, ...] | None = None
-    looking: bool = False
+    looking: str = ""
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

@@ -61,7 +61,8 @@ def _shade(visit: Visit, said: Written, chunk_id: int, token: int | None) -> Ite
 
     session = visit.memory()
     last = len(said.token_ids) if token is None else token + 1
-    gone = [each for memory in said.memories[:last] for each in memory if each not in session.bank]
+    looked_at = (*said.memories[:last], (chunk_id,))
+    gone = [each for memory in looked_at for each in memory if each not in session.bank]
     if gone:  # the library would name it by its id
         raise ConfigError(
             f"Chunk {chunk_number(gone[0])}, which the answer looked at, has left memory",

@@ -367,7 +367,7 @@ def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
     if act == "close":
         return [gr.skip(), pane.no_passage()]
     if act == "missed" and 0 <= int(number) < len(visit.exchanges):
-        visit.exchanges[int(number)].looking = True
+        visit.exchanges[int(number)].looking = "asked"
         return [pane.evidence(visit), gr.skip()]
     if act in ("open", "more"):
         index, _, around = of.partition("/")

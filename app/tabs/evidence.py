@@ -112,13 +112,12 @@ def _gone(visit: Visit, index: int) -> str:
     if not exchange.missed:
         return '<p class="ml-line" role="status">No chunk that had left would have been fetched for this question.</p>'
     rows = "".join(
-        f"<div><span>chunk {chunk_number(each.chunk_id)}{f' · {escape(each.place)}' if each.place else ''} · score "
-        f"<b>{each.score:.2f}</b></span>"
+        f"<div><span>chunk {chunk_number(each.chunk_id)}{f' · {escape(each.place)}' if each.place else ''} · "
+        f"would have been number {each.rank}, score <b>{each.score:.2f}</b></span>"
         f"{button('Its life', 'life', each.chunk_id, label=f'Life of chunk {chunk_number(each.chunk_id)}')}</div>"
         for each in exchange.missed
     )
-    best = max((item.score for item in exchange.evidence), default=0.0)
-    what = "A better match had left memory" if exchange.missed[0].score > best else "This had left memory"
+    what = "The best match had left memory" if exchange.missed[0].rank == 1 else "This had left memory"
     return (
         f'<div class="ml-notice" role="status"><strong>{what},</strong> and would have been fetched for this question. '
         f"Its life says why it left; bring it back there, and ask again.{rows}</div>"
@@ -128,14 +127,14 @@ def _gone(visit: Visit, index: int) -> str:
 def among_gone(visit: Visit) -> str:
     """Work out what was asked for by "missed"; returns the evidence, or "" where nobody asked."""
     for index, exchange in enumerate(visit.exchanges):
-        if exchange.looking:
-            said = ""
+        if exchange.looking == "asked":
+            said, exchange.looking = "", "working"  # whatever else is clicked meanwhile does not begin it again
             try:
                 exchange.missed = missed(visit, index)
             except MemLongError as error:
                 said = error_box(error)
             finally:
-                exchange.looking = False
+                exchange.looking = ""
             return said + evidence(visit)
     return ""
 

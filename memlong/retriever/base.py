@@ -77,7 +77,7 @@ class Retriever(Protocol):
         ...
 
     def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
-        """Return how surely each of these chunks does not answer the question, [N] logits, at least 0.
+        """Return how surely each of these chunks does not answer the question, [N] float32 logits, at least 0.
 
         Zeros where nobody can say. Where even the least is above 0, none of them is likely to.
 

@@ -125,7 +125,7 @@ class HybridRetriever:
         return scores
 
     def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
-        """Return how far each chunk's best logit falls short of what evidence has, and behind the best of all, [N]."""
+        """Return how far the best logit of all falls short of what evidence has, and a chunk's is too far behind it."""
         if not self.reads or not question.strip() or not chunks:
             return no_doubt(chunks)
         read = self._read_parts(question, chunks, self._words(query_E, chunks))

@@ -67,7 +67,7 @@ def relevance_to(
         trusted: places of chunks that are not doubted, whatever the retriever says.
     """
     found_NC = relevance(parts, retriever.score_parts(query_E, parts, question), chunk_tokens)
-    doubt_N = retriever.doubt(query_E, parts, question)
+    doubt_N = np.array(retriever.doubt(query_E, parts, question), dtype=np.float32)  # a copy: it is the retriever's own
     doubt_N[list(trusted)] = 0
     return found_NC - doubt_N[:, None]
 

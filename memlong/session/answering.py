@@ -174,7 +174,7 @@ class Answering:
         ids = [hit.chunk_id for hit in triggered]
         if query == "question":
             # Now: chunks may leave while the answer is written.
-            self._doubted = doubt_about(session, self._query, ids) > 0
+            self._doubted = session.timed("search", doubt_about, session, self._query, ids) > 0
         return ids
 
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:

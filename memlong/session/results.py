@@ -130,7 +130,7 @@ class Answer:
 
     Attributes:
         retrieved: every chunk fetched for it, best first. evicted: chunks that left while answering.
-        chunks_read, chunks_kept: of the whole session when it was asked.
+        chunks_read, chunks_kept: of all documents that were not removed, when it was asked.
         seconds: wall time of embed, search, gather, prefill and decode. logprob: sum over its tokens.
         memory_mass: share of attention that fell on memory; None when nobody looked.
         low_evidence: whether score, the retriever's doubt or attention say that the text may not hold the answer.

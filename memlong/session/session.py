@@ -279,7 +279,7 @@ class Session:
 
     @property
     def chunks_read(self) -> int:
-        """Chunks read in this session, of all documents."""
+        """Chunks read in this session, of the documents that were not removed."""
         return sum(document.chunks_read for document in self.present.values())
 
     def embed_query(self, text: str) -> np.ndarray:

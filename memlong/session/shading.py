@@ -48,7 +48,7 @@ def shade(
     Nothing of the session changes: no trigger is counted, nothing is written into the trace.
 
     Args:
-        question: asked without earlier turns, answered from memory. token_ids: of the answer.
+        question: asked without earlier turns, answered from memory, nothing forced into it. token_ids: of the answer.
         memories: the chunks that were in memory when each token was chosen, in the order they were joined.
         retrieved_at: tokens before which memory was searched anew, beside those whose chunks are others.
 

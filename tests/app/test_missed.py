@@ -39,7 +39,7 @@ def test_a_chunk_that_left_and_would_have_been_fetched_is_named(visit: Visit, lo
     lost = lose(visit, long_text)
     found = missed.missed(visit, 0)
     assert found[0].chunk_id == lost
-    assert found[0].score > visit.exchanges[0].evidence[0].score
+    assert found[0].rank == 1
     assert not {each.chunk_id for each in found} & {item.chunk_id for item in visit.exchanges[0].evidence}
 
 
@@ -50,7 +50,11 @@ def test_the_evidence_offers_to_look_and_tells_what_came_of_it(visit: Visit, lon
     shown, _ = ask.look_at(visit, {"act": "missed", "id": "0"})
     assert "Looking among the chunks that left" in shown
     told = among_gone(visit)
-    assert "A better match had left memory" in told and f'data-act="life" data-id="{lost}"' in told
+    assert (
+        "The best match had left memory" in told
+        and "number 1, score" in told
+        and f'data-act="life" data-id="{lost}"' in told
+    )
     assert "<b>book" not in told
     assert among_gone(visit) == "" and 'data-act="missed"' not in evidence(visit)
 
@@ -66,7 +70,11 @@ def test_what_an_evicting_bank_lost_is_what_a_bank_without_limits_would_have_giv
         pass
     wanted = {item.chunk_id for item in whole.exchanges[0].evidence}
     had = {item.chunk_id for item in crowded.exchanges[0].evidence}
-    assert {each.chunk_id for each in missed.missed(crowded, 0)} == wanted - had
+    assert wanted - had, "something was lost"
+    found = missed.missed(crowded, 0)
+    assert {each.chunk_id for each in found} == wanted - had
+    ranks = {item.chunk_id: item.rank for item in whole.exchanges[0].evidence}
+    assert {each.chunk_id: each.rank for each in found} == {each: ranks[each] for each in wanted - had}
 
 
 def test_chunks_of_removed_and_of_other_documents_are_left_out(visit: Visit, long_text: str) -> None:
@@ -92,7 +100,9 @@ def test_an_answer_that_missed_nothing_offers_nothing(read: Visit) -> None:
     for index in (0, 7):
         with pytest.raises(ConfigError):
             missed.missed(read, index)
-    read.exchanges[0].looking = True
+    read.exchanges[0].looking = "working"
+    assert among_gone(read) == "", "somebody is at it"
+    read.exchanges[0].looking = "asked"
     assert among_gone(read).startswith('<div class="ml-error"') and not read.exchanges[0].looking
 
 
@@ -103,12 +113,14 @@ def test_scores_are_of_a_second_look_where_the_answer_looked_twice(looks_twice: 
     assert app.engine.start().wait()
     visit = app.visits.get("somebody")
     lost = lose(visit, long_text)
+    for _ in asking.ask(visit, "Another question, of which nobody asked what it missed?", AskOptions(max_tokens=2)):
+        pass
     (best, *_) = missed.missed(visit, 0)
     assert best.chunk_id == lost
     assert visit.session is not None
     visit.session.restore(lost)
     for _ in asking.ask(visit, QUESTION, AskOptions(max_tokens=2)):
         pass
-    again = {item.chunk_id: item.score for item in visit.exchanges[1].evidence}
+    again = {item.chunk_id: item.score for item in visit.exchanges[2].evidence}
     assert again[lost] == pytest.approx(best.score, abs=1e-5)
     app.visits.close_all()

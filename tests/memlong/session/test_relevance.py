@@ -84,17 +84,19 @@ def test_a_strength_that_is_none_is_refused(strength):
 def test_doubt_lowers_all_of_a_chunk(session, monkeypatch):
     query, ids = session.embed_query(QUESTION), [0, 2]
     sure = relevance_of(session, Query(query, QUESTION), ids)
-    told = np.float32([0.5, 0.25])
+    told = np.array([0.5, 0.25])
     monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told * (asked == QUESTION))
-    lowered = 8.0 * torch.from_numpy(told).repeat_interleave(session.config.chunk_tokens)
+    lowered = 8.0 * torch.tensor(told, dtype=torch.float32).repeat_interleave(session.config.chunk_tokens)
     torch.testing.assert_close(relevance_of(session, Query(query, QUESTION), ids), sure - lowered)
     torch.testing.assert_close(relevance_of(session, Query(query, "Another?"), ids), sure)
 
 
 def doubted(monkeypatch, session, *doubts, forced=()):
-    told = np.float32(doubts)
-    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told[: len(parts)].copy())
-    return session.ask(QUESTION, AskOptions(max_tokens=2, top_k=2, retrieve_every=0, forced=forced))
+    told = np.array(doubts, dtype=np.float64)
+    monkeypatch.setattr(session.retriever, "doubt", lambda vector, parts, asked: told[: len(parts)])
+    answer = session.ask(QUESTION, AskOptions(max_tokens=2, top_k=2, retrieve_every=0, forced=forced))
+    assert told.tolist() == [*doubts], "what a retriever returned is its own"
+    return answer
 
 
 def test_memory_is_looked_at_less_in_doubt(session, monkeypatch):
