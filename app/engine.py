@@ -235,7 +235,7 @@ def load_retriever(settings: Settings) -> Any:
 
 
 def memory_config(settings: Settings) -> MemoryConfig:
-    """Return the memory settings that a model is loaded with: its own, the capacity, and what ``settings.memory`` changes.
+    """Return the memory settings that a model is loaded with: its own, capacity and ``settings.memory`` changed.
 
     Raises:
         ModelError: when the model cannot be had. ConfigError: for values that do not fit.
