@@ -94,7 +94,7 @@ def test_a_run_is_started_told_to_have_failed_and_found_by_another_page(browser:
     page.close()
     page = open_page(browser, address, seen)
     page.get_by_role("tab", name="Train").click()
-    says(page, "#run-state", "Ended before its last step")
+    says(page, "#run-state", "Ended before the first step")
     assert page.is_enabled("#resume-run")
     assert page.is_disabled("#stop-run")
     page.close()
