@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import gradio as gr
 
@@ -240,6 +240,8 @@ def _wire_api(app: App, page: gr.Blocks) -> None:
         return api.policies(visit(request))
 
     for function in (upload, ask, memory_state, trace, compare, policies):
+        # Hints are text in this file, and gradio takes the one of what comes back as it stands.
+        function.__annotations__ = get_type_hints(function)
         gr.api(function, api_name=function.__name__, concurrency_limit=None)
     _take_own_uploads(page, folder)
 

@@ -46,12 +46,18 @@ def read_book(browser: Any, address: str, seen: Seen, folder: Path) -> Any:
     return page
 
 
+def read_and_look(browser: Any, address: str, seen: Seen, folder: Path) -> Any:
+    """Open a page, read a document there, and wait for the tables of Memory."""
+    page = read_book(browser, address, seen, folder)
+    open_tab(page, "Memory")
+    page.wait_for_function("document.querySelector('#chunk-said').innerText.includes('chunks')")
+    return page
+
+
 def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
     browser: Any, address: str, seen: Seen, tmp_path: Path
 ) -> None:
-    page = read_book(browser, address, seen, tmp_path)
-    open_tab(page, "Memory")
-    page.wait_for_function("document.querySelector('#chunk-said').innerText.includes('chunks')")
+    page = read_and_look(browser, address, seen, tmp_path)
     every = number(page.inner_text("#chunk-said"), r"of ([\d,]+) chunks")
     calls: list[str] = []
     page.on("request", lambda asked: calls.append(asked.url) if asked.url.endswith("/run/predict") else None)
@@ -79,9 +85,7 @@ def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
 def test_the_search_hears_what_is_pasted_and_what_is_taken_out(
     browser: Any, address: str, seen: Seen, tmp_path: Path
 ) -> None:
-    page = read_book(browser, address, seen, tmp_path)
-    open_tab(page, "Memory")
-    page.wait_for_function("document.querySelector('#chunk-said').innerText.includes('chunks')")
+    page = read_and_look(browser, address, seen, tmp_path)
     every = page.inner_text("#chunk-said").strip()
     box = page.locator("#chunk-search").locator("input, textarea")
     box.focus()

@@ -26,7 +26,9 @@ def test_names_are_documented_and_typed_and_nothing_else_is_offered(address: str
         for parameter in about["parameters"]:
             assert parameter["parameter_name"]
             assert parameter["python_type"]["type"] not in ("", "Any"), (name, parameter)
-        assert about["returns"], name
+        for value in about["returns"]:
+            assert value["python_type"]["type"].startswith("list" if name == "/trace" else "dict"), (name, value)
+        assert len(about["returns"]) == 1, name
     asked = {each["parameter_name"]: each for each in named["/ask"]["parameters"]}
     assert asked["max_tokens"]["parameter_default"] == 64
 
