@@ -113,13 +113,17 @@ class Runs:
         """Start a run.
 
         Raises:
-            ConfigError: for a name that cannot be, or that another run has.
+            ConfigError: for a name that cannot be, or that another run has, and while a run of the same settings is at
+                work: two would only halve each other's speed.
         """
         if not _NAME.fullmatch(name):
             raise ConfigError(f"The name {name!r}", "Letters, digits, dots, dashes; 64 at most", "Choose another name")
         with self._lock:
             if (self.folder / name).exists():
                 raise ConfigError(f"A run called {name!r} exists", "A new name", "Choose another, or resume that run")
+            if (twin := self._at_work(recipe, overrides)) is not None:
+                given = f"{twin} is running with these very settings"
+                raise ConfigError(given, "One run of a kind at a time", "Follow that one, or stop it first")
             (self.folder / name).mkdir(parents=True)
             record = Record(name, recipe, tuple(overrides), self.command(recipe, overrides, name))
             self._launch(record)
@@ -170,6 +174,17 @@ class Runs:
         else:
             state = "stopped" if record.stopping or "\nstopped at step" in log[-300:] else "failed"
         return Run(record, folder, state, steps, log, export)
+
+    def _at_work(self, recipe: str, overrides: Sequence[str]) -> str | None:
+        """Return the name of a run of these settings that is at work; None without one."""
+        for name in self.names():
+            try:
+                record = self._record(name)
+            except ConfigError:  # what cannot be read cannot be told apart
+                continue
+            if (record.recipe, record.overrides) == (recipe, tuple(overrides)) and self._alive(record):
+                return name
+        return None
 
     def _launch(self, record: Record) -> None:
         """Start the command in a session of its own: closing the app or its terminal does not reach it."""

@@ -69,6 +69,17 @@ def test_stop_keeps_what_was_done_and_resume_goes_on(runs: Runs) -> None:
     assert again.state == "running"
 
 
+def test_the_same_run_is_not_started_twice_at_a_time(runs: Runs) -> None:
+    runs.start("long", LONG, "one")
+    with pytest.raises(ConfigError, match="one is running with these very settings"):
+        runs.start("long", LONG, "two")
+    assert runs.names() == ["one"], "nothing is left of the refused one"
+    runs.start("tiny", (), "another")
+    runs.stop("one")
+    until(runs, "one", lambda run: not run.alive)
+    assert runs.start("long", LONG, "two").alive
+
+
 def test_another_app_finds_a_run_and_can_stop_it(runs: Runs) -> None:
     runs.start("long", LONG, "one")
     until(runs, "one", lambda run: bool(run.steps))
