@@ -6,8 +6,10 @@ from typing import Any
 
 from memlong.errors import ModelError
 from memlong.quiet import quiet
+from memlong.retriever import Retriever, make_retriever
 
 TOY = "toy"
+_KEPT_SCORES = 1_000_000
 _TOY_SIZE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4}
 
 
@@ -62,6 +64,11 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
 
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return model, load_tokenizer(name)
+
+
+def load_retriever(name: str) -> Retriever:
+    """Return the retriever of a recipe; what it reads beside questions is kept, since they come up again."""
+    return make_retriever(name, **({"kept_scores": _KEPT_SCORES} if name == "hybrid" else {}))
 
 
 def _where(name: str) -> str:

@@ -107,8 +107,7 @@ def run(config: AnyConfig, folder: Path) -> int:
     from memlong.quiet import quiet
 
     with quiet():  # libraries talk while they are imported
-        from memlong.retriever import make_retriever
-        from training.base import load_base
+        from training.base import load_base, load_retriever
         from training.interrupts import remember_interrupts
         from training.loop import Trainer
         from training.metrics import forget_after
@@ -123,12 +122,12 @@ def run(config: AnyConfig, folder: Path) -> int:
         model, tokenizer = load_base(config.model, config.quantization, half)
         config = settled(config, folder, model.device)
         trainer: Trainer | StageTrainer = build_stage(
-            config, folder, model, tokenizer, make_retriever(config.retriever)
+            config, folder, model, tokenizer, load_retriever(config.retriever)
         )
     else:
         model, tokenizer = load_base(config.model, half=half)
         config = settled(config, folder, model.device)
-        trainer = build(config, folder, model, tokenizer, make_retriever(config.retriever))
+        trainer = build(config, folder, model, tokenizer, load_retriever(config.retriever))
     first = not isinstance(trainer, StageTrainer) or trainer.accelerator.is_main_process
     resumed = trainer.resume()
     stop = remember_interrupts()

@@ -95,6 +95,10 @@ class Trainer(Stepping[Report]):
         self.step = int(checkpoint.load(found, self.parameters, self.optimizer)["step"])
         return True
 
+    def rest(self) -> None:
+        """End what is drawn ahead."""
+        self.sampler.rest()
+
     def advance(self) -> Report:
         """Take one step, evaluate where it is due, and report it."""
         started = time.perf_counter()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,9 @@ class QuestionSampler:
     ) -> None:
         self.config, self.documents, self.parts = config, documents, parts
         self._together: tuple[int, list[Drawn], list[int]] | None = None
+        self._pool = _one_thread()
+        self._ahead: tuple[int, Future[tuple[list[Drawn], list[int]]]] | None = None
+        self._resting = False
         self._scores = {doc.doc_id: questions[doc.doc_id] @ embeddings[doc.doc_id].T for doc in documents}
 
     def unlocked(self, step: int) -> Sequence[Passages]:
@@ -85,10 +89,27 @@ class QuestionSampler:
         together, size = self.config.sorted_steps, self.config.batch_size
         first = step - step % together
         if self._together is None or self._together[0] != first:
-            self._together = (first, *self._draw_together(first, size * together))
+            self._together = (first, *self._block(first))
         _, drawn, places = self._together
         place = places[step - first]
         return drawn[place * size : (place + 1) * size]
+
+    def rest(self) -> None:
+        """End the thread that draws ahead, after the question at hand; another ``draw`` starts one anew."""
+        self._resting = True
+        self._pool.shutdown()
+        self._pool, self._ahead, self._resting = _one_thread(), None, False
+
+    def _block(self, first: int) -> tuple[list[Drawn], list[int]]:
+        """Return what is drawn together from step ``first`` on, and have the next such steps drawn meanwhile."""
+        count, after = self.config.sorted_steps * self.config.batch_size, first + self.config.sorted_steps
+        if self._ahead is not None and self._ahead[0] == first:
+            drawn = self._ahead[1].result()
+        else:
+            drawn = self._draw_together(first, count)
+        if after < self.config.steps:
+            self._ahead = (after, self._pool.submit(self._draw_together, after, count))
+        return drawn
 
     def _draw_together(self, first: int, count: int) -> tuple[list[Drawn], list[int]]:
         """Return the questions of all steps from ``first`` that share one draw, by length, and which part is whose."""
@@ -97,6 +118,8 @@ class QuestionSampler:
         weights = [len(document.asked) ** 0.5 for document in documents]
         drawn = []
         for document in rng.choices(documents, weights=weights, k=count):
+            if self._resting:
+                break
             drawn.append(self._with_memory(document, self._pick(document, rng), first, rng))
         together = self.config.sorted_steps
         return sorted(drawn, key=_characters), rng.sample(range(together), together)
@@ -142,6 +165,10 @@ class QuestionSampler:
             return Drawn(document.doc_id, asked, chunks)
         found_NC = self.parts[document.doc_id].relevance(index, chunks, self.config.memory.chunk_tokens)
         return Drawn(document.doc_id, asked, chunks, found_NC)
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="questions")
 
 
 def _characters(item: Drawn) -> int:

@@ -27,6 +27,7 @@ class ScoredParts:
     def __init__(self, tokenizer: Any, document: Passages, retriever: Retriever, questions_AE: Vectors) -> None:
         self._tokenizer, self._document = tokenizer, document
         self._retriever, self._questions_AE = retriever, questions_AE
+        self._cut: dict[int, Parts] = {}
 
     def ranked(self, question: int, chunks: Sequence[int], found_N: Sequence[float]) -> list[int]:
         """Return these chunks in the order of a second look (see ``memlong.retriever.parts.second_look``).
@@ -45,8 +46,11 @@ class ScoredParts:
         return self._questions_AE[question], self._document.asked[question].question.question
 
     def _parts(self, chunks: Sequence[int]) -> list[Parts]:
-        texts, cut = self._document.texts, self._document.chunks
-        return [cut_parts(self._tokenizer, texts[chunk], cut[chunk].n_tokens) for chunk in chunks]
+        for chunk in chunks:
+            if chunk not in self._cut:
+                text, n_tokens = self._document.texts[chunk], self._document.chunks[chunk].n_tokens
+                self._cut[chunk] = cut_parts(self._tokenizer, text, n_tokens)
+        return [self._cut[chunk] for chunk in chunks]
 
 
 def stack_relevance(rows: Sequence[np.ndarray | None], chunks: int, chunk_tokens: int, strength: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def _sampler(
     chunks, questions = embed(documents, retriever, cache)
     parts = None
     if config.memory.relevance_strength or config.memory.rerank_candidates:
-        parts = {d.doc_id: ScoredParts(tokenizer, d, retriever, questions[d.doc_id]) for d in documents}
+        own = deepcopy(tokenizer)  # parts are cut in a thread while the other one makes batches
+        parts = {d.doc_id: ScoredParts(own, d, retriever, questions[d.doc_id]) for d in documents}
     return QuestionSampler(config, documents, chunks, questions, parts)
 
 

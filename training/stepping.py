@@ -26,16 +26,22 @@ class Stepping(ABC, Generic[R]):
 
     def run(self, on_report: Callable[[R], None] | None = None, stopped: Callable[[], bool] = lambda: False) -> None:
         """Train to the last step, or until ``stopped()``; the last checkpoint is always written."""
-        while self.step < self.config.steps and not self.ends(stopped()):
-            report = self.advance()
-            if self.tells:
-                with (self.folder / METRICS).open("a") as file:
-                    file.write(json.dumps(vars(report)) + "\n")
-                if on_report:
-                    on_report(report)
-            if self.step % self.config.save_every == 0:
-                self.save()
-        self.save()
+        try:
+            while self.step < self.config.steps and not self.ends(stopped()):
+                report = self.advance()
+                if self.tells:
+                    with (self.folder / METRICS).open("a") as file:
+                        file.write(json.dumps(vars(report)) + "\n")
+                    if on_report:
+                        on_report(report)
+                if self.step % self.config.save_every == 0:
+                    self.save()
+            self.save()
+        finally:
+            self.rest()
+
+    def rest(self) -> None:
+        """Let go of what works beside the steps."""
 
     @abstractmethod
     def advance(self) -> R:

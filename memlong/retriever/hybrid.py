@@ -51,6 +51,8 @@ class HybridRetriever:
         cross_encoder: the folder of what reads a question together with parts of chunks; "bundled" is ours, which
             takes the original MiniLM and is left out with another, or, with a notice, where its file is not there (a
             package without the project's assets); None compares vectors alone.
+        kept_scores: of questions and parts that were read together; who asks the same questions over and over, as
+            training does, wants more of them (some 200 bytes each).
         folder, device, dtype, data_dir: see :class:`~memlong.retriever.minilm.MiniLMRetriever`.
 
     Raises:
@@ -67,6 +69,7 @@ class HybridRetriever:
         data_dir: Any = None,
         words: int = 4096,
         cross_encoder: str | Path | None = "bundled",
+        kept_scores: int = _KEPT_SCORES,
     ) -> None:
         if words < 16:
             raise RetrieverError(f"{words} places for words", "16 or more", "Choose 4096, say")
@@ -78,7 +81,7 @@ class HybridRetriever:
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
         self._parts: Recent[Vectors] = Recent(_KEPT_PARTS)
-        self._logits: Recent[float] = Recent(_KEPT_SCORES)  # of a question and a part that were read together
+        self._logits: Recent[float] = Recent(kept_scores)  # of a question and a part that were read together
         if cross_encoder == "bundled":
             cross_encoder = BUNDLED if self.dense.original else None
             if cross_encoder and not (cross_encoder / WEIGHTS).is_file():

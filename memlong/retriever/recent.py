@@ -12,7 +12,7 @@ V = TypeVar("V")
 class Recent(Generic[V]):
     """Values by text, at most ``most`` of them; when there is no room, all go but those just asked for.
 
-    They are replaced as a whole, so that threads lose values at worst.
+    When all go, others take their place as a whole, so that threads lose values at worst.
     """
 
     def __init__(self, most: int) -> None:
@@ -35,8 +35,10 @@ class Recent(Generic[V]):
             fresh = dict(zip(new, work([*new.values()]), strict=True))
             mine |= fresh
             room = len(kept) + len(fresh) <= self.most
-            if room or len(mine) <= self.most:
-                self._kept = kept | fresh if room else mine
+            if room:
+                kept.update(fresh)
+            elif len(mine) <= self.most:
+                self._kept = mine
         return [mine[key] for key in keys]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import current_thread
+
 import numpy as np
 import pytest
 
@@ -105,13 +107,32 @@ def test_a_step_is_drawn_alike_in_order_again_and_alone(build, tiny_tokenizer):
     assert {item.doc_id for drawn in in_order[8:] for item in drawn} > {item.doc_id for item in in_order[0]}
 
 
-def test_the_steps_of_one_draw_are_worked_out_together_and_once(build, tiny_tokenizer, monkeypatch):
+def test_the_steps_of_one_draw_are_worked_out_together_once_and_ahead(build, tiny_tokenizer, monkeypatch):
     sampler, drawn = build([document_of(tiny_tokenizer, 0)], rerank_candidates=LOOKED), []
     real = sampler._draw_together
-    monkeypatch.setattr(sampler, "_draw_together", lambda *given: drawn.append(given) or real(*given))
+    monkeypatch.setattr(
+        sampler, "_draw_together", lambda *given: drawn.append((*given, current_thread())) or real(*given)
+    )
     for step in (4, 5, 6, 7, 7, 8):
         sampler.draw(step)
-    assert drawn == [(4, 16), (8, 16)]
+    sampler._ahead[1].result()
+    assert [each[:2] for each in drawn] == [(4, 16), (8, 16), (12, 16)]
+    assert [each[2] is current_thread() for each in drawn] == [True, False, False]
+
+
+def test_drawing_ahead_ends_with_the_run_and_not_in_the_middle_of_it(build, tiny_tokenizer):
+    sampler = build([document_of(tiny_tokenizer, 0)], rerank_candidates=LOOKED)
+    before = sampler.draw(0)
+    pool, (first, ahead) = sampler._pool, sampler._ahead
+    sampler.rest()
+    assert first == 4 and ahead.done(), "nothing works on"
+    with pytest.raises(RuntimeError):
+        pool.submit(print)
+    whole = build([document_of(tiny_tokenizer, 0)], rerank_candidates=LOOKED)
+    assert [sampler.draw(step) for step in range(8)] == [whole.draw(step) for step in range(8)], "none is cut short"
+    assert sampler.draw(0) == before
+    sampler.draw(sampler.config.steps - 1)
+    assert sampler._ahead[0] < sampler.config.steps, "nobody asks for what comes after the last step"
 
 
 def test_what_a_second_look_finds_first_is_what_memory_holds_in_training(build, tiny_tokenizer):

@@ -19,6 +19,7 @@ from training.data.swapped import name_pool, swap
 
 SWAPS = 3
 CHRONICLES, CHRONICLE_TOKENS = 200, 8_000
+LONG_CHRONICLES, LONG_CHRONICLE_TOKENS = 20, 32_000
 BOOK_CHARACTERS, BOOK_PASSAGES = 24_000, 24
 
 
@@ -63,6 +64,13 @@ def chronicle(data: Path) -> Iterator[Document]:
         yield made.doc_id, made.text, list(made.questions)
 
 
+def long_chronicle(data: Path) -> Iterator[Document]:
+    """As ``chronicle``, some 32,000 tokens each: what else is retrieved is more like the evidence than in short ones."""
+    for seed in range(3000, 3000 + LONG_CHRONICLES):
+        made = make_chronicle(seed, LONG_CHRONICLE_TOKENS, "train")
+        yield made.doc_id, made.text, list(made.questions)
+
+
 def books(data: Path) -> Iterator[Document]:
     """Excerpts of training books, some 6,000 tokens each, with passages to continue."""
     for path in sorted((data / "books").glob("train-*.jsonl.zst")):
@@ -89,6 +97,7 @@ SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
     "qamr": qamr,
     "nq": nq,
     "chronicle": chronicle,
+    "long-chronicle": long_chronicle,
     "books": books,
     "local": local,
     "local-eval": local_eval,

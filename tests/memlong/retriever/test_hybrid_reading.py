@@ -169,3 +169,13 @@ def test_logits_of_any_size_are_scores_and_doubts(hybrid, query, monkeypatch, lo
         (found,) = hybrid.score_parts(query, parted(CHUNKS[:1]), QUESTION)
         assert hybrid.doubt(query, parted(CHUNKS[:1]), QUESTION) == pytest.approx([doubt])
     np.testing.assert_allclose(found, 0.7 * words_of(hybrid, query, CHUNKS[0]) + 0.3 * likely, atol=1e-5)
+
+
+def test_as_many_scores_are_kept_as_asked_for(bert_folder):
+    few, many = (make_retriever("hybrid", folder=bert_folder, device="cpu", kept_scores=most) for most in (1, 99))
+    asked = few.embed_query(QUESTION)
+    for made in (few, many):
+        made._cross_encoder = Reader()
+        for _ in range(2):
+            made.score_parts(asked, parted(CHUNKS), QUESTION)
+    assert len(few._cross_encoder.given) == 2 and len(many._cross_encoder.given) == 1
