@@ -28,28 +28,57 @@ class LayerMemory(NamedTuple):
     values_BGMD: Tensor
 
 
+class Weights(NamedTuple):
+    """Attention of one pass and layer on memory tokens, not yet summed over chunks.
+
+    Attributes:
+        on_tokens_BHTM: float32 shares. chunk_tokens: C.
+    """
+
+    on_tokens_BHTM: Tensor
+    chunk_tokens: int
+
+
 @dataclass
 class MassObserver:
     """Collects attention mass, one entry a forward pass and retrieval layer.
 
     Attributes:
-        chunk_mass: layer -> list of [B, H, T, N] float32, the share of each query token's attention on each chunk.
-            The local share is what is missing to one.
         last_only: keep the last local token's row alone, which is all that generation needs.
     """
 
-    chunk_mass: dict[int, list[Tensor]] = field(default_factory=dict)
     last_only: bool = True
+    _passes: dict[int, list[Tensor | Weights]] = field(default_factory=dict)
 
-    def record(self, layer: int, mass_BHTN: Tensor) -> None:
-        """Add the mass of one forward pass of one layer."""
-        self.chunk_mass.setdefault(layer, []).append(mass_BHTN)
+    def record(self, layer: int, seen: Tensor | Weights) -> None:
+        """Add one forward pass of one layer: shares of chunks [B, H, T, N] float32, or weights to be summed later."""
+        rows = seen if isinstance(seen, Tensor) else seen.on_tokens_BHTM
+        if self.last_only and rows.shape[2] > 1:
+            rows = rows[:, :, -1:]
+        kept = rows if isinstance(seen, Tensor) else Weights(rows, seen.chunk_tokens)
+        self._passes.setdefault(layer, []).append(kept)
 
     def take(self) -> dict[int, Tensor]:
-        """Return and forget what was recorded: layer -> [B, H, T, N], passes joined along T."""
-        joined = {layer: torch.cat(parts, dim=2) for layer, parts in self.chunk_mass.items()}
-        self.chunk_mass = {}
-        return joined
+        """Return and forget what was recorded: layer -> [B, H, T, N], passes joined along T.
+
+        It is the share of each query token's attention on each chunk; the local share is what is missing to one.
+        """
+        passes, self._passes = self._passes, {}
+        only = [parts[0] for parts in passes.values()]
+        one = [part for part in only if isinstance(part, Weights)]
+        alike = len({(part.chunk_tokens, part.on_tokens_BHTM.shape) for part in one}) == 1
+        if alike and len(one) == len(passes) and all(len(parts) == 1 for parts in passes.values()):
+            # A token of an answer: one sum over all layers, where a sum in each would take several times as long.
+            together = Weights(torch.stack([part.on_tokens_BHTM for part in one]), one[0].chunk_tokens)
+            return dict(zip(passes, _by_chunk(together), strict=True))
+        return {layer: torch.cat([_by_chunk(part) for part in parts], dim=2) for layer, parts in passes.items()}
+
+
+def _by_chunk(seen: Tensor | Weights) -> Tensor:
+    """Return shares of chunks [..., N]."""
+    if isinstance(seen, Tensor):
+        return seen
+    return seen.on_tokens_BHTM.unflatten(-1, (-1, seen.chunk_tokens)).sum(dim=-1)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from memlong.attention import learning, retrieval
-from memlong.attention.context import CaptureProbe, KVCaptured, MemoryContext, ReadCapture
+from memlong.attention.context import CaptureProbe, KVCaptured, MemoryContext, ReadCapture, Weights
 from memlong.errors import ModelError
 from memlong.nesting import is_inside, nested
 
@@ -93,7 +93,7 @@ def _with_memory(
         if observer is not None:
             chunks = memory.kv.keys_BGMD.shape[2] // memory.chunk_tokens
             share = retrieval.chunk_mass(weights, memory.chunk_tokens, chunks)
-            observer.record(layer, share[:, :, -1:] if observer.last_only else share)
+            observer.record(layer, share)
         return out
     states = (local.query_BHTD, local.key_BGSD, local.value_BGSD, *memory.kv)
     differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in states)
@@ -105,10 +105,13 @@ def _with_memory(
         return differentiated(local, memory)
     # The log-sum-exp that merging needs has no gradient, so someone who looks while training pays for both.
     with torch.no_grad() if through_fused else nullcontext():
-        join = retrieval.single if local.query_BHTD.shape[2] == 1 else retrieval.merged
-        merged, mass = join(local, memory, per_chunk=observer is not None)
-    if observer is not None and mass is not None:
-        observer.record(layer, mass[:, :, -1:] if observer.last_only else mass)
+        if local.query_BHTD.shape[2] == 1:
+            merged, on_tokens_BHTM = retrieval.single(local, memory)
+            seen: Tensor | Weights | None = Weights(on_tokens_BHTM, memory.chunk_tokens)
+        else:
+            merged, seen = retrieval.merged(local, memory, per_chunk=observer is not None)
+    if observer is not None and seen is not None:
+        observer.record(layer, seen)
     return differentiated(local, memory) if through_fused else merged
 
 

@@ -143,11 +143,11 @@ def merged(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tup
     return joined.to(local.query_BHTD.dtype), mass
 
 
-def single(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return what :func:`merged` does for one query token (T = 1), with explicit weights; inference only.
+def single(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
+    """Return out [B, H, 1, D] for one query token, and its weights on memory tokens [B, H, 1, M] float32.
 
     One row of weights a head is so little that products and one softmax over it beat two calls of a kernel and the
-    arithmetic to join them, and attention mass is a sum over the weights.
+    arithmetic to join them, and attention mass is a sum over the weights. Inference only.
     """
     batch, heads, _, size = local.query_BHTD.shape
     kv_heads, kept = local.key_BGSD.shape[1], memory.kv.keys_BGMD.shape[2]
@@ -169,10 +169,7 @@ def single(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tup
         weights = weights.nan_to_num(0.0)  # a row that sees nothing, as in eager
     narrow = weights.to(dtype)
     out = narrow[..., :kept] @ values + narrow[..., kept:] @ local.value_BGSD
-    mass = None
-    if per_chunk:
-        mass = weights[..., :kept].unflatten(-1, (-1, memory.chunk_tokens)).sum(dim=-1).view(batch, heads, 1, -1)
-    return out.reshape(batch, heads, 1, -1), mass
+    return out.reshape(batch, heads, 1, -1), weights[..., :kept].flatten(1, 2)[:, :, None]
 
 
 def chunk_mass(weights_BHTK: Tensor, chunk_tokens: int, chunks: int) -> Tensor:

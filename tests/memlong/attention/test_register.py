@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, LlamaForCausalLM
 
-from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, ReadCapture
+from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, ReadCapture, Weights
 from memlong.attention.register import NAME, bound, bound_memory, register, switched
 
 
@@ -82,6 +82,26 @@ def test_observer_keeps_the_last_row_or_all_and_joins_passes() -> None:
         taken = observer.take()
         assert list(taken) == [5] and torch.equal(taken[5], torch.cat([mass, mass + 1], 2))
         assert observer.take() == {}
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("last_only", [True, False])
+@pytest.mark.parametrize("kind", ["tokens", "chunks", "some of both", "chunks of two lengths"])
+def test_observer_sums_the_weights_of_each_chunk(kind, last_only, passes) -> None:
+    observer, want = MassObserver(last_only=last_only), {}
+    for layer in (2, 5, 7):
+        for _ in range(passes):
+            weights = torch.rand(1, 2, 3, 12)
+            size = 6 if kind == "chunks of two lengths" and layer == 5 else 4
+            mass = weights.unflatten(-1, (-1, size)).sum(-1)
+            summed = kind == "chunks" or (kind == "some of both" and layer == 5)
+            observer.record(layer, mass if summed else Weights(weights, size))
+            want.setdefault(layer, []).append(mass[:, :, -1:] if last_only else mass)
+    taken = observer.take()
+    assert list(taken) == [2, 5, 7]
+    for layer, masses in want.items():
+        torch.testing.assert_close(taken[layer], torch.cat(masses, dim=2))
+    assert observer.take() == {}
 
 
 def test_layer_bias_adds_the_strength() -> None:

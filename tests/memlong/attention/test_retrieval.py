@@ -109,10 +109,10 @@ def agree(local: LocalPart, memory: MemoryPart) -> None:
     torch.testing.assert_close(mass, chunk_mass(weights, C, chunks), **CLOSE)
     assert mass is not None and mass.dtype == torch.float32
     if local.query_BHTD.shape[2] == 1:
-        torch.testing.assert_close(single(local, memory)[0], want, **CLOSE)
-        out, mass = single(local, memory, per_chunk=True)
+        out, on_tokens = single(local, memory)
         torch.testing.assert_close(out, want, **CLOSE)
-        torch.testing.assert_close(mass, chunk_mass(weights, C, chunks), **CLOSE)
+        assert on_tokens.dtype == torch.float32
+        torch.testing.assert_close(on_tokens, weights[..., : chunks * C], **CLOSE)
 
 
 def test_eager_is_the_formula() -> None:
@@ -263,7 +263,7 @@ def test_half_precision_is_near(dtype: torch.dtype) -> None:
 def test_a_single_query_in_half_precision_is_near(dtype: torch.dtype) -> None:
     local, memory = parts(9, tokens=1, cached=5)
     low = LocalPart(*(t.to(dtype) for t in (local.query_BHTD, local.key_BGSD, local.value_BGSD)), None, local.scaling)
-    out, _ = single(low, memory, per_chunk=True)
+    out, _ = single(low, memory)
     assert out.dtype == dtype
     torch.testing.assert_close(out.float(), eager(local, memory)[0], atol=0.03, rtol=0.03)
 
