@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from memlong.bank.eviction import POLICIES, make_policy
 from memlong.bank.savefolder import require_writable
+from memlong.books import Book, read_book
 from memlong.config import ANSWER_FROM, PRESETS, AskOptions
-from memlong.errors import ConfigError, DocumentError, MemLongError, unknown_name
+from memlong.errors import ConfigError, MemLongError, unknown_name
 
 if TYPE_CHECKING:
     from memlong.model.wrapper import MemoryModel
@@ -45,11 +46,10 @@ def ask(chosen: argparse.Namespace) -> int:
     if not chosen.words[-1].strip():
         raise ConfigError("An empty question", "A question in words", 'Write it in quotes: "Who kept the key?"')
     options = AskOptions(answer_from=chosen.answer_from, top_k=chosen.top_k, max_tokens=chosen.max_tokens)
-    book = None if chosen.load else Path(chosen.words[0])
-    text = read_text(book) if book else ""
+    book = None if chosen.load else _book(chosen.words[0])
     session = _session(chosen)
     if book:
-        _read(session, text, book.stem, quiet=chosen.json)
+        _read(session, book, quiet=chosen.json)
     answer = session.ask(chosen.words[-1], options)
     if chosen.trace:
         session.recorder.save_jsonl(chosen.trace)
@@ -72,11 +72,10 @@ def ask(chosen: argparse.Namespace) -> int:
 
 def read(chosen: argparse.Namespace) -> int:
     """Read a book and save the session."""
-    book = Path(chosen.book)
-    text = read_text(book)
+    book = _book(chosen.book)
     require_writable(chosen.save)
     session = _session(chosen)
-    _read(session, text, book.stem, quiet=chosen.json)
+    _read(session, book, quiet=chosen.json)
     session.save(chosen.save)
     if chosen.trace:
         session.recorder.save_jsonl(chosen.trace)
@@ -98,7 +97,7 @@ def fit(chosen: argparse.Namespace) -> int:
     from memlong.fit import fit_maps, fit_report
     from memlong.model.part import write_part
 
-    texts = [read_text(Path(path)) for path in chosen.texts]
+    texts = [_book(path).text for path in chosen.texts]
     require_writable(Path(chosen.out))
     model = _model(chosen)
     maps, fits = fit_maps(model, texts, progress=_progress_line("Fitting"))
@@ -136,27 +135,6 @@ def replay(chosen: argparse.Namespace) -> int:
     for chunk_id, departure in sorted((state.evicted | state.deleted).items()):
         print(f"  chunk {chunk_id + 1} left at step {departure.step}: {departure.rule}")
     return 0
-
-
-def read_text(path: Path) -> str:
-    """Return a text file's content.
-
-    Raises:
-        DocumentError: when it is missing, empty or not text; other formats are the app's.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DocumentError(f"{path}: {error.strerror}", "A file that can be read", "Check the path") from error
-    except UnicodeDecodeError as error:
-        raise DocumentError(
-            f"{path} is not UTF-8 text",
-            "Plain text or Markdown here; PDF, EPUB, DOCX and HTML in the app",
-            "Convert it to text, or open it in the app (python app.py)",
-        ) from error
-    if not text.strip():
-        raise DocumentError(f"{path} is empty", "At least one word", "Choose another file")
-    return text
 
 
 def _session(chosen: argparse.Namespace) -> Session:
@@ -214,11 +192,19 @@ def _model(chosen: argparse.Namespace) -> MemoryModel:
     return model.with_config(model.config.replace(**given)) if given else model
 
 
-def _read(session: Session, text: str, title: str, quiet: bool) -> None:
+def _book(path: str) -> Book:
+    book = read_book(Path(path))
+    for warning in book.warnings:
+        print(f"{path}: {warning}", file=sys.stderr)
+    return book
+
+
+def _read(session: Session, book: Book, quiet: bool) -> None:
     report = _progress_line("Reading")
     session.read(
-        text,
-        title=title,
+        book.text,
+        title=book.title,
+        spans=book.spans,
         progress=None
         if quiet
         else lambda p: report(
@@ -244,14 +230,14 @@ def _progress_line(what: str) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m memlong", description="Ask a long text, from a memory.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("ask", help="read a book and answer a question about it")
+    command = commands.add_parser("ask", help="read a book (txt, md, pdf, epub, docx, html) and answer a question")
     command.add_argument("words", nargs="+", metavar="BOOK QUESTION", help="with --load: the question alone")
     command.add_argument("--load", type=Path, help="folder of a saved session, in place of BOOK")
     command.add_argument("--answer-from", choices=ANSWER_FROM, default="memory")
     command.add_argument("--top-k", type=int)
     command.add_argument("--max-tokens", type=int, default=64)
     _common(command, ask)
-    command = commands.add_parser("read", help="read a book and save the session")
+    command = commands.add_parser("read", help="read a book of any such format and save the session")
     command.add_argument("book")
     command.add_argument("--save", type=Path, required=True, help="folder to save in")
     _common(command, read)

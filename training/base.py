@@ -7,6 +7,7 @@ from typing import Any
 from memlong.errors import ModelError
 from memlong.quiet import quiet
 from memlong.retriever import Retriever, make_retriever
+from memlong.retriever.hybrid import HybridRetriever
 
 TOY = "toy"
 _KEPT_SCORES = 1_000_000
@@ -68,7 +69,10 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
 
 def load_retriever(name: str) -> Retriever:
     """Return the retriever of a recipe; what it reads beside questions is kept, since they come up again."""
-    return make_retriever(name, **({"kept_scores": _KEPT_SCORES} if name == "hybrid" else {}))
+    found = make_retriever(name)
+    if isinstance(found, HybridRetriever):
+        found.keep_scores(_KEPT_SCORES)
+    return found
 
 
 def _where(name: str) -> str:

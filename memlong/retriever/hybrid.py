@@ -51,8 +51,6 @@ class HybridRetriever:
         cross_encoder: the folder of what reads a question together with parts of chunks; "bundled" is ours, which
             takes the original MiniLM and is left out with another, or, with a notice, where its file is not there (a
             package without the project's assets); None compares vectors alone.
-        kept_scores: of questions and parts that were read together; who asks the same questions over and over, as
-            training does, wants more of them (some 200 bytes each).
         folder, device, dtype, data_dir: see :class:`~memlong.retriever.minilm.MiniLMRetriever`.
 
     Raises:
@@ -69,7 +67,6 @@ class HybridRetriever:
         data_dir: Any = None,
         words: int = 4096,
         cross_encoder: str | Path | None = "bundled",
-        kept_scores: int = _KEPT_SCORES,
     ) -> None:
         if words < 16:
             raise RetrieverError(f"{words} places for words", "16 or more", "Choose 4096, say")
@@ -81,7 +78,7 @@ class HybridRetriever:
         self.notice = ""
         self._features: dict[str, list[tuple[int, float]]] = {}
         self._parts: Recent[Vectors] = Recent(_KEPT_PARTS)
-        self._logits: Recent[float] = Recent(kept_scores)  # of a question and a part that were read together
+        self._logits: Recent[float] = Recent(_KEPT_SCORES)  # of a question and a part that were read together
         if cross_encoder == "bundled":
             cross_encoder = BUNDLED if self.dense.original else None
             if cross_encoder and not (cross_encoder / WEIGHTS).is_file():
@@ -93,6 +90,13 @@ class HybridRetriever:
     def reads(self) -> bool:
         """Whether a cross-encoder reads parts of chunks beside a question."""
         return self._cross_encoder is not None
+
+    def keep_scores(self, most: int) -> None:
+        """Keep as many scores of questions and parts read together, some 200 bytes each; those kept so far go.
+
+        Who asks the same questions over and over, as training does, wants more of them than a session.
+        """
+        self._logits = Recent(most)
 
     def low_score(self, chunk_tokens: int, reranked: bool = False) -> float:
         """Return the score that ``Retriever.low_score`` describes."""

@@ -112,9 +112,9 @@ def test_refusals_are_words_and_a_status_not_a_traceback(model_folder, book, tmp
     assert "BOOK and QUESTION" in capsys.readouterr().err
     assert main(["ask", str(tmp_path / "none.txt"), QUESTION, *options(model_folder)]) == 2
     assert "none.txt" in capsys.readouterr().err
-    (tmp_path / "junk.txt").write_bytes(b"\xff\xfe\x00junk\xff")
-    assert main(["ask", str(tmp_path / "junk.txt"), QUESTION, *options(model_folder)]) == 2
-    assert "UTF-8" in capsys.readouterr().err
+    (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.4 and no more")
+    assert main(["ask", str(tmp_path / "torn.pdf"), QUESTION, *options(model_folder)]) == 2
+    assert "torn.pdf" in capsys.readouterr().err
     assert main(["ask", str(book), QUESTION, *options(model_folder), "--policy", "fif"]) == 2
     assert "fifo" in capsys.readouterr().err
 

@@ -172,9 +172,10 @@ def test_logits_of_any_size_are_scores_and_doubts(hybrid, query, monkeypatch, lo
 
 
 def test_as_many_scores_are_kept_as_asked_for(bert_folder):
-    few, many = (make_retriever("hybrid", folder=bert_folder, device="cpu", kept_scores=most) for most in (1, 99))
+    few, many = (make_retriever("hybrid", folder=bert_folder, device="cpu") for _ in range(2))
     asked = few.embed_query(QUESTION)
-    for made in (few, many):
+    for made, most in ((few, 1), (many, 99)):
+        made.keep_scores(most)
         made._cross_encoder = Reader()
         for _ in range(2):
             made.score_parts(asked, parted(CHUNKS), QUESTION)

@@ -1,0 +1,86 @@
+"""A book of any format the app reads is read without a page too, by the same parser in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from memlong import books
+from memlong.books import read_book
+from memlong.errors import DocumentError
+from tests.app.documents import samples
+
+MADE = {"pdf": samples.two_pages, "epub": samples.epub, "docx": samples.docx, "html": samples.html}
+
+
+@pytest.mark.parametrize("ending", [*MADE, "HTML"])
+def test_other_formats_are_read_as_the_app_reads_them(tmp_path, ending):
+    from app.documents import read_document
+
+    path = tmp_path / f"book.{ending}"
+    path.write_bytes(MADE[ending.lower()]())
+    book, shown = read_book(path), read_document(path, path.name)
+    assert (book.text, book.title, book.spans, book.warnings) == (shown.text, shown.title, shown.spans, shown.warnings)
+    assert len(book.text) > 20 and (book.spans or ending.lower() == "html")
+
+
+def test_plain_text_stays_as_it_stands_in_the_file(tmp_path):
+    for name in ("log.txt", "log.md", "log"):
+        path = tmp_path / name
+        path.write_text("\ufeff# Day 1\nA ship\n  came.\n", encoding="utf-8")
+        assert read_book(path) == books.Book("log", "# Day 1\nA ship\n  came.\n")
+
+
+def test_text_of_another_encoding_is_read_too(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_bytes("Der Schlüssel lag über der Tür. ".encode("latin-1") * 20)
+    assert "Der Schlüssel lag über der Tür." in read_book(path).text
+
+
+def test_what_cannot_be_read_is_refused_in_three_parts(tmp_path):
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "blank.txt").write_text(" \n")
+    (tmp_path / "torn.pdf").write_bytes(samples.two_pages()[:200])
+    (tmp_path / "noise").write_bytes(bytes(range(256)) * 40)
+    for name in ("missing.txt", "missing.pdf", "folder.txt", "blank.txt", "torn.pdf", "noise"):
+        with pytest.raises(DocumentError) as refused:
+            read_book(tmp_path / name)
+        assert str(tmp_path / name) in refused.value.given
+        assert refused.value.allowed and refused.value.do
+
+
+@pytest.mark.parametrize("fault", ["beside nothing", "dies", "babbles", "starves"])
+def test_a_parser_that_is_not_there_or_dies_is_told(tmp_path, monkeypatch, fault):
+    path = tmp_path / "book.pdf"
+    path.write_bytes(samples.two_pages())
+    if fault == "beside nothing":
+        monkeypatch.setattr(books, "_ROOT", tmp_path)
+        with pytest.raises(DocumentError, match="not beside the library"):
+            read_book(path)
+        return
+
+    def run(*given, **options):
+        assert options["timeout"] > 0
+        if fault == "dies":
+            raise subprocess.CalledProcessError(-9, "parser")
+        said = b"what?" if fault == "babbles" else b'{"memory": true}'
+        return subprocess.CompletedProcess([], 0, stdout=said)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(DocumentError, match=r"book.pdf could not be read \("):
+        read_book(path)
+
+
+def test_the_command_line_reads_a_pdf_and_tells_the_page(tmp_path, tiny_llama, tiny_tokenizer, capsys):
+    from memlong.cli import main
+
+    folder, path = tmp_path / "model", tmp_path / "book.pdf"
+    tiny_llama().save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    path.write_bytes(samples.pdf([["The key hung in the mill."], ["The lamp stood by the door."]], title="Keys"))
+    options = ["--model", str(folder), "--retriever", "hashing", "--chunk-tokens", "8", "--max-tokens", "2"]
+    assert main(["ask", str(path), "Where was the lamp by the door?", *options]) == 0
+    said = capsys.readouterr().out
+    assert "Keys" in said and "page 2" in said, Path(path).name
