@@ -2,12 +2,17 @@
 
 import sys
 
-if __name__ == "__main__":
+
+def main() -> int:
+    """Run the command line and return its exit status, whichever way it was started."""
     try:
-        from memlong.cli import main
+        from memlong.cli import main as run
         from memlong.quiet import to_the_reader
 
-        status = to_the_reader(main)
+        return to_the_reader(run)
     except KeyboardInterrupt:  # before it could say so itself
-        status = 130
-    sys.exit(status)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

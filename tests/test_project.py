@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,13 @@ def test_package_metadata_asks_for_the_same_as_the_requirements() -> None:
     everything = project["dependencies"] + extras["app"] + extras["cpu"]
     assert requirements("\n".join(everything)) == requirements(read(CPU))
     assert requirements("\n".join(extras["dev"])) == requirements(read(DEV))
+
+
+def test_every_console_script_is_a_function_that_is_there() -> None:
+    scripts = tomllib.loads(read("pyproject.toml"))["project"]["scripts"]
+    for name, place in scripts.items():
+        module, _, function = place.partition(":")
+        assert callable(getattr(import_module(module), function, None)), f"{name} is to call {place}"
 
 
 def test_every_requirement_has_a_tested_version_within_its_range() -> None:
