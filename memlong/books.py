@@ -7,6 +7,7 @@ in JSON, so that is started; nothing of the app is imported.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +19,11 @@ from memlong.errors import DocumentError
 PARSER = "app.documents.child"
 _ROOT = Path(__file__).resolve().parents[1]
 _PARSED = (".pdf", ".epub", ".docx", ".html", ".htm", ".xhtml")  # some of them are text too, but not to read
+_BEGINNINGS = (b"%pdf-", b"<!doctype html", b"<html", b"{\\rtf", b"%!ps")  # the same under another name
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_HEAD = 4096
 _SECONDS = 120
+_MOST_BYTES = 1_000_000_000  # the text, its tokens and their chunks stay in memory; this much takes a day to read
 
 
 @dataclass(frozen=True)
@@ -43,18 +48,38 @@ def read_book(path: Path) -> Book:
         DocumentError: when it is missing, empty or damaged, or when nothing here can read it.
     """
     try:
-        if not path.is_file():
-            raise FileNotFoundError(0, "Is a directory" if path.is_dir() else "No such file or directory")
-        text = None if path.suffix.lower() in _PARSED else path.read_text(encoding="utf-8-sig")
+        _refuse_strange(path)
+        text = None if _in_another_format(path) else path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         text = None
-    except OSError as error:
-        raise DocumentError(f"{path}: {error.strerror}", "A file that can be read", "Check the path") from error
+    except DocumentError:
+        raise
+    except (OSError, ValueError) as error:  # a path with a zero in it is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DocumentError(f"{path}: {reason}", "A file that can be read", "Check the path") from error
     if text is None:
         return _parsed(path)
     if not text.strip():
         raise DocumentError(f"{path} is empty", "At least one word", "Choose another file")
     return Book(path.stem, text)
+
+
+def _refuse_strange(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a pipe or a device"
+        raise DocumentError(f"{path} is {what}", "A file on a disk", "Name a file, or save to one first")
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        given, allowed = f"{path} has {size / 1e9:,.1f} GB", f"Up to {_MOST_BYTES / 1e9:.0f} GB are read"
+        raise DocumentError(given, allowed, "Split it, and read the parts you need")
+
+
+def _in_another_format(path: Path) -> bool:
+    """Whether a file is no plain text, by its name or its beginning."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    # UTF-8 of a text has no zeros; in UTF-16 every other byte may be one, and what is no text has many.
+    return path.suffix.lower() in _PARSED or b"\0" in head or head.lstrip(_BLANK).lower().startswith(_BEGINNINGS)
 
 
 def _parsed(path: Path) -> Book:
@@ -72,19 +97,39 @@ def _parsed(path: Path) -> Book:
             capture_output=True,
             cwd=_ROOT,
             timeout=_SECONDS,
-            check=True,
         )
+    except subprocess.TimeoutExpired as error:
+        raise _unread(path, f"its parser took more than {_SECONDS} seconds") from error
+    except OSError as error:
+        raise _unread(path, f"its parser cannot be started: {error.strerror}") from error
+    if ended.returncode:
+        raise _unread(path, f"its parser ended {_how(ended.returncode)}")
+    try:
         answer = json.loads(ended.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise _unread(path, type(error).__name__) from error
-    if "error" in answer:
-        given, allowed, do = answer["error"]
-        raise DocumentError(f"{path}: {given}", allowed, do)
-    if "parsed" not in answer:
-        raise _unread(path, "out of memory")
-    found = answer["parsed"]
-    spans = tuple(PageSpan(start, end, label) for start, end, label in found["spans"])
-    return Book(found["title"] or path.stem, found["text"], spans, tuple(found["warnings"]))
+        if "error" in answer:
+            given, allowed, do = answer["error"]
+            raise DocumentError(f"{path}: {given}", allowed, do)
+        if "memory" in answer:
+            raise _unread(path, "its parser needed too much memory")
+        found = answer["parsed"]
+        spans = tuple(PageSpan(start, end, label) for start, end, label in found["spans"])
+        return Book(found["title"] or path.stem, found["text"], spans, tuple(found["warnings"]))
+    except DocumentError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:  # a file that took the parser over may write anything
+        raise _unread(path, "its parser gave no answer") from error
+
+
+def _how(code: int) -> str:
+    if code > 0:
+        return f"with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    # The parser limits its own processor time, and the system ends who takes the last memory.
+    usual = {"SIGXCPU": ", it took too long", "SIGKILL": ", it took too long or too much memory"}
+    return f"by {name}{usual.get(name, '')}"
 
 
 def _unread(path: Path, reason: str) -> DocumentError:

@@ -35,7 +35,7 @@ _OFFICE = (
     ("content.xml", "an OpenDocument file"),
 )
 _BLANK = b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"
-_UNPACK = "Unpack it and upload the documents in it"
+_UNPACK = "Unpack it and take the documents in it"
 
 
 def detect(path: Path, name: str, limits: Limits) -> tuple[str, list[str]]:
@@ -63,7 +63,7 @@ def _kind(path: Path, head: bytes, extension: str, limits: Limits) -> str:
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         raise refusals.wrong_kind(
             "an old Word file (DOC), or a Word document with a password",
-            "Save it as DOCX without a password and upload that",
+            "Save it as DOCX without a password and take that",
         )
     if head[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
         raise refusals.wrong_kind("a Kindle book (MOBI)", "Convert it to EPUB, for example with Calibre")

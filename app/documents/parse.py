@@ -33,6 +33,8 @@ def parse_file(path: Path, name: str, limits: Limits) -> Parsed:
         parsed = FORMATS[kind].parser()(path, stem, limits)
     except (DocumentError, MemoryError):
         raise
+    except ModuleNotFoundError as error:  # the library can be had without the packages of the app
+        raise refusals.not_installed(words, error.name or "") from error
     except Exception as error:  # a parser met something nobody foresaw: that is the file's fault, not the app's
         raise refusals.failed(words, error) from error
     if not parsed.text:

@@ -26,7 +26,7 @@ def too_large(n_bytes: int, limits: Limits) -> DocumentError:
 def empty() -> DocumentError:
     """No bytes, or only blanks."""
     return DocumentError(
-        "The file is empty", "A file with text is needed", "Check that the upload was complete and try again"
+        "The file is empty", "A file with text is needed", "Check that it was copied as a whole and try again"
     )
 
 
@@ -50,7 +50,7 @@ def encrypted(kind: str) -> DocumentError:
     return DocumentError(
         f"This {kind} is protected by a password",
         "Only documents that open without a password can be read",
-        "Open it with the password, save a copy without one and upload that",
+        "Open it with the password, save a copy without one and take that",
     )
 
 
@@ -68,7 +68,7 @@ def broken(kind: str, detail: str = "") -> DocumentError:
     return DocumentError(
         f"This {kind} is damaged" + (f" ({detail})" if detail else ""),
         "The file must be complete and valid",
-        "Download or export it again, check that it opens elsewhere, and upload it once more",
+        "Download or export it again, check that it opens elsewhere, and try once more",
     )
 
 
@@ -77,7 +77,16 @@ def failed(kind: str, error: Exception) -> DocumentError:
     return DocumentError(
         f"This {kind} could not be parsed ({type(error).__name__})",
         "The file must be complete and valid",
-        "Convert it to plain text or PDF and upload that",
+        "Convert it to plain text or PDF and take that",
+    )
+
+
+def not_installed(kind: str, package: str) -> DocumentError:
+    """The library that reads this kind of file is missing."""
+    return DocumentError(
+        f"To read {'an' if kind[0] in 'EH' else 'a'} {kind}, Python needs the module {package}",
+        "What the app needs has to be installed: requirements.txt names it",
+        'Run: pip install -e ".[app]"',
     )
 
 
@@ -95,7 +104,7 @@ def nested(limits: Limits) -> DocumentError:
     return DocumentError(
         "The elements of this document are nested too deeply",
         f"{number_words(limits.nesting)} levels are allowed",
-        "Save it as plain text and upload that",
+        "Save it as plain text and take that",
     )
 
 
@@ -113,7 +122,7 @@ def too_long(limits: Limits) -> DocumentError:
     return DocumentError(
         "There is too much text in this file",
         f"{number_words(limits.characters)} characters per document are allowed",
-        "Split it into parts and upload the part you need",
+        "Split it into parts and take the part you need",
     )
 
 
@@ -126,7 +135,7 @@ def too_many_pages(pages: int, limits: Limits) -> DocumentError:
     )
 
 
-def wrong_kind(what: str, do: str = "Convert it to one of these and upload that") -> DocumentError:
+def wrong_kind(what: str, do: str = "Convert it to one of these and take that") -> DocumentError:
     """A known kind of file that has no text for us, or junk."""
     return DocumentError(f"This is {what}", READABLE, do)
 
@@ -154,5 +163,5 @@ def crashed(how: str, limits: Limits) -> DocumentError:
     return DocumentError(
         f"The parser crashed on this file ({how}): it is damaged, or made to need too much memory",
         f"The file must be valid and need at most {size_words(limits.memory_bytes)} to parse",
-        "Convert it to plain text, or print it to a new PDF, and upload that",
+        "Convert it to plain text, or print it to a new PDF, and take that",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -51,7 +52,19 @@ def test_what_cannot_be_read_is_refused_in_three_parts(tmp_path):
         assert refused.value.allowed and refused.value.do
 
 
-@pytest.mark.parametrize("fault", ["beside nothing", "dies", "babbles", "starves"])
+FAULTS = {  # answer, exit code, words
+    "dies": (b"", -9, "SIGKILL, it took too long or too much memory"),
+    "works too long": (b"", -24, "SIGXCPU, it took too long"),
+    "gives up": (b"", 1, "exit code 1"),
+    "babbles": (b"what?", 0, "no answer"),
+    "lies": (b'{"parsed": [1]}', 0, "no answer"),
+    "starves": (b'{"memory": true}', 0, "too much memory"),
+    "hangs": (b"", 0, "seconds"),
+    "is kept away": (b"", 0, "cannot be started: Permission denied"),
+}
+
+
+@pytest.mark.parametrize("fault", ["beside nothing", *FAULTS])
 def test_a_parser_that_is_not_there_or_dies_is_told(tmp_path, monkeypatch, fault):
     path = tmp_path / "book.pdf"
     path.write_bytes(samples.two_pages())
@@ -63,14 +76,65 @@ def test_a_parser_that_is_not_there_or_dies_is_told(tmp_path, monkeypatch, fault
 
     def run(*given, **options):
         assert options["timeout"] > 0
-        if fault == "dies":
-            raise subprocess.CalledProcessError(-9, "parser")
-        said = b"what?" if fault == "babbles" else b'{"memory": true}'
-        return subprocess.CompletedProcess([], 0, stdout=said)
+        if fault == "hangs":
+            raise subprocess.TimeoutExpired("parser", 1)
+        if fault == "is kept away":
+            raise PermissionError(13, "Permission denied")
+        said, code, _ = FAULTS[fault]
+        return subprocess.CompletedProcess([], code, stdout=said)
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(DocumentError, match=r"book.pdf could not be read \("):
+    with pytest.raises(DocumentError, match=rf"book.pdf could not be read \(its parser .*{FAULTS[fault][2]}"):
         read_book(path)
+
+
+def test_what_looks_like_text_by_its_letters_alone_is_not_read_as_that(tmp_path):
+    made = {
+        "letters.txt": b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n",
+        "rich.rtf": b"{\\rtf1\\ansi The key hung in the mill.}",
+        "kindle.mobi": bytes(60) + b"BOOKMOBI" + bytes(100),
+        "zeros.txt": bytes(5000),
+    }
+    for name, content in made.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DocumentError) as refused:
+            read_book(tmp_path / name)
+        assert str(tmp_path / name) in refused.value.given
+    (tmp_path / "wide.txt").write_bytes(("The key hung in the mill. " * 9).encode("utf-16-le"))
+    assert read_book(tmp_path / "wide.txt").text.startswith("The key hung in the mill.")
+    (tmp_path / "page.txt").write_bytes(samples.html())
+    assert "<" not in read_book(tmp_path / "page.txt").text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_told_from_a_file_that_is_missing(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(DocumentError, match="is a pipe or a device"):
+            read_book(path)
+    with pytest.raises(DocumentError, match="is a folder"):
+        read_book(tmp_path)
+
+
+def test_a_file_of_a_library_and_not_a_book_is_refused_before_it_fills_the_memory(tmp_path):
+    path = tmp_path / "library.txt"
+    with path.open("wb") as file:
+        file.truncate(3_200_000_000)  # takes no room on a disk
+    with pytest.raises(DocumentError, match=r"has 3\.2 GB"):
+        read_book(path)
+
+
+@pytest.mark.parametrize("name", ["with blanks and ü.pdf", "-dash.pdf", os.fsdecode(b"caf\xe9.pdf")])
+def test_names_and_places_do_not_matter(tmp_path, monkeypatch, name):
+    (tmp_path / "far").mkdir()
+    try:
+        (tmp_path / "far" / name).write_bytes(samples.two_pages())
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such name")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "far" / name)
+    monkeypatch.chdir(tmp_path / "far")
+    for path in (Path(name), Path("..") / "far" / name, Path("../link.txt")):
+        assert "third winter" in read_book(path).text
 
 
 def test_the_command_line_reads_a_pdf_and_tells_the_page(tmp_path, tiny_llama, tiny_tokenizer, capsys):

@@ -273,3 +273,14 @@ def test_a_parser_that_raises_anything_is_an_error_about_the_file(
 def test_samples_are_valid() -> None:
     with zipfile.ZipFile(io.BytesIO(samples.docx())) as packed:
         assert packed.testzip() is None
+
+
+def test_a_missing_package_is_named_and_not_taken_for_the_files_fault(tmp_path: Path, monkeypatch) -> None:
+    """The library's command line reads books with these parsers, and can be installed without their packages."""
+    import sys
+
+    for module in ("app.documents.pdf", "pypdfium2"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    error = refused(tmp_path, samples.two_pages(), "a.pdf")
+    assert "a PDF" in error.given and "pypdfium2" in error.given and "pip install" in error.do
