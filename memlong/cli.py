@@ -12,7 +12,7 @@ from memlong.bank.eviction import POLICIES, make_policy
 from memlong.bank.savefolder import require_writable
 from memlong.books import Book, read_book
 from memlong.config import ANSWER_FROM, PRESETS, AskOptions
-from memlong.errors import ConfigError, MemLongError, unknown_name
+from memlong.errors import ConfigError, MemLongError, PersistError, unknown_name
 
 if TYPE_CHECKING:
     from memlong.model.wrapper import MemoryModel
@@ -55,7 +55,7 @@ def ask(chosen: argparse.Namespace) -> int:
         session.recorder.save_jsonl(chosen.trace)
     if chosen.json:
         evicted = [event.chunk_id for event in session.recorder.events if isinstance(event, Evicted)]
-        print(json.dumps(answer.to_dict() | {"evicted": evicted}, ensure_ascii=False, indent=1))
+        print(_json(answer.to_dict() | {"evicted": evicted}))
         return 0
     print(answer.text)
     if answer.low_evidence:
@@ -117,11 +117,14 @@ def replay(chosen: argparse.Namespace) -> int:
     path: Path = chosen.trace
     recorder = Recorder.from_jsonl(SavedFolder(path).read(TRACE)) if path.is_dir() else Recorder.load_jsonl(path)
     last = recorder.step - 1
+    if last < 0:
+        do = "Write one with --trace, or name a saved folder"
+        raise PersistError(f"{path} holds no event", "A trace, as JSONL", do)
     if chosen.step is not None and not 0 <= chosen.step <= last:
         raise ConfigError(f"Step {chosen.step}", f"0 to {last}", "Leave --step out for the last one")
     state = rebuild(recorder.events, chosen.step)
     if chosen.json:
-        print(json.dumps(state.to_dict() | {"steps": recorder.step}, ensure_ascii=False, indent=1))
+        print(_json(state.to_dict() | {"steps": recorder.step}))
         return 0
     capacity = "" if state.capacity_tokens is None else f" of {state.capacity_tokens:,}, policy {state.policy}"
     print(f"Step {state.step} of 0 to {last}: {state.occupancy_tokens:,} tokens held{capacity}")
@@ -214,6 +217,16 @@ def _read(session: Session, book: Book, quiet: bool) -> None:
     )
 
 
+def _json(values: dict[str, Any]) -> str:
+    """Return JSON with letters as they are, where the output has them all."""
+    text = json.dumps(values, ensure_ascii=False, indent=1)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(values, indent=1)
+    return text
+
+
 def _progress_line(what: str) -> Any:
     def show(share: float, words: str = "") -> None:
         if sys.stderr.isatty():
@@ -231,21 +244,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m memlong", description="Ask a long text, from a memory.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("ask", help="read a book (txt, md, pdf, epub, docx, html) and answer a question")
+    command.usage = "%(prog)s [options] BOOK QUESTION\n       %(prog)s [options] --load DIR QUESTION"
     command.add_argument("words", nargs="+", metavar="BOOK QUESTION", help="with --load: the question alone")
-    command.add_argument("--load", type=Path, help="folder of a saved session, in place of BOOK")
-    command.add_argument("--answer-from", choices=ANSWER_FROM, default="memory")
-    command.add_argument("--top-k", type=int)
-    command.add_argument("--max-tokens", type=int, default=64)
+    command.add_argument("--load", type=Path, metavar="DIR", help="folder of a saved session, in place of BOOK")
+    what = "memory: keys and values of the chunks found; passages: their text in the prompt; both; nothing"
+    command.add_argument("--answer-from", choices=ANSWER_FROM, default="memory", help=f"{what} (default: memory)")
+    command.add_argument("--top-k", type=int, help="chunks to fetch (default: the model's setting)")
+    command.add_argument("--max-tokens", type=int, default=64, help="tokens of the answer at most (default: 64)")
     _common(command, ask)
     command = commands.add_parser("read", help="read a book of any such format and save the session")
     command.add_argument("book")
-    command.add_argument("--save", type=Path, required=True, help="folder to save in")
+    command.add_argument("--save", type=Path, required=True, metavar="DIR", help="folder to save in")
     _common(command, read)
     command = commands.add_parser("fit", help="fit the maps of a preset by least squares")
     command.add_argument("model", help='"bundled", a folder or a hub id')
-    command.add_argument("texts", nargs="+", help="text files")
-    command.add_argument("--preset", choices=PRESETS, default="interpolated")
-    command.add_argument("--out", default="maps", help="folder for maps.safetensors and memory.json")
+    command.add_argument("texts", nargs="+", help="books of any format that ask reads")
+    what = "who reads maps (default: interpolated); own and paper read none"
+    command.add_argument("--preset", choices=PRESETS, default="interpolated", help=what)
+    command.add_argument("--out", default="maps", help="folder for maps.safetensors and memory.json (default: maps)")
     command.set_defaults(run=fit)
     command = commands.add_parser("replay", help="rebuild the bank at any step of a trace, without a model")
     command.add_argument("trace", type=Path, help="trace.jsonl (--trace, or the app's export), or a saved folder")
@@ -256,8 +272,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common(command: argparse.ArgumentParser, run: Any) -> None:
-    command.add_argument("--model", default="bundled", help='"bundled", a folder or a hub id')
-    command.add_argument("--retriever", default="auto", help="auto, bge-m3, hybrid, minilm, hashing, or sentence:MODEL")
+    command.add_argument("--model", default="bundled", help='"bundled" (the default), a folder or a hub id')
+    what = "auto (the default), bge-m3, hybrid, minilm, hashing, or sentence:MODEL"
+    command.add_argument("--retriever", default="auto", help=what)
     command.add_argument("--capacity-tokens", type=int, help="tokens the bank may hold")
     command.add_argument("--policy", help=f"who leaves a full bank: {', '.join(POLICIES)}")
     command.add_argument("--chunk-tokens", type=int, help="tokens of one chunk")

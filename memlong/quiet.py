@@ -1,4 +1,4 @@
-"""Keep other libraries' progress bars and log lines, and broken pipes, off a person's screen."""
+"""Keep other libraries' progress bars and log lines, broken pipes and unknown letters off a person's screen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 # Loggers of the libraries we load weights with. What matters in their messages reaches people as our own
 # errors.
@@ -36,7 +37,13 @@ def quiet() -> Iterator[None]:
 
 
 def to_the_reader(command: Callable[[], int]) -> int:
-    """Run a command line and return its exit status; whoever reads its output may stop early, as ``head`` does."""
+    """Run a command line and return its exit status.
+
+    Whoever reads its output may stop early, as ``head`` does, and what a terminal has no letters for is written as its
+    number: a title with a strange letter must not cost the answer below it.
+    """
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = command()
         sys.stdout.flush()

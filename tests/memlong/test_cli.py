@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,28 @@ assert 'torch' not in sys.modules
     assert done.returncode == 0 and "ask" in done.stdout, done.stderr
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_letters_that_the_output_has_not_are_written_as_numbers(tmp_path, form):
+    """File names of other systems, and output in an alphabet of its own: the last line must come all the same."""
+    from memlong.trace.events import DocumentOpened
+    from memlong.trace.recorder import Recorder
+
+    recorder = Recorder()
+    title = "caf\udce9 \xe9 \U0001f600"
+    recorder.append(DocumentOpened(doc_id=0, title=title, n_tokens=1, n_chunks=1, n_characters=1))
+    recorder.save_jsonl(tmp_path / "trace.jsonl")
+    for encoding in ("utf-8", "ascii", "cp1252"):
+        done = subprocess.run(
+            [sys.executable, "-m", "memlong", "replay", str(tmp_path / "trace.jsonl"), *form],
+            capture_output=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert done.returncode == 0, done.stderr
+        said = done.stdout.decode(encoding)
+        assert json.loads(said)["documents"][0]["title"] == title if form else "caf\\udce9" in said
+
+
 def test_a_trace_is_replayed_without_a_model(model_folder, book, tmp_path, capsys):
     trace, saved = str(tmp_path / "trace.jsonl"), str(tmp_path / "saved")
     small = ["--capacity-tokens", "160", "--trace", trace]
@@ -152,6 +175,9 @@ def test_a_trace_is_replayed_without_a_model(model_folder, book, tmp_path, capsy
         assert f"chunk {chunk['chunk_id'] + 1}: characters {chunk['span'][0]}-" in said
     assert main(["replay", trace, "--step", str(state["steps"])]) == 2
     assert f"0 to {state['steps'] - 1}" in capsys.readouterr().err
+    (tmp_path / "empty.jsonl").touch()
+    assert main(["replay", str(tmp_path / "empty.jsonl")]) == 2
+    assert "holds no event" in capsys.readouterr().err
     assert main(["replay", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err
 
