@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from memlong.bank.ledger import ChunkPlace
 from memlong.bank.results import Hit
 from memlong.chunking import Chunk
 from memlong.model.wrapper import MemoryModel, StoredKV
-from memlong.session.results import DocumentState, ReadProgress
+from memlong.session.results import DocumentState, ReadProgress, ReadReport
 from memlong.trace.events import ChunkWritten, Retrieved
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Reading:
     chunks: Sequence[Chunk]
     evicted: int = 0
     too_long: int = 0
+
+    def __post_init__(self) -> None:
+        # Counted once: to add them up again after every batch would take time that grows with the document.
+        self._tokens_until = [0, *accumulate(chunk.n_tokens for chunk in self.chunks)]
 
     def steps(self, session: Session, step_seconds: float | None = None) -> Iterator[ReadProgress]:
         """Read from where it was left, one batch of windows a step; fewer windows where one would take longer.
@@ -65,6 +70,14 @@ class Reading:
             if document.chunks_read == len(self.chunks):
                 document.status = "done"
             yield self._progress(here, started_tokens, left)
+
+    def report(self, session: Session) -> ReadReport:
+        """Return what came of it, as of now."""
+        document = self.document
+        return ReadReport(
+            document.doc_id, document.title, document.n_tokens, document.chunks_read, session.kept(document.doc_id),
+            self.evicted, document.seconds, document.status, self.too_long,
+        )  # fmt: skip
 
     def _batch(self, session: Session, chunks: Sequence[Chunk], per_window: int) -> int:
         """Read some windows and store their chunks, in document order; return how many chunks left."""
@@ -105,7 +118,7 @@ class Reading:
             )
 
     def _tokens_done(self) -> int:
-        return sum(chunk.n_tokens for chunk in self.chunks[: self.document.chunks_read])
+        return self._tokens_until[self.document.chunks_read]
 
     def _progress(self, seconds: float, started_tokens: int, left: int) -> ReadProgress:
         document, done = self.document, self._tokens_done()

@@ -15,7 +15,7 @@ class DocumentState:
     Attributes:
         doc_id: counts up from 0. title, text, spans: as given. n_tokens: of the whole text.
         chunks_total, chunks_read: chunks it has, and how many were read so far.
-        status: "reading", "done", "cancelled", "failed" or "removed". seconds: spent reading.
+        status: "reading", "done", "cancelled" (left in the middle) or "removed". seconds: spent reading.
     """
 
     doc_id: int

@@ -84,7 +84,11 @@ def load(kind: type[Session], folder: Path, model: MemoryModel, retriever: Any) 
         PersistError: for a damaged folder, or a bank of another model, retriever or chunk size.
     """
     device = bank_device(model, model.config)
-    saved = persist.load(folder, fingerprint(model, retriever, model.config), device, _names(model))
+    # The session goes on with the windows it was read in, whatever the model's own are.
+    its = SavedFolder(folder).about.get("fingerprint")
+    windows = {"window_tokens": its["window_tokens"]} if isinstance(its, dict) and "window_tokens" in its else {}
+    mine = fingerprint(model, retriever, model.config) | windows
+    saved = persist.load(folder, mine, device, _names(model))
     extra = saved.extra
     config = MemoryConfig.from_dict(extra["config"])
     trace = Recorder.from_jsonl(saved.files.read(TRACE))

@@ -100,17 +100,21 @@ class Session:
             cancel: asked as often; what was read until then stays.
 
         Raises:
-            DocumentError: for a text without any word. BankError: when everything held is pinned.
+            DocumentError: for a text without any word. BankError: when everything held is pinned; :meth:`read_steps`
+                goes on with what was read until then.
         """
         doc_id = self.open(text, title, spans)
         reading = self.readings[doc_id]
-        for step in self.read_steps(doc_id):
-            if progress:
-                progress(step)
-            if doc_id in self.readings and cancel():
+        try:
+            for step in self.read_steps(doc_id):
+                if progress:
+                    progress(step)
+                if doc_id in self.readings and cancel():
+                    break
+        finally:
+            if doc_id in self.readings:
                 self.stop_reading(doc_id)
-                break
-        return self._report(reading)
+        return reading.report(self)
 
     def open(
         self, text: str, title: str = "text", spans: Sequence[PageSpan] = (), chunks: Sequence[Chunk] | None = None
@@ -176,14 +180,7 @@ class Session:
 
     def report(self, doc_id: int) -> ReadReport:
         """Return what came of reading a document, as of now."""
-        return self._report(self._reading(doc_id))
-
-    def _report(self, reading: Reading) -> ReadReport:
-        document = reading.document
-        return ReadReport(
-            document.doc_id, document.title, document.n_tokens, document.chunks_read, self.kept(document.doc_id),
-            reading.evicted, document.seconds, document.status, reading.too_long,
-        )  # fmt: skip
+        return self._reading(doc_id).report(self)
 
     def kept(self, doc_id: int) -> int:
         """Return how many chunks of a document the bank holds now."""
@@ -266,9 +263,10 @@ class Session:
         return note_evictions(self, gone)
 
     def set_policy(self, name: str) -> None:
-        """Choose who leaves from now on. Raises BankError for an unknown name."""
+        """Choose who leaves from now on. Raises BankError for an unknown name; then nothing changed."""
+        config = self.config.replace(policy=name)
         self.bank.set_policy(name)
-        self._reconfigure(self.config.replace(policy=name))
+        self._reconfigure(config)
 
     # What reading and answering share
 

@@ -200,3 +200,53 @@ def test_what_was_removed_is_not_counted_as_read(make_session, long_text):
 def test_layers_that_need_maps_are_refused_before_anything_is_read(make_session):
     with pytest.raises(ModelError, match="there are no maps"):
         make_session(preset="interpolated", stored_layers=(0, 3))
+
+
+def test_a_reading_that_fails_can_be_gone_on_with_and_its_trace_says_so(make_session, long_text):
+    session = make_session(capacity_tokens=32 * 4)
+    session.read(long_text)
+    for record in session.bank.records():
+        session.pin(record.chunk_id)
+    with pytest.raises(BankError, match="pinned"):
+        session.read(long_text, title="second")
+    assert session.documents[1].status == "cancelled"
+    assert session.recorder.filter("DocumentClosed", doc_id=1)[-1].status == "cancelled"
+
+    def tired(progress):
+        raise KeyboardInterrupt
+
+    session.unpin(session.bank.records()[0].chunk_id)
+    with pytest.raises(KeyboardInterrupt):
+        session.read(long_text, title="third", progress=tired)
+    assert session.documents[2].status == "cancelled" and session.documents[2].chunks_read > 0
+    for doc_id in (1, 2):
+        assert [*session.read_steps(doc_id)][-1].tokens_done == session.documents[doc_id].n_tokens
+        assert session.documents[doc_id].status == "done"
+
+
+def test_progress_counts_the_tokens_of_what_was_read(make_session, long_text):
+    session = make_session()
+    doc_id = session.open(long_text)
+    chunks = session.readings[doc_id].chunks
+    for progress in session.read_steps(doc_id):
+        assert progress.tokens_done == sum(chunk.n_tokens for chunk in chunks[: progress.chunks_done])
+
+
+def test_a_policy_of_another_type_changes_nothing(make_session, long_text, tmp_path: Path):
+    session = make_session(capacity_tokens=32 * 8)
+    with pytest.raises(ConfigError, match="policy=None"):
+        session.set_policy(None)
+    session.read(long_text)  # evicts by the policy that was there
+    session.save(tmp_path / "saved")
+    assert Session.load(tmp_path / "saved", session.model, session.retriever).bank.policy.name == "trigger_count"
+
+
+def test_a_session_with_windows_of_its_own_comes_back_with_them(make_session, long_text, tmp_path: Path):
+    model, retriever = make_session(window_tokens=64).model, make_session().retriever
+    session = Session(model, retriever, model.config.replace(window_tokens=128))
+    session.read(long_text)
+    session.save(tmp_path / "saved")
+    again = Session.load(tmp_path / "saved", model, retriever)
+    assert again.config.window_tokens == 128
+    mine, its = (each.ask(QUESTION, max_tokens=4) for each in (session, again))
+    assert mine.text == its.text
