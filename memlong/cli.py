@@ -12,7 +12,7 @@ from memlong.bank.eviction import POLICIES, make_policy
 from memlong.bank.savefolder import require_writable
 from memlong.books import Book, read_book
 from memlong.config import ANSWER_FROM, PRESETS, AskOptions
-from memlong.errors import ConfigError, MemLongError, PersistError, unknown_name
+from memlong.errors import ConfigError, MemLongError, PersistError
 
 if TYPE_CHECKING:
     from memlong.model.wrapper import MemoryModel
@@ -141,7 +141,7 @@ def replay(chosen: argparse.Namespace) -> int:
 
 
 def _session(chosen: argparse.Namespace) -> Session:
-    from memlong.retriever import make_retriever
+    from memlong.retriever import make_retriever, refuse_unknown
     from memlong.session import Session
     from memlong.session.saving import saved_config
 
@@ -152,11 +152,11 @@ def _session(chosen: argparse.Namespace) -> Session:
         require_writable(chosen.trace.absolute().parent)
         if chosen.trace.is_dir():
             raise ConfigError(f"--trace {chosen.trace} is a folder", "A file", "Name one in it, such as trace.jsonl")
-    name, options = _retriever(chosen.retriever)
+    refuse_unknown(chosen.retriever)
     saved = saved_config(chosen.load) if getattr(chosen, "load", None) else None
     if saved is not None and chosen.chunk_tokens is None:
         chosen.chunk_tokens, chosen.window_tokens = saved.chunk_tokens, saved.window_tokens
-    model, retriever = _model(chosen), make_retriever(name, **options)
+    model, retriever = _model(chosen), make_retriever(chosen.retriever)
     if retriever.notice:
         print(retriever.notice, file=sys.stderr)
     if saved is None:
@@ -167,19 +167,6 @@ def _session(chosen: argparse.Namespace) -> Session:
     if chosen.capacity_tokens is not None:
         session.set_capacity(chosen.capacity_tokens)
     return session
-
-
-def _retriever(name: str) -> tuple[str, dict[str, str]]:
-    """Return what to make a retriever of; ``sentence:MODEL`` is any model of the sentence-transformers library."""
-    from memlong.retriever import RETRIEVERS
-
-    kind, _, model = name.partition(":")
-    if kind == "sentence" and model.strip():
-        return kind, {"model": model}
-    known = ["auto", *(each for each in RETRIEVERS if each != "sentence"), "sentence:MODEL"]
-    if name not in known[:-1]:
-        raise unknown_name("retriever", name, known)
-    return name, {}
 
 
 def _model(chosen: argparse.Namespace) -> MemoryModel:

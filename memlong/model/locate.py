@@ -19,6 +19,8 @@ BUNDLED, BUNDLED_BASE = "bundled", "bundled-base"
 # Our part of the bundled model travels with the source, its weights do not.
 BUNDLED_PART = Path(__file__).resolve().parents[2] / "assets" / "bundled"
 
+EXPORT = "export"  # in the folder of a training run, what it made
+
 Progress = Callable[[float, str], None]  # share done (0 to 1), what is being done
 
 
@@ -56,8 +58,9 @@ def locate(name: str, data_dir: Path | None = None, progress: Progress | None = 
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _in_folder(name, folder, data_dir, progress)
-    if is_path(name):
-        raise ModelError(f"There is no folder {name!r}", "A folder, a hub id or 'bundled'", "Check the path")
+    if is_path(name) or folder.is_file():
+        given = f"{name!r} is a file" if folder.is_file() else f"There is no folder {name!r}"
+        raise ModelError(given, "A folder, a hub id or 'bundled'", "Name the folder that holds the weights")
     kept = (data_dir or default_data_dir()) / "models" / name.rpartition("/")[2]
     if (kept / "config.json").is_file():
         return Located(name, str(kept), read_part(kept), adapter_in(kept))
@@ -85,10 +88,13 @@ def _in_folder(name: str, folder: Path, data_dir: Path | None, progress: Progres
         return Located(name, str(folder), beside, adapter or (beside.adapter if beside else None))
     base = (part.base if part else "") or _adapters_base(adapter)
     if not base or base == name:
+        exported = (folder / EXPORT / "memory.json").is_file()
         raise ModelError(
             f"The folder {name!r} holds no model: no config.json, and no base model is named",
             "A model's folder, or an adapter or memory.json that names its base model",
-            "Check the path, or write the base model's id into memory.json",
+            f"Name {str(folder / EXPORT)!r}, where training has put what it made"
+            if exported
+            else "Check the path, or write the base model's id into memory.json",
         )
     # The base's own part, should it have one, gives way: the one asked for was trained in its place.
     below = locate(BUNDLED_BASE if base == BUNDLED else base, data_dir, progress)

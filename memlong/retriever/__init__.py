@@ -9,7 +9,7 @@ from typing import Any, cast
 from memlong.errors import RetrieverError, unknown_name
 from memlong.retriever.base import Retriever, TooLong
 
-__all__ = ["RETRIEVERS", "Retriever", "TooLong", "make_retriever"]
+__all__ = ["RETRIEVERS", "Retriever", "TooLong", "make_retriever", "refuse_unknown"]
 
 # name -> where its class is; imported when asked for, so that naming retrievers costs nothing.
 RETRIEVERS: dict[str, str] = {
@@ -20,24 +20,37 @@ RETRIEVERS: dict[str, str] = {
     "hashing": "memlong.retriever.hashing:HashingRetriever",
 }
 
+_AUTO = "memlong.retriever.auto:choose"
+
+
+def refuse_unknown(name: str) -> None:
+    """Refuse a retriever that a person named wrongly, before anything is loaded.
+
+    Raises:
+        RetrieverError: for an unknown name, or for ``sentence`` without its model: ``sentence:MODEL``.
+    """
+    kind, _, model = name.partition(":")
+    known = ["auto", *(each for each in RETRIEVERS if each != "sentence"), "sentence:MODEL"]
+    if name not in known[:-1] and not (kind == "sentence" and model.strip()):
+        raise unknown_name("retriever", name, known, RetrieverError)
+
 
 def make_retriever(name: str = "auto", **options: Any) -> Retriever:
     """Return the retriever called ``name``; ``auto`` takes the best one that can be had (see ``auto.py``).
 
     Args:
-        name: ``auto`` or a key of ``RETRIEVERS``.
-        options: arguments of that retriever's class.
+        name: ``auto``, a key of ``RETRIEVERS``, or ``sentence:MODEL``.
+        options: arguments of that retriever's class; of ``auto`` device and data_dir.
 
     Raises:
         RetrieverError: for an unknown name or option, or when weights are missing.
     """
-    if name == "auto":
-        from memlong.retriever.auto import choose
-
-        return choose(**options)
-    if name not in RETRIEVERS:
-        raise unknown_name("retriever", name, ["auto", *RETRIEVERS], RetrieverError)
-    module, _, attribute = RETRIEVERS[name].partition(":")
+    name, _, model = str(name).partition(":")
+    if model and name == "sentence":
+        options = {"model": model, **options}
+    elif model or name not in ("auto", *RETRIEVERS):
+        raise unknown_name("retriever", f"{name}:{model}" if model else name, ["auto", *RETRIEVERS], RetrieverError)
+    module, _, attribute = RETRIEVERS.get(name, _AUTO).partition(":")
     made = getattr(import_module(module), attribute)
     known = inspect.signature(made).parameters
     for option in options:

@@ -272,6 +272,11 @@ def test_models_that_are_not_there_are_refused(tmp_path):
     refused("neither on this machine nor can the hub", "nobody/no-such-model", data_dir=tmp_path)
     refused("There is no folder", "/nowhere/at/all")
     refused("holds no model", tmp_path)
+    (tmp_path / "weights.safetensors").touch()
+    refused("is a file", tmp_path / "weights.safetensors")
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "memory.json").write_text("{}")
+    assert str(tmp_path / "export") in refused("holds no model", tmp_path).do
 
 
 def test_pickles_are_refused_unread(copy):

@@ -23,11 +23,20 @@ needs_package = pytest.mark.skipif(PACKAGED is None, reason="needs the package g
         ("hashing", {"dims": 64}, "Did you mean 'dim'"),
         ("sentence", {}, "without model"),
         ("minilm", {"device": "tpu"}, "Known: auto, cpu"),
+        ("auto", {"devise": "cpu"}, "Did you mean 'device'"),
+        ("minilm:somewhere", {}, "Unknown retriever 'minilm:somewhere'"),
     ],
 )
 def test_mistakes_are_answered_with_advice(name, options, message):
     with pytest.raises(ValueError, match=message):
         make_retriever(name, **options)
+
+
+def test_a_model_of_sentence_transformers_is_named_with_the_retriever(tmp_path):
+    for name, options in ((f"sentence:{tmp_path}/none", {}), ("sentence", {"model": f"{tmp_path}/none"})):
+        with pytest.raises(RetrieverError, match="could not be loaded") as refused:
+            make_retriever(name, **options)
+        assert f"{tmp_path}/none" in refused.value.given
 
 
 def test_naming_retrievers_imports_no_model_library():
