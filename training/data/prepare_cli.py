@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from training.data.readers import READERS
+from training.data.packed import MANIFEST
+from training.data.readers import READERS, passed_over
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +36,13 @@ def run(chosen: argparse.Namespace) -> int:
     from training.base import load_tokenizer
     from training.data.prepare import PrepareOptions, prepare
 
+    if (chosen.out / MANIFEST).is_file():
+        told = f"{chosen.out} was prepared before; what came to its sources since is not in it. For that name another --out."
+        print(told, file=sys.stderr)
+    left = [path for source in chosen.sources for path in passed_over(source)]
+    if left:
+        endings = ", ".join(sorted({path.suffix.lower() or path.name for path in left})[:8])
+        print(f"Left out, for nothing here reads them: {len(left)} of the files ({endings})", file=sys.stderr)
     names = ("tokenizer", "min_tokens", "near_copies", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
     options = PrepareOptions(tuple(chosen.sources), **{name: getattr(chosen, name) for name in names})
     manifest = prepare(options, load_tokenizer(chosen.tokenizer), chosen.out, lambda words: print(words, flush=True))

@@ -60,6 +60,15 @@ def read_source(source: str) -> Iterator[RawText]:
     yield from reader(path)
 
 
+def passed_over(source: str) -> list[Path]:
+    """Return the files below a folder that no reader takes, hidden ones aside."""
+    path = Path(source)
+    if source.startswith(HUB) or not path.is_dir():
+        return []
+    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return [file for file in files if _reader(file) is None]
+
+
 def _reader(path: Path) -> Callable[[Path], Iterator[RawText]] | None:
     return next((reader for end, reader in READERS.items() if path.name.lower().endswith(end)), None)
 

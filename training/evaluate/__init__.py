@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from training.evaluate import grids, icl, perplexity, qa, retrieval
+from training.evaluate import common, grids, icl, perplexity, qa, retrieval
 
 Add = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
@@ -45,4 +45,5 @@ def run(chosen: argparse.Namespace) -> int:
     Raises:
         MemLongError: for unknown names or unreadable files.
     """
+    common.refuse_early(chosen)
     return MEASURES[chosen.what][2](chosen)

@@ -14,7 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from memlong.bank.savefolder import require_writable
 from memlong.errors import ConfigError
+from memlong.retriever import refuse_unknown
 
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -28,7 +30,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "model", help='"bundled", "bundled-base" (its weights without our adapter), a folder or a hub id'
     )
     parser.add_argument("--adapter", help="folder of an adapter or of an export; none: without the model's own")
-    parser.add_argument("--retriever", default="auto", help="auto, hybrid, minilm, bge-m3, sentence or hashing")
+    parser.add_argument("--retriever", default="auto", help="auto, hybrid, minilm, bge-m3, hashing or sentence:MODEL")
     parser.add_argument("--top-k", type=int, help="chunks fetched (default: the model's)")
     parser.add_argument(
         "--memory",
@@ -41,6 +43,29 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's choice)")
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--save", type=Path, help="write command, date, machine, settings and result into this file")
+
+
+def refuse_early(chosen: argparse.Namespace) -> None:
+    """Refuse what would come to light only when all was measured, or after a model was loaded.
+
+    Raises:
+        MemLongError: for files that cannot be written, an unknown retriever, or counts below 0.
+    """
+    for name in ("save", "rows"):
+        path: Path | None = getattr(chosen, name, None)
+        if path is not None:
+            require_writable(path.absolute().parent)
+            if path.is_dir():
+                raise ConfigError(f"--{name} {path} is a folder", "A file", "Name one in it")
+    for name in ("questions", "limit", "documents", "texts"):
+        count = getattr(chosen, name, 0)
+        if isinstance(count, int) and count < 0:
+            raise ConfigError(f"--{name} {count}", "A whole number from 0, which takes all", f"Raise --{name}")
+    for name in ("passages", "seeds"):
+        count = getattr(chosen, name, 1)
+        if count < 1:
+            raise ConfigError(f"--{name} {count}", "A whole number from 1", f"Raise --{name}")
+    refuse_unknown(chosen.retriever)
 
 
 def load(chosen: argparse.Namespace) -> tuple[Any, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlong.bank.eviction import POLICIES
+from memlong.books import read_book
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
 from training.data.chronicle import make_chronicle
@@ -24,7 +25,7 @@ WAYS = ("memory", "passages", "both")
 def add_needle_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line of ``needle``."""
     _add_grid(parser)
-    parser.add_argument("--text", type=Path, help="text to hide it in (default: a generated chronicle)")
+    parser.add_argument("--text", type=Path, help="book to hide it in (default: a generated chronicle)")
     parser.add_argument("--needle", help="the sentence (default: a town and its number, others for each try)")
     parser.add_argument("--question", help="what is asked about it")
     parser.add_argument("--expected", help="words that a right answer contains")
@@ -66,7 +67,7 @@ def run_needle(chosen: argparse.Namespace) -> int:
     if any(given) and not all(given):
         raise ConfigError("A needle in part", "--needle, --question and --expected, or none of them", "Give all three")
     if chosen.text:
-        text = chosen.text.read_text("utf-8", errors="replace")
+        text = read_book(chosen.text).text
     else:  # somewhat longer, since the made text counts 3.9 characters a token
         text = make_chronicle(chosen.seed, int(max(chosen.lengths) * 1.3) + 200).text
     own = Needle(*given) if all(given) else None

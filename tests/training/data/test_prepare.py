@@ -148,3 +148,23 @@ def test_cleaning():
     assert clean("a\u200bb \t c\r\n\r\n\r\n\r\nd\x00 ") == "ab c\n\nd"
     assert RawText("n", "t").domain == ""
     assert json.dumps(clean("e\u0301")) == '"\\u00e9"'
+
+
+def test_the_command_says_what_it_leaves_out_and_that_it_has_been_here(tmp_path, tiny_tokenizer, capsys, monkeypatch):
+    from training import base
+    from training.cli import main
+
+    monkeypatch.setattr(base, "load_tokenizer", lambda name: tiny_tokenizer)
+    books = write_books(tmp_path / "books")
+    (books / "letter.docx").write_bytes(b"PK")
+    (books / "page.HTML").write_text("<p>")
+    (books / ".hidden").write_text("x")
+    command = ["prepare", str(books), "--out", str(tmp_path / "out"), "--min-tokens", "8", "--near-copies", "0"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["documents"] == 9
+    assert "2 of the files (.docx, .html)" in said.err and "before" not in said.err
+    (books / "new.txt").write_text(PROSE.format(77) * 9)
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["documents"] == 9 and "was prepared before" in said.err

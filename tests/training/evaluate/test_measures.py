@@ -170,3 +170,30 @@ def test_the_first_interrupt_stops_after_the_step_and_the_second_at_once(capsys)
         with pytest.raises(KeyboardInterrupt):
             watch._interrupt(2, None)
     assert "Ctrl-C again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--save", "FILE/result.json"], "Nothing can be saved"),
+        (["--rows", "FILE/rows.jsonl"], "Nothing can be saved"),
+        (["--save", "FOLDER"], "is a folder"),
+        (["--questions", "-1"], "--questions -1"),
+        (["--limit", "-2"], "--limit -2"),
+        (["perplexity", "--books", "none.txt", "--passages", "0"], "--passages 0"),
+        (["icl", "--data", "none.jsonl", "--seeds", "0"], "--seeds 0"),
+        (["needle", "--text", "none.txt", *"--needle x --question x --expected x".split()], "none.txt: No such file"),
+        (["--retriever", "hashin"], "Did you mean 'hashing'"),
+        (["--retriever", "sentence"], "sentence:MODEL"),
+    ],
+)
+def test_what_would_cost_the_results_is_refused_before_anything_is_loaded(tmp_path, capsys, options, said):
+    """The model does not exist: had it been looked for first, the refusal would be about that."""
+    (tmp_path / "file").touch()
+    places = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
+    for word, place in places.items():
+        options = [option.replace(word, place) for option in options]
+    if options[0].startswith("--"):
+        options = ["qa", "--source", "chronicle", "--tokens", "1000", *options]
+    assert cli.main(["evaluate", options[0], str(tmp_path / "no-model"), *options[1:]]) == 2
+    assert said in capsys.readouterr().err
