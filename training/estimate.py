@@ -111,6 +111,8 @@ def _tokens(config: AnyConfig) -> tuple[int, int]:
     """Return the tokens of one forward pass, and those in all banks."""
     if isinstance(config, StageConfig):
         return config.batch_size * config.memory.window_tokens, config.batch_size * config.memory.capacity_tokens
+    if config.cache:  # mapped from its files: the system may drop their pages when memory is short
+        return config.batch_size * 64, 0
     documents = config.warm_documents + config.steps // max(1, config.documents_every)
     return config.batch_size * 64, documents * 8_000
 

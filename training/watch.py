@@ -33,7 +33,8 @@ def tell(report: Report) -> None:
     """Print one step."""
     line = describe(report)
     if report.evaluation or not sys.stdout.isatty():
-        judged = f"  held out {report.evaluation}" if report.evaluation else ""
+        told = ", ".join(f"{name} {value:.3f}" for name, value in (report.evaluation or {}).items())
+        judged = f"  held out: {told}" if told else ""
         print(f"{line}  documents {report.documents}{judged}", flush=True)
         return
     done = _BAR * report.step // report.steps

@@ -103,15 +103,23 @@ SOURCES: dict[str, Callable[[Path], Iterator[Document]]] = {
     "local-eval": local_eval,
 }
 
+_GENERATED = ("chronicle", "long-chronicle")  # made on the spot, from no file
+
 
 def open_source(name: str, data: Path) -> Iterator[Document]:
     """Return the documents of a source.
 
     Raises:
-        ConfigError: for an unknown name. DocumentError: for missing files.
+        ConfigError: for an unknown name, or a folder that is not there. DocumentError: for missing files.
     """
     if name not in SOURCES:
         raise unknown_name("source", name, SOURCES)
+    if name not in _GENERATED and not data.is_dir():
+        raise ConfigError(
+            f"data={data}, which is no folder",
+            f"The folder that holds the files of the source {name!r} (docs/training.md names them)",
+            f"Set data=FOLDER, or choose sources that need none: {', '.join(_GENERATED)}",
+        )
     return SOURCES[name](data)
 
 

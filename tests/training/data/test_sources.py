@@ -39,3 +39,10 @@ def test_a_number_limits_one_source() -> None:
 def test_what_is_no_source_or_no_number_is_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         order(name)
+
+
+def test_a_data_folder_that_is_not_there_is_named_with_the_setting_that_chooses_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="data=.*nowhere") as refused:
+        next(sources.open_source("squad", tmp_path / "nowhere"))
+    assert "data=FOLDER" in refused.value.do
+    assert next(sources.open_source("chronicle", tmp_path / "nowhere"))
