@@ -9,7 +9,7 @@ from typing import Any
 
 from memlong.errors import ModelError
 from memlong.model.bundled import bundled_model_folder
-from memlong.model.part import MemoryPart, adapter_in, read_part
+from memlong.model.part import SETTINGS, MemoryPart, adapter_in, read_part
 from memlong.model.refusals import refusals, refuse_config
 from memlong.paths import data_dir as default_data_dir
 from memlong.paths import is_path
@@ -95,6 +95,13 @@ def _in_folder(name: str, folder: Path, data_dir: Path | None, progress: Progres
             f"Name {str(folder / EXPORT)!r}, where training has put what it made"
             if exported
             else "Check the path, or write the base model's id into memory.json",
+        )
+    if is_path(base) and not Path(base).expanduser().exists():
+        where = SETTINGS if part and part.base else "adapter_config.json"
+        raise ModelError(
+            f"The folder {name!r} is for the model in {base!r}, which is not there",
+            "The model that it was made for",
+            f"Put it there, or write where it is, or its hub id, into {where}",
         )
     # The base's own part, should it have one, gives way: the one asked for was trained in its place.
     below = locate(BUNDLED_BASE if base == BUNDLED else base, data_dir, progress)

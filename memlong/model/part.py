@@ -81,8 +81,15 @@ def write_part(
     maps: KVMaps | None = None,
     head_bias: Mapping[int, Tensor] | None = None,
 ) -> None:
-    """Write settings, maps and head biases into ``folder``; an adapter and a card are the caller's."""
+    """Write settings, maps and head biases into ``folder``; an adapter and a card are the caller's.
+
+    Args:
+        base: name of the model that they are for. Of a folder the whole path is written: the part will be loaded from
+            elsewhere too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if base and Path(base).expanduser().is_dir():
+        base = str(Path(base).expanduser().absolute())
     tensors = dict(maps.state_dict()) if maps is not None else {}
     tensors |= {f"{_HEAD_BIAS}{layer}": values for layer, values in (head_bias or {}).items()}
     if tensors:

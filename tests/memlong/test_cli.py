@@ -197,3 +197,16 @@ def test_chunks_that_the_embedder_takes_in_parts_are_reported(model_folder, book
     saved = ["--save", str(tmp_path / "saved"), *options(model_folder)[:-1]]
     assert main(["read", str(book), *saved]) == 0
     assert "had to be embedded in parts" in capsys.readouterr().out
+
+
+def test_fitted_maps_are_loaded_from_any_folder(model_folder, book, tmp_path, capsys, monkeypatch):
+    """The model is named from where the command runs, and the maps are used from somewhere else."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    book.write_text(book.read_text() * 4)
+    assert main(["fit", model_folder.name, str(book), "--out", "maps"]) == 0
+    assert "Saved in maps" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    options = ["--model", "../maps", "--retriever", "hashing", "--max-tokens", "2", "--json"]
+    assert main(["ask", str(book), QUESTION, *options]) == 0
+    assert json.loads(capsys.readouterr().out)["chunks_kept"] > 0

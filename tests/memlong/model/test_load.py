@@ -274,6 +274,10 @@ def test_models_that_are_not_there_are_refused(tmp_path):
     refused("holds no model", tmp_path)
     (tmp_path / "weights.safetensors").touch()
     refused("is a file", tmp_path / "weights.safetensors")
+    part = {"version": 1, "memory": {}, "base": "../gone"}
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "memory.json").write_text(json.dumps(part))
+    assert "memory.json" in refused("is for the model in '../gone'", tmp_path / "part").do
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "memory.json").write_text("{}")
     assert str(tmp_path / "export") in refused("holds no model", tmp_path).do
