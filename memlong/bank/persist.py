@@ -146,7 +146,7 @@ def _trusting(saved: SavedFolder) -> Iterator[None]:
         yield
     except PersistError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise damaged(saved.folder, str(error)) from error
 
 

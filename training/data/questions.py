@@ -204,24 +204,6 @@ def load_with_documents(
     return asked, texts
 
 
-def with_evidence_context(question: Question, document: SourceText, margin: int = 200) -> Question:
-    """Return the question with the passage around its evidence as ``context``: from ``margin`` characters
-    before the first span to ``margin`` after the last, widened to whole words; unchanged when it has a
-    context or no evidence. Evidence spans then count in the context.
-    """
-    if question.context is not None or not question.evidence:
-        return question
-    text = document.text
-    start = max(0, min(span[0] for span in question.evidence) - margin)
-    end = min(len(text), max(span[1] for span in question.evidence) + margin)
-    while start > 0 and not text[start - 1].isspace():
-        start -= 1
-    while end < len(text) and not text[end].isspace():
-        end += 1
-    moved = tuple((a - start, b - start) for a, b in question.evidence)
-    return replace(question, context=text[start:end], evidence=moved)
-
-
 def _strings(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise TypeError(f"answers is a {type(value).__name__}")

@@ -213,6 +213,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "shape of no sense": (lambda f: edit(f, lambda m: m["about"]["shape"].update(kv_heads=7)), "damaged"),
     "shape without a field": (lambda f: edit(f, lambda m: m["about"]["shape"].pop("kv_heads")), "damaged"),
+    "fingerprint of no sense": (lambda f: edit(f, lambda m: m["about"].update(fingerprint="x")), "damaged"),
     "unknown policy": (lambda f: edit(f, lambda m: m["about"].update(policy="x")), "damaged"),
     "unknown type": (lambda f: edit(f, lambda m: m["about"].update(dtype="x")), "damaged"),
     "too few slots": (lambda f: edit(f, lambda m: m["about"].update(slots=1)), "damaged"),

@@ -15,7 +15,6 @@ from training.data.questions import (
     load_questions,
     load_with_documents,
     read_documents,
-    with_evidence_context,
 )
 
 ROW: dict[str, Any] = {
@@ -96,11 +95,3 @@ def test_a_question_file_is_no_document_file(tmp_path: Path) -> None:
     questions, _ = _files(tmp_path, ROW)
     with pytest.raises(DocumentError, match="is not a document"):
         list(read_documents(questions))
-
-
-def test_evidence_becomes_a_context_of_whole_words() -> None:
-    question = Question("q", "d1", "Where?", ("the roof",), evidence=((17, 25),))
-    made = with_evidence_context(question, SourceText("d1", "T", TEXT), margin=6)
-    assert made.context == "fell on the roof of the"
-    assert [made.context[a:b] for a, b in made.evidence] == ["the roof"]
-    assert with_evidence_context(made, SourceText("d1", "T", TEXT)) is made
