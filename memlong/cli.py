@@ -64,7 +64,8 @@ def ask(chosen: argparse.Namespace) -> int:
         mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
         print(
             f"\n[{item.rank}] chunk {item.chunk_id + 1}  score {item.score:.3f}{mass}, "
-            f"triggered {item.trigger_count} times  {item.title} {item.place}".rstrip()
+            f"triggered {'once' if item.trigger_count == 1 else f'{item.trigger_count} times'}  "
+            f"{' '.join(item.title.split())} {item.place}".rstrip()
         )
         print("    " + " ".join(item.text.split())[:300])
     return 0
@@ -73,6 +74,8 @@ def ask(chosen: argparse.Namespace) -> int:
 def read(chosen: argparse.Namespace) -> int:
     """Read a book and save the session."""
     book = _book(chosen.book)
+    if not chosen.save.name:  # the folder we are in: a variable of the shell that is not set, most likely
+        raise ConfigError(f"--save {chosen.save}", "A folder of its own, with a name", "Name one, such as saved")
     require_writable(chosen.save)
     session = _session(chosen)
     _read(session, book, quiet=chosen.json)

@@ -222,7 +222,7 @@ def _split(windows: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
     """Return the windows to fit and those to measure on: every eighth, or the last of fewer."""
     if len(windows) < 2:
         raise ConfigError(
-            f"Text of {len(windows)} windows",
+            f"Text of {len(windows)} window{'' if len(windows) == 1 else 's'}",
             "Two windows or more: some to fit, one to measure on",
             "Give more text; 25,000 tokens are plenty for a small model",
         )

@@ -91,6 +91,7 @@ def test_wrong_paths_and_names_are_refused_before_a_model_is_loaded(book, tmp_pa
         (["read", str(tmp_path), "--save", str(tmp_path / "s")], str(tmp_path)),
         (["ask", str(tmp_path / "blank.txt"), QUESTION], "blank.txt is empty"),
         (["read", str(book), "--save", str(book / "saved")], "Nothing can be saved"),
+        (["read", str(book), "--save", ""], "A folder of its own"),
         (["ask", str(book), QUESTION, "--policy", "fif"], "'fifo'"),
         (["ask", str(book), QUESTION, "--top-k", "0"], "top_k=0"),
         (["ask", str(book), " "], "An empty question"),

@@ -159,7 +159,7 @@ def test_progress_and_cancel(tiny_llama: Build) -> None:
 
 def test_what_cannot_be_fitted_is_refused(tiny_llama: Build) -> None:
     model = wrap(tiny_llama(layers=4, vocab=64), preset="projected", stored_layers=(1,), retrieval_layers=(2,))
-    with pytest.raises(ConfigError, match="Text of 1 windows"):
+    with pytest.raises(ConfigError, match=r"Text of 1 window\."):
         fit_maps(model, [ids(1)])
     with pytest.raises(ConfigError, match="ridge=0"):
         fit_maps(model, [ids(4)], ridge=0)
