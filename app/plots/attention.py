@@ -16,6 +16,8 @@ IGNORED, NOTICED = 0.005, 0.02
 """Mean attention mass under which a fetched chunk counts as ignored, and above which as noticed."""
 PLACES = 2
 """Places that a chunk has to stand higher by attention than by score before its score counts as little."""
+MARGIN = 0.05
+"""Score beside the dots where all scores are alike."""
 
 
 def layers_by_chunks(
@@ -146,8 +148,7 @@ def score_against_mass(
     if not known:
         return say(fig, NOTHING)
     middle = float(np.median([scores[i] for i in known]))
-    by_score, by_mass = (sorted(known, key=lambda i: -values[i]) for values in (scores, masses))
-    rises = {i: by_score.index(i) - by_mass.index(i) for i in known}
+    rises = {i: _above(scores, i, known) - _above(masses, i, known) for i in known}
     kinds = {i: kind_of(scores[i] >= middle, masses[i], rises[i]) for i in known}
     for kind, colour, symbol in (
         ("used", MEMORY, "circle"), ("fetched but ignored", EVICTED, "x"),
@@ -168,7 +169,15 @@ def score_against_mass(
     if chosen is not None and chosen in kinds:
         fig.add_annotation(x=scores[chosen], y=100 * masses[chosen], text=plain(chunks[chosen]), ax=0, ay=-28)
     fig.update_yaxes(rangemode="tozero")
+    lowest, highest = min(scores[i] for i in known), max(scores[i] for i in known)
+    if highest - lowest < 2 * MARGIN:  # of equal scores plotly would draw an axis from below 0 to above 1
+        fig.update_xaxes(range=[lowest - MARGIN, highest + MARGIN])
     return fig
+
+
+def _above(values: Sequence[float], one: int, known: Sequence[int]) -> int:
+    """Return how many values are larger than one of them, as far as a picture tells: equal ones share a place."""
+    return sum(round(values[i], 3) > round(values[one], 3) for i in known)
 
 
 def kind_of(good: bool, mass: float, rise: int) -> str:

@@ -79,6 +79,13 @@ def test_two_chunks_are_no_order_to_stand_out_from(masses: list[float]) -> None:
     assert [trace.name for trace in fig.data] == ["used"]
 
 
+def test_chunks_of_one_score_have_one_place_and_an_axis_around_it() -> None:
+    fig = plots.score_against_mass([0.34] * 4, [0.13, 0.14, 0.16, 0.22], [f"chunk {i}" for i in range(4)])
+    assert [trace.name for trace in fig.data] == ["used"], "none of them has little score"
+    low, high = fig.layout.xaxis.range
+    assert 0 < low < 0.34 < high < 1
+
+
 @pytest.mark.parametrize(
     "fig",
     [
