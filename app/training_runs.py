@@ -24,6 +24,7 @@ import psutil
 
 from app.recipes import ROOT, TRAINING
 from app.rows.training import Step, parse
+from app.text import shorten
 from memlong.errors import ConfigError, MemLongError
 from memlong.paths import ENVIRONMENT_VARIABLE
 
@@ -116,8 +117,7 @@ class Runs:
             ConfigError: for a name that cannot be, or that another run has, and while a run of the same settings is at
                 work: two would only halve each other's speed.
         """
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"The name {name!r}", "Letters, digits, dots, dashes; 64 at most", "Choose another name")
+        require_name(name)
         with self._lock:
             if (self.folder / name).exists():
                 raise ConfigError(f"A run called {name!r} exists", "A new name", "Choose another, or resume that run")
@@ -239,6 +239,13 @@ class Runs:
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(record), indent=1) + "\n", "utf-8")
         fresh.replace(path)
+
+
+def require_name(name: str) -> None:
+    """Raise ConfigError for what no run can be called."""
+    if not _NAME.fullmatch(name):
+        allowed = "Letters, digits, dots, dashes; a letter or digit first; 64 at most"
+        raise ConfigError(f"The name {shorten(repr(name), 80)}", allowed, "Choose another name")
 
 
 def _interrupt(pid: int) -> None:

@@ -15,7 +15,7 @@ from app.recipes import parse_overrides, recipes, shown
 from app.tabs import train_pieces as pieces
 from app.tabs.pieces import error_box
 from app.text import at_home, escape, plural
-from app.training_runs import Run, Runs
+from app.training_runs import Run, Runs, require_name
 from memlong.errors import MemLongError
 from memlong.paths import data_dir
 
@@ -171,12 +171,13 @@ def described(runs: Runs, name: str | None, text: str, run: str | None) -> list[
         known = recipes(runs.program)
         if not name:
             return ["", "", "", ""]
-        overrides = parse_overrides(text)
-        command = pieces.command_box(runs.command(name, overrides, run or runs.free_name(name)))
+        overrides, run = parse_overrides(text), (run or "").strip() or runs.free_name(name)
+        require_name(run)
+        command = pieces.command_box(runs.command(name, overrides, run))
         purpose = f'<p class="ml-line">{escape(known.get(name, ""))}</p>'
         values = shown(name, overrides, runs.program)
     except MemLongError as error:
-        return [gr.skip(), gr.skip(), gr.skip(), error_box(error)]
+        return [gr.skip(), gr.skip(), pieces.NO_COMMAND, error_box(error)]
     changed = [item.partition("=")[0] for item in overrides]
     return [purpose, pieces.values_table(values, changed), command, ""]
 

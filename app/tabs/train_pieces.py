@@ -21,6 +21,7 @@ NO_RUN = (
     "minute on an idle machine and shows whether everything is in place. A run goes on when this page, or the app, is "
     "closed.</div>"
 )
+NO_COMMAND = '<p class="ml-note">There is none yet: something above is not right, as said below.</p>'
 NOT_YET = "Nothing was printed yet."
 STATES = {
     "starting": "Starting: reading documents and embedding them, before the first step",

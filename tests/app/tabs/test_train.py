@@ -56,6 +56,21 @@ def test_wrong_changes_are_told_and_start_nothing(runs: Runs, text: str, words: 
     assert runs.names() == []
 
 
+@pytest.mark.parametrize("name", ["../evil", "a b", "x" * 70, "-x", ".."])
+def test_a_name_that_cannot_be_is_told_before_the_start_is_pressed(runs: Runs, name: str) -> None:
+    *_, command, said = train.described(runs, "tiny", "", name)
+    assert "64 at most" in said
+    assert "training" not in command and "run tiny" not in command, "a command that Start would refuse is not shown"
+    assert "64 at most" in train.started(runs, "tiny", "", name)[0]
+
+
+def test_the_command_that_is_shown_is_the_one_that_is_started(runs: Runs) -> None:
+    *_, command, said = train.described(runs, "tiny", "steps=7", " mine ")
+    assert said == ""
+    assert f"{runs.folder.name}/mine" in command.replace("&#x27;", "")
+    assert train.described(runs, "tiny", "stps=7", "")[2] == train_pieces.NO_COMMAND, "not that of other settings"
+
+
 def test_start_follow_stop_resume_and_load(runs: Runs) -> None:
     said, name, menu, state, stop, resume, load, *_, drawn, timer = train.started(runs, "long", LONG, " mine ")
     assert (said, name, menu.value) == ("", "long-1", "mine")
