@@ -94,18 +94,19 @@ def conversation_json(visit: Visit) -> str:
 
 def conversation_page(visit: Visit) -> str:
     """Return the conversation as a page that needs nothing else; what people and documents wrote is escaped."""
-    read = ", ".join(item.title for item in visit.shelf if item.doc_id is not None) or "nothing"
-    parts = [f"<h1>Conversation</h1><p>Read: {escape(read)}.</p>"]
+    titles = [f"<bdi>{escape(item.title)}</bdi>" for item in visit.shelf if item.doc_id is not None]
+    parts = [f"<h1>Conversation</h1><p>Read: {', '.join(titles) or 'nothing'}.</p>"]
     for number, each in enumerate(visit.exchanges, 1):
         said = each.error if each.error is not None else each.text or "(no answer)"
         rows = "".join(
-            f"<li><b>{escape(item.title)}{escape(f', {item.place}' if item.place else '')}</b>: "
-            f"{escape(_measures(item))}<blockquote>{escape_lines(item.text.strip())}</blockquote></li>"
+            f"<li><b><bdi>{escape(item.title)}</bdi>{escape(f', {item.place}' if item.place else '')}</b>: "
+            f'{escape(_measures(item))}<blockquote dir="auto">{escape_lines(item.text.strip())}</blockquote></li>'
             for item in each.evidence
         )
         parts.append(
-            f"<h2>{number}. {escape(each.question)}</h2><p>{escape_lines(said)}</p>"
+            f'<h2>{number}. <bdi>{escape(each.question)}</bdi></h2><p dir="auto">{escape_lines(said)}</p>'
             + (f"<p>{escape(_facts(each))}</p>" if each.answer else "")
+            + (f"<p>{_rated(each)}</p>" if each.liked is not None else "")
             + (f"<details><summary>Evidence</summary><ol>{rows}</ol></details>" if rows else "")
         )
     return _PAGE.format("".join(parts))
@@ -113,8 +114,9 @@ def conversation_page(visit: Visit) -> str:
 
 _PAGE = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Conversation</title><meta name="viewport" '
-    'content="width=device-width"><style>body{{max-width:70ch;margin:2rem auto;padding:0 1rem;font:16px/1.6 system-ui}}'
-    "blockquote{{margin:.4rem 0 1rem;padding-left:1rem;border-left:3px solid #2b6cb0;color:#444}}</style></head>"
+    'content="width=device-width"><style>:root{{color-scheme:light dark}}body{{max-width:70ch;margin:2rem auto;'
+    "padding:0 1rem;font:16px/1.6 system-ui;overflow-wrap:anywhere}}blockquote{{margin:.4rem 0 1rem;"
+    "padding-inline-start:1rem;border-inline-start:3px solid #2b6cb0;opacity:.85}}</style></head>"
     "<body>{}</body></html>\n"
 )
 
@@ -136,7 +138,7 @@ def _answer(exchange: Exchange) -> list[str]:
     if exchange.answer is not None:
         lines.append(_plain(_facts(exchange)))
     if exchange.liked is not None:
-        lines.append(f"Rated: {'up' if exchange.liked else 'down'}.")
+        lines.append(_rated(exchange))
     for item in exchange.evidence:
         place = f", {_plain(item.place)}" if item.place else ""
         lines += [
@@ -146,6 +148,10 @@ def _answer(exchange: Exchange) -> list[str]:
             f"   > {_plain(one_line(item.text, 600))}",
         ]
     return lines
+
+
+def _rated(exchange: Exchange) -> str:
+    return f"Rated: {'up' if exchange.liked else 'down'}."
 
 
 def _facts(exchange: Exchange) -> str:

@@ -205,7 +205,7 @@ def test_conversation_as_a_page_and_for_programs(read: Visit) -> None:
     page = conversation_file(read, "html").read_text("utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
     assert "Log &lt;b&gt;" in page
-    assert "triggers" in page and page.count("<blockquote>") == 3
+    assert "triggers" in page and page.count("<blockquote") == 3
     assert "{" not in page.split("</style>")[1]
     kept = json.loads(conversation_file(read, "json").read_text("utf-8"))
     assert kept["read"] == ["Log <b>"]
@@ -254,7 +254,7 @@ def keys(value: Any) -> Iterator[Any]:
         yield from keys(each)
 
 
-@pytest.mark.parametrize("since", ["abc", None, 1.5, True, [0]])
+@pytest.mark.parametrize("since", ["abc", None, 1.5, True, [0], -1])
 def test_api_says_what_a_step_is(read: Visit, since: Any) -> None:
     with pytest.raises(ConfigError, match=r"since=.* A whole number from 0"):
         api.trace(read, since)

@@ -6,7 +6,7 @@ import csv
 
 from app import looking, reading
 from app.documents import Limits
-from app.exports import chunks_file
+from app.exports import chunks_file, conversation_page
 from app.rows.chunks import HEADERS, Filter
 from app.sessions import Visit
 
@@ -23,3 +23,16 @@ def test_the_table_of_chunks_for_a_spreadsheet(visit: Visit) -> None:
     assert len(rows) > 1, "all of them, not a page"
     assert rows[-1][8].startswith("'=1+1"), "a spreadsheet must not work it out"
     assert rows[0][6].startswith("'=")
+
+
+def test_the_page_of_a_conversation_holds_any_text_and_says_how_it_was_rated(read: Visit) -> None:
+    exchange = read.exchanges[-1]
+    exchange.liked = True
+    page = conversation_page(read)
+    assert "<b>book</b>" not in page and "<bdi>Log &lt;b&gt;book&lt;/b&gt;</bdi>" in page
+    assert "Rated: up." in page
+    assert 'blockquote dir="auto"' in page, "a text that runs from right to left is set so"
+    assert "overflow-wrap:anywhere" in page, "a word without an end widens nothing"
+    assert "color-scheme:light dark" in page
+    exchange.liked = None
+    assert "Rated" not in conversation_page(read)
