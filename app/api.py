@@ -132,7 +132,7 @@ def memory_state(visit: Visit) -> dict[str, Any]:
 
 def trace(visit: Visit, since: int = 0) -> list[dict[str, Any]]:
     """Return the events of the session from a step on. Raises ConfigError for what is no step."""
-    if type(since) is not int:
+    if type(since) is not int or since < 0:
         raise ConfigError(f"since={shorten(repr(since), 60)}", "A whole number from 0", "Send the step to begin with")
     visit.settle_layers()
     return [event.to_dict() for event in visit.session.recorder.since(since)] if visit.session else []

@@ -204,11 +204,10 @@ class AskOptions:
             raise ConfigError(f"temperature={self.temperature}", "0 (greedy) or more", "Use 0 for exact repeats")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p={self.top_p}", "More than 0, at most 1", "Use 1 to keep every token")
-        if self.max_tokens < 1 or (self.top_k is not None and self.top_k < 1):
-            raise ConfigError(f"max_tokens={self.max_tokens}, top_k={self.top_k}", "Whole numbers from 1", "Raise them")
-        if self.history < 0 or (self.retrieve_every or 0) < 0:
-            given = f"history={self.history}, retrieve_every={self.retrieve_every}"
-            raise ConfigError(given, "Whole numbers from 0", "Raise them")
+        for name, least in (("max_tokens", 1), ("top_k", 1), ("history", 0), ("retrieve_every", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name}={value}", f"A whole number from {least}", f"Raise {name}")
         if "" in self.stop:
             raise ConfigError("stop with an empty text", "Texts of one character or more", "Leave it out")
 

@@ -61,7 +61,7 @@ def unknown_name(
     """Return an error for a name that is not in ``known``, with the nearest known name as advice."""
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)
-    advice = f"Did you mean {near[0]!r}?" if near else f"Choose one of them for {kind}"
+    advice = f"Did you mean {near[0]!r}?" if near else "Choose one of them"
     return error(f"Unknown {kind} {name!r}", f"Known: {', '.join(names)}", advice)
 
 
