@@ -182,7 +182,7 @@ def as_it_was(visit: Visit) -> list[Any]:
     reading.refresh_reports(visit)
     for exchange in visit.exchanges:
         exchange.looking = ""  # for what had left: the page that asked is gone
-    return [*read.picture(visit), *bank, *ask.picture(visit), gr.Dropdown(choices=ask.document_choices(visit))]
+    return [*read.picture(visit), *bank, *ask.picture(visit), ask.documents_menu(visit, ())]
 
 
 def _wire_api(app: App, page: gr.Blocks) -> None:

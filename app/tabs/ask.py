@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,9 +247,9 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
     def clear(request: gr.Request) -> list[Any]:
         return cleared(app.visit(request))
 
-    def arrive(request: gr.Request) -> list[Any]:
+    def arrive(request: gr.Request, ticked: list[int] | None) -> list[Any]:
         visit = app.visit(request)
-        return [*picture(visit), gr.Dropdown(choices=document_choices(visit))]
+        return [*picture(visit), documents_menu(visit, ticked or ())]
 
     parts.stop.click(stop, None, None, **quick)
     parts.chat.like(like, None, None, **quick)
@@ -259,7 +259,7 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
     parts.reader.click(look, None, [parts.evidence, parts.reader], **quick)
     for wiped in (parts.clear.click, parts.chat.clear):  # the chatbot's own bin empties only what is shown
         wiped(clear, None, [*parts.view, parts.reader], **quick)
-    parts.tab.select(arrive, None, [*parts.view, parts.controls[1]], **quick)
+    parts.tab.select(arrive, parts.controls[1], [*parts.view, parts.controls[1]], **quick)
     for kind, each in parts.exports.items():
         each.on_click(_saving(app, kind))
 
@@ -356,6 +356,18 @@ def document_choices(visit: Visit) -> list[tuple[str, int]]:
         (item.title, item.doc_id) for item in visit.shelf
         if item.doc_id is not None and item.state in ("reading", "stopped", "done")
     ]  # fmt: skip
+
+
+def documents_menu(visit: Visit, ticked: Iterable[int]) -> Any:
+    """Return the menu of documents to ask. One that was read anew stays ticked, one that was removed does not.
+
+    Gradio refuses every question whose menu holds a choice that is none any more.
+    """
+    choices = document_choices(visit)
+    items = [visit.shelf.of_doc(doc_id) for doc_id in ticked]
+    now = {item.doc_id for item in items if item is not None}
+    value = [doc_id for _, doc_id in choices if doc_id in now]
+    return gr.Dropdown(choices=choices, value=value, multiselect=True)
 
 
 def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:

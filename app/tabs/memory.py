@@ -209,12 +209,13 @@ def first_of(visit: Visit, look: Look) -> list[Any]:
     jumps = [(one_line(mark.words, 80), mark.step) for mark in timeline.landmarks]
     asked = looking.questions(visit)
     known = [("any document", ANY), *((one_line(title, 60), doc_id) for doc_id, title in timeline.titles.items())]
+    filtered = look.rows.doc_id, look.log.doc_id
     return [
         gr.Slider(maximum=last, value=position),
         gr.Dropdown(choices=jumps),
         gr.Dropdown(choices=asked, value=asked[0] if asked else None),
-        gr.Dropdown(choices=known),
-        gr.Dropdown(choices=known),
+        # A filter of before another model was loaded names a document that memory knows no longer.
+        *(gr.Dropdown(choices=known, value=each if each in timeline.titles else ANY) for each in filtered),
         *top(visit, look),
     ]
 

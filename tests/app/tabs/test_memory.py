@@ -173,3 +173,9 @@ def test_everything_fits_the_components(made_visit: Visit) -> None:
     values: list[Any] = memory.first_of(made_visit, Look())
     assert len(values) == 5 + 4
     assert len(memory.details(made_visit, Look())) == 9
+
+
+def test_a_filter_for_a_document_of_another_memory_is_let_go(made_visit: Visit) -> None:
+    known = next(iter(looking.timeline(made_visit).titles))
+    kept, gone = memory.first_of(made_visit, Look(rows=Filter(doc_id=known), log=LogFilter(doc_id=999)))[3:5]
+    assert (kept.value, gone.value) == (known, memory.ANY)
