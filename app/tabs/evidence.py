@@ -19,6 +19,7 @@ _WORD = re.compile(r"\w+")
 # Letters of alphabets that put blanks between words and glue nothing to them: Latin, Greek, Cyrillic.
 _LETTER = "[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]"
 SNIPPET = 180  # characters of a chunk in the list
+LEAST_MASS = 0.01  # share of attention of a full bar at least: of next to none the largest is no long one
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
 
@@ -175,8 +176,8 @@ def snippet(text: str, answer: str, question: str) -> str:
 def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
     place = f" · {escape(item.place)}" if item.place else ""
     mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
-    width = 100 * (item.attention_mass or 0.0) / most if most else 0.0
-    tag = '<span class="ml-tag">most attention</span>' if most and item.attention_mass == most else ""
+    width = 100 * (item.attention_mass or 0.0) / max(most, LEAST_MASS)
+    tag = '<span class="ml-tag">most attention</span>' if item.attention_mass == most >= LEAST_MASS / 10 else ""
     if exchange.answer is not None and words_of(exchange.text, item.text):
         tag += '<span class="ml-tag">says the same words</span>'
     return (

@@ -29,3 +29,15 @@ def test_a_weak_memory_is_named_where_it_got_no_attention(read: Visit, strength:
     exchange.answer = replace(exchange.answer, low_evidence=True)
     exchange.options = AskOptions(memory_strength=strength)
     assert ("a memory strength of -8:" in pane.notices(exchange)) == (strength < 0)
+
+
+def test_a_bar_of_next_to_no_attention_is_short_and_the_most_of_none_is_not_named(read: Visit) -> None:
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    hits = [replace(item, attention_mass=0.0004 / item.rank) for item in exchange.answer.retrieved]
+    exchange.answer = replace(exchange.answer, retrieved=tuple(hits))
+    shown = pane.evidence(read)
+    assert "width:4.0%" in shown and "width:100.0%" not in shown
+    assert "most attention" not in shown
+    exchange.answer = replace(exchange.answer, retrieved=(replace(hits[0], attention_mass=0.2), *hits[1:]))
+    assert "width:100.0%" in pane.evidence(read) and "most attention" in pane.evidence(read)
