@@ -111,6 +111,8 @@ function keys(v) {
   const items = [];
   if (v.colour === 'document') {
     v.documents.forEach(([id, title]) => items.push([{ background: v.palette[id % v.palette.length] }, title]));
+  } else if (/^0( %)?$/.test(v.high_words)) { // all alike: no range to show
+    items.push([{ background: ramp(0) }, v.colour_words + ' ' + v.low_words]);
   } else {
     const stops = [0, 64, 128, 192, 255].map(ramp).join(',');
     items.push([{ width: '96px', background: 'linear-gradient(90deg,' + stops + ')' }, v.high_words, v.colour_words + ' ' + v.low_words]);
@@ -208,9 +210,13 @@ function ring(g, x, y, box, colour, width) {
 function mark(g, i, colour, width, round) {
   const { size, columns, gap } = layout, box = size - gap;
   const x = (i % columns) * size + 1, y = Math.floor(i / columns) * size + 1;
-  g.strokeStyle = colour;
-  g.lineWidth = width;
-  if (round && box >= 8) { g.beginPath(); g.arc(x + box / 2, y + box / 2, box * 0.32, 0, 7); g.stroke(); } else g.strokeRect(x - 0.5, y - 0.5, box + 1, box + 1);
+  const around = round && box >= 8;
+  // Cells go from pale to nearly black: a ring has a rim of the other kind, or half of them would hide it.
+  for (const [stroke, extra] of [[isDark() ? '#111111' : '#ffffff', around ? 2 : 0], [colour, 0]]) {
+    g.strokeStyle = stroke;
+    g.lineWidth = width + extra;
+    if (around) { g.beginPath(); g.arc(x + box / 2, y + box / 2, box * 0.32, 0, 7); g.stroke(); } else g.strokeRect(x - 0.5, y - 0.5, box + 1, box + 1);
+  }
 }
 
 function describe(i) {

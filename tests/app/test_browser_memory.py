@@ -31,6 +31,18 @@ def cells(page: Any) -> str:
     return str(page.evaluate("document.querySelector('#memory-map .mm-cells').toDataURL()"))
 
 
+def shades_of_rings(page: Any) -> tuple[int, int]:
+    """Return the darkest and the lightest grey that the rings around cells are painted in."""
+    page.wait_for_timeout(100)
+    low, high = page.evaluate(
+        "() => { const each = document.querySelector('#memory-map .mm-marks');"
+        " const {data} = each.getContext('2d').getImageData(0, 0, each.width, each.height);"
+        " const greys = []; for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 250) greys.push(data[i]);"
+        " return [Math.min(...greys), Math.max(...greys)]; }"
+    )
+    return low, high
+
+
 def coloured(page: Any, name: str, words: str) -> None:
     page.locator("#map-colour").get_by_label(name, exact=True).click()
     page.wait_for_function(f"document.querySelector('#memory-map .mm-legend').innerText.includes('{words}:')")
@@ -75,6 +87,8 @@ def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
     assert cells(page) != followed
     coloured(page, "Trigger count", "trigger count")  # told whole again
     assert cells(page) == followed
+    darkest, lightest = shades_of_rings(page)
+    assert darkest < 0x40 and lightest > 0xD0, "a ring shows on a pale cell and on a dark one"
     page.click("#now")
     page.wait_for_function(f"document.querySelector('#chunk-said').innerText.includes('of {every} chunks')")
     assert cells(page) != followed
