@@ -128,7 +128,7 @@ def _form(setup: Setup) -> list[Any]:
         made["precision"] = _menu("precision", "Precision", precision, values, "8-bit and 4-bit use bitsandbytes.")
         made["retriever"] = gr.Dropdown(
             list(RETRIEVER_MENU), value=values["retriever"], label="Retriever", allow_custom_value=True,
-            info="Embeds chunks and questions; also sentence:MODEL.", elem_id="setup-retriever", min_width=150,
+            info="Or sentence:MODEL.", elem_id="setup-retriever", min_width=150,
         )  # fmt: skip
     with gr.Row():
         made["chunk_tokens"] = gr.Number(
