@@ -142,6 +142,9 @@ class Setup:
         return urlencode({name: _text(value) for name, value in self.to_dict().items()}, safe="/,-")
 
 
+_EXAMPLES = {"top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "capacity": 131_072}
+
+
 def parse_memory(text: str) -> dict[str, Any]:
     """Return the values of ``preset=paper stored_layers=13``.
 
@@ -182,11 +185,13 @@ def _value(name: str, value: Any) -> Any:
         return value.strip()
     if isinstance(value, str) and not value.strip():
         return 131_072 if name == "capacity" else None
-    kind, words, example = (float, "A number", 4) if name == "relevance_strength" else (int, "A whole number", 256)
+    kind, words = (float, "A number") if name == "relevance_strength" else (int, "A whole number")
     try:
         number = kind(str(value).strip().replace("_", ""))
     except ValueError:
-        raise ConfigError(f"{name}={shorten(repr(value), 60)}", words, f"Write {name}={example}, say") from None
+        raise ConfigError(
+            f"{name}={shorten(repr(value), 60)}", words, f"Write {name}={_EXAMPLES.get(name, 256)}, say"
+        ) from None
     return number
 
 

@@ -63,6 +63,7 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"chunk_ends": "sentence"}, "sentences"),
         ({"relevance_strength": "nan"}, "Try 4"),
         ({"relevance_strength": "much"}, "relevance_strength=4"),
+        ({"top_k": 2.5}, "top_k=4"),
     ],
 )
 def test_wrong_values_are_refused_with_the_nearest_right_one(values: dict[str, Any], advice: str) -> None:
