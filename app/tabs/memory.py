@@ -17,7 +17,7 @@ from app.sessions import Visit
 from app.tabs import life
 from app.tabs.memory_layout import ANY, MAP, TITLE, Parts, lay_out
 from app.tabs.memory_map import clicked, map_update
-from app.tabs.pieces import error_box
+from app.tabs.pieces import bank_line, error_box
 from app.text import escape, one_line
 from memlong.errors import MemLongError
 
@@ -174,7 +174,7 @@ def top(visit: Visit, look: Look) -> list[Any]:
     """Return headline, map, what happened at the moment, and the chosen chunk's life."""
     timeline = looking.timeline(visit)
     return [
-        life.head(timeline, look.step),
+        bank_line(visit) if visit.emptied else life.head(timeline, look.step),
         map_update(visit.maps, MAP, timeline, look),
         life.moment(timeline, look.step, visit),
         life.life_html(looking.life(visit, look, at_once=True)),

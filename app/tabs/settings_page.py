@@ -17,7 +17,7 @@ LOOK_EVERY = 4.0  # seconds between two looks whether another model was loaded b
 
 def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], runs: Runs) -> None:
     """Fill in the form from the address when the page opens, and redraw everything when another model serves."""
-    mine, reading, asking = parts["settings"], parts["read"], parts["ask"]
+    mine, reading, asking, memory = parts["settings"], parts["read"], parts["ask"], parts["memory"]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     controls = [asking.controls[2], reading.capacity, reading.policy]
 
@@ -31,7 +31,9 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
         for item in visit.shelf:
             if item.state == "waiting" and item.estimate is None:
                 read_estimate(visit, item)
-        return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app)]
+        # The tab Memory draws itself when its clock ticks, which it stops again; what was chosen there is gone.
+        emptied = [gr.Timer(active=True), None, None] if visit.emptied else [gr.skip()] * 3
+        return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app), *emptied]
 
     def offer(name: str | None) -> list[Any]:
         found = train.export_of(runs, name)
@@ -43,7 +45,7 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
         parts["train"].load.click(offer, parts["train"].chosen, [*mine.form, mine.said, tabs], **quiet)
         parts["train"].load.click(settings.filled_otherwise, None, mine.chosen, **quiet)
     page.load(arrive, None, [*mine.form, mine.said, tabs, asking.controls[2]], queue=False, **quiet)
-    drawn = [reading.engine, *reading.view, *asking.view, *controls]
+    drawn = [reading.engine, *reading.view, *asking.view, *controls, memory.timer, memory.step, memory.chunk]
     for changed in mine.changed:
         changed.then(redraw, None, drawn, **quiet)
 
