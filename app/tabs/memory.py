@@ -23,6 +23,12 @@ from memlong.errors import MemLongError
 
 __all__ = ["ANY", "TITLE", "Parts", "build", "wire"]
 
+# The box beside the slider takes any number, and gradio refuses one beyond the slider's ends.
+_WITHIN = """(at, ...looks) => {
+  const last = Number(document.querySelector('#replay input[type=range]').max);
+  return [Math.min(Math.max(Number(at) || 0, 0), last), ...looks];
+}"""
+
 
 def build(app: App) -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``; nothing of it depends on how the app was started."""
@@ -97,7 +103,7 @@ def _wire_time(app: App, parts: Parts, draw_top: Any, draw_details: Any, latest:
     def now(request: gr.Request) -> tuple[None, int, None]:
         return None, max(1, len(looking.timeline(app.visit(request)).stops) - 1), None
 
-    parts.slider.input(wind, [parts.slider, *parts.looks], [parts.step, *parts.top], **latest)
+    parts.slider.input(wind, [parts.slider, *parts.looks], [parts.step, *parts.top], js=_WITHIN, **latest)
     parts.map.release(draw_details, parts.looks, parts.details, **latest)
     for event in (
         parts.jump.input(jump, parts.jump, [parts.step, parts.slider], **latest),

@@ -149,7 +149,7 @@ def _table() -> tuple[list[Any], list[Any], Saver]:
             elem_id="chunk-order",
             min_width=170,
         )
-        page = gr.Number(1, precision=0, minimum=1, label="Page", elem_id="chunk-page", min_width=90)
+        page = gr.Number(1, precision=0, label="Page", elem_id="chunk-page", min_width=90)
     said = gr.HTML("", elem_id="chunk-said")
     table = gr.Dataframe(
         [], headers=chunks.HEADERS, datatype=_TABLE_TYPES, interactive=False, column_widths=_TABLE_WIDTHS,
@@ -175,7 +175,7 @@ def _log() -> tuple[list[Any], list[Any]]:
             [("any document", ANY)], value=ANY, label="Document", elem_id="log-document", min_width=150
         )
         chunk = gr.Textbox(label="Chunk number", max_lines=1, elem_id="log-chunk", min_width=110)
-        page = gr.Number(1, precision=0, minimum=1, label="Page", elem_id="log-page", min_width=90)
+        page = gr.Number(1, precision=0, label="Page", elem_id="log-page", min_width=90)
     said = gr.HTML("", elem_id="log-said")
     table = gr.Dataframe(
         [], headers=log.HEADERS, datatype=["number", "str", "str"], interactive=False, column_widths=[80, 150, 1010],

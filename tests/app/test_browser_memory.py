@@ -89,6 +89,14 @@ def test_the_map_follows_the_slider_and_the_tables_when_it_rests(
     assert cells(page) == followed
     darkest, lightest = shades_of_rings(page)
     assert darkest < 0x40 and lightest > 0xD0, "a ring shows on a pale cell and on a dark one"
+    for typed in ("99999", "-4"):  # a refusal would be an error of the page
+        said = page.inner_text("#moment")
+        page.fill("#replay input[type=number]", typed)
+        page.wait_for_function("(said) => document.querySelector('#moment').innerText !== said", arg=said)
+    for box in ("#chunk-page", "#log-page"):
+        page.fill(f"{box} input", "-3")
+        page.press(f"{box} input", "Tab")
+        page.wait_for_function("(box) => document.querySelector(box + ' input').value === '1'", arg=box)
     page.click("#now")
     page.wait_for_function(f"document.querySelector('#chunk-said').innerText.includes('of {every} chunks')")
     assert cells(page) != followed
