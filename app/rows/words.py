@@ -61,7 +61,7 @@ def event_words(event: e.Event, timeline: Timeline, documents: Documents) -> str
         )
     if isinstance(event, e.DocumentClosed):
         after = f"{plural(event.chunks_read, 'chunk')} read in {duration_words(event.seconds)}"
-        return f"Document {title_of(event.doc_id, documents)} {event.status}: {after}"
+        return f"Document {title_of(event.doc_id, documents)} {_ended(event.status)}: {after}"
     if isinstance(event, e.CapacityChanged):
         return f"Capacity {plural(event.capacity_tokens, 'token')}, policy {event.policy}"
     return event.kind
@@ -106,6 +106,12 @@ def _of_answer(event: e.Event) -> str:
         mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
         low = "; little evidence" if event.low_evidence else ""
         return (
-            f"Answer {event.answer_id + 1} finished ({event.stop_reason}), {plural(event.n_tokens, 'token')}{mass}{low}"
+            f"Answer {event.answer_id + 1} finished ({_ended(event.stop_reason)}), "
+            f"{plural(event.n_tokens, 'token')}{mass}{low}"
         )
     return ""
+
+
+def _ended(how: str) -> str:
+    """Return how reading or an answer ended, in the words of the buttons."""
+    return "stopped" if how == "cancelled" else how

@@ -14,7 +14,7 @@ from app.rows.chunks import Filter, chunk_rows, headline, page_of, place_of, sel
 from app.rows.life import life_of, summary
 from app.rows.log import LogFilter, log_events, log_table
 from app.rows.timeline import Timeline, timeline_of
-from app.rows.words import KINDS, mass_words
+from app.rows.words import KINDS, event_words, mass_words
 from app.tabs.life import life_html
 from memlong.trace import events as e
 from memlong.trace.recorder import Recorder
@@ -308,3 +308,10 @@ def test_a_life_ends_when_its_document_is_removed() -> None:
     assert life.stations[-1].words == "because its document was removed"
     assert life.text == ""
     assert summary(life).startswith("Not in memory: its document was removed")
+
+
+def test_what_was_stopped_is_called_so() -> None:
+    said = event_words(e.DocumentClosed(0, "cancelled", 4, 1.0), timeline_of(Recorder()), {})
+    assert "stopped: 4 chunks read" in said
+    answer = e.AnswerFinished(0, "", "cancelled", {}, 3, None, False)
+    assert "(stopped)" in event_words(answer, timeline_of(Recorder()), {})
