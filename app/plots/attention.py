@@ -149,7 +149,10 @@ def score_against_mass(
         return say(fig, NOTHING)
     middle = float(np.median([scores[i] for i in known]))
     rises = {i: _above(scores, i, known) - _above(masses, i, known) for i in known}
-    kinds = {i: kind_of(scores[i] >= middle, masses[i], rises[i]) for i in known}
+    best = max(scores[i] for i in known)
+    # Of one good score and three next to nothing, the middle is next to nothing too.
+    good = {i for i in known if scores[i] >= middle and (best <= 0 or scores[i] >= best / 2)}
+    kinds = {i: kind_of(i in good, masses[i], rises[i]) for i in known}
     for kind, colour, symbol in (
         ("used", MEMORY, "circle"), ("fetched but ignored", EVICTED, "x"),
         ("little score, much attention", MEMORY, "diamond"), ("little of both", LOCAL, "circle-open"),
@@ -184,7 +187,8 @@ def kind_of(good: bool, mass: float, rise: int) -> str:
     """Say in words what became of a fetched chunk.
 
     Args:
-        good: whether its score is in the better half. rise: places that it stands higher by attention than by score.
+        good: whether its score is in the better half, and no less than half of the best.
+        rise: places that it stands higher by attention than by score.
     """
     if mass < IGNORED:
         return "fetched but ignored" if good else "little of both"

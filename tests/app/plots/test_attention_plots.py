@@ -79,6 +79,11 @@ def test_two_chunks_are_no_order_to_stand_out_from(masses: list[float]) -> None:
     assert [trace.name for trace in fig.data] == ["used"]
 
 
+def test_a_score_far_below_the_best_is_no_good_one() -> None:
+    fig = plots.score_against_mass([0.42, 0.011, 0.009, 0.008], [0.5, 0.0, 0.0, 0.0], [f"chunk {i}" for i in range(4)])
+    assert [trace.name for trace in fig.data] == ["used", "little of both"]
+
+
 def test_chunks_of_one_score_have_one_place_and_an_axis_around_it() -> None:
     fig = plots.score_against_mass([0.34] * 4, [0.13, 0.14, 0.16, 0.22], [f"chunk {i}" for i in range(4)])
     assert [trace.name for trace in fig.data] == ["used"], "none of them has little score"
