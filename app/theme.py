@@ -84,8 +84,10 @@ def theme() -> gr.themes.Base:
         "slider_color": "var(--ml-memory)", "loader_color": "var(--ml-memory)",
     }  # fmt: skip
     alike = {f"{name}_dark": value for name, value in values.items() if name != "color_accent"}
-    with_dark = {**values, **alike}
-    made.set(**with_dark)
-    made.set(block_border_width="1px", button_border_width="1px", block_shadow="none", button_large_radius="8px")
-    made.set(input_border_width="1px", input_border_width_dark="1px")  # several fields share one frame: show where
+    # In one call: a second one makes gradio forget some colours of the first.
+    made.set(
+        **values, **alike, block_border_width="1px", button_border_width="1px", block_shadow="none",
+        button_large_radius="8px",
+        input_border_width="1px", input_border_width_dark="1px",  # several fields share one frame: show where
+    )  # fmt: skip
     return made

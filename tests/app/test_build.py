@@ -175,6 +175,14 @@ def test_page_is_built_without_torch_and_without_analytics() -> None:
     assert done.stdout.split()[-1] == "False"
 
 
+def test_the_theme_keeps_every_colour_of_its_own_in_both_modes() -> None:
+    from app import theme
+
+    made = theme.theme()
+    for name in ("background_fill_primary", "background_fill_secondary", "block_background_fill"):
+        assert getattr(made, name).startswith("var(--ml-") and getattr(made, name + "_dark").startswith("var(--ml-")
+
+
 def test_style_has_both_themes_and_no_outside_address() -> None:
     from app import theme
 
