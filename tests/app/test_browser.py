@@ -251,6 +251,20 @@ def test_text_of_strangers_is_never_run(page: Any, tmp_path: Path) -> None:
     assert "{{7*7}} ${1+1}" in page.inner_text("#reader #passage")
 
 
+def test_a_title_without_a_blank_widens_nothing_and_lines_run_their_own_way(page: Any, tmp_path: Path) -> None:
+    upload(page, tmp_path, "x" * 90 + ".txt", f"{FACT}\n\nשלום עולם, זה טקסט מימין לשמאל.\n\n" + log_book(20))
+    page.wait_for_selector(".ml-is-waiting")
+    page.click("#read")
+    page.wait_for_selector(".ml-is-done")
+    page.set_viewport_size({"width": 390, "height": 900})
+    ask(page, "Where did the brass lantern of Ottoline Varga stand?")
+    page.click("#evidence .ml-hit")
+    page.wait_for_selector("#reader #passage")
+    for each in ("#evidence .ml-hit", "#reader header", "#reader .ml-paper"):
+        assert page.locator(each).first.evaluate("(box) => box.scrollWidth <= box.clientWidth + 1"), each
+    assert page.locator("#reader .ml-paper p").first.evaluate("(p) => getComputedStyle(p).unicodeBidi") == "plaintext"
+
+
 def test_errors_are_shown_at_the_file(page: Any, tmp_path: Path) -> None:
     upload(page, tmp_path, "broken.pdf", b"%PDF-1.7 and nothing else")
     page.wait_for_selector(".ml-is-failed [role=alert]")
