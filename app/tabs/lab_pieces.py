@@ -88,8 +88,8 @@ def helped(found: Ways) -> str:
     recorded = getattr(told["memory"], "logprob", found.with_memory)
     alike = abs(found.with_memory - recorded) <= ALIKE
     numbers = (
-        f"({'' if alike else 'weighed anew: '}log-probability {recorded if alike else found.with_memory:.1f} with "
-        f"its chunks, {found.without:.1f} without any)"
+        f"({'' if alike else 'weighed anew: '}log-probability {recorded if alike else found.with_memory:.2f} with "
+        f"its chunks, {found.without:.2f} without any)"
     )
     alone = "Without memory the model says the same" if same else "Without memory the model says something else"
     if moved > MOVED:
@@ -130,7 +130,7 @@ def _facts(answer: Any) -> str:
     facts = [
         f"{sum(answer.seconds.values()):.1f} s",
         plural(answer.n_tokens, "token"),
-        f"log-probability {answer.logprob:.1f} ({each:.2f} a token)",
+        f"log-probability {answer.logprob:.2f} ({each:.2f} a token)",
     ]
     if answer.retrieved:
         facts.append("chunks " + ", ".join(str(chunk_number(item.chunk_id)) for item in answer.retrieved))
