@@ -36,19 +36,21 @@ def says(page: Any, selector: str, words: str) -> None:
     )
 
 
-def test_a_link_fills_in_the_form_and_another_model_is_loaded(
-    browser: Any, address: str, seen: Seen, other_folder: Path, tmp_path: Path
-) -> None:
+def read_log(browser: Any, address: str, seen: Seen, folder: Path) -> Any:
+    """Open a page and read a document there."""
     page = open_page(browser, address, seen)
-    upload(page, tmp_path, "log.txt", "The harbour master kept a ledger of every ship. " * 60)
+    upload(page, folder, "log.txt", "The harbour master kept a ledger of every ship. " * 60)
     page.wait_for_selector(".ml-is-waiting")
     page.click("#read")
     page.wait_for_selector(".ml-is-done")
-    other = open_page(browser, address, seen)
-    upload(other, tmp_path, "diary.txt", "A private diary of the lighthouse keeper. " * 60)
-    other.wait_for_selector(".ml-is-waiting")
-    other.click("#read")
-    other.wait_for_selector(".ml-is-done")
+    return page
+
+
+def test_a_link_fills_in_the_form_and_another_model_is_loaded(
+    browser: Any, address: str, seen: Seen, other_folder: Path, tmp_path: Path
+) -> None:
+    page = read_log(browser, address, seen, tmp_path)
+    other = read_log(browser, address, seen, tmp_path)
     other.get_by_role("tab", name="Memory").click()
     says(other, "#memory-head", "in memory")
     page.get_by_role("tab", name="Settings").click()
