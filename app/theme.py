@@ -81,6 +81,8 @@ def theme() -> gr.themes.Base:
         "checkbox_label_background_fill_hover": "var(--ml-sunken)",
         "checkbox_label_background_fill_selected": "var(--ml-wash)",
         "checkbox_label_text_color": "var(--ml-text)", "checkbox_label_text_color_selected": "var(--ml-text)",
+        "table_even_background_fill": "var(--ml-card)", "table_odd_background_fill": "var(--ml-page)",
+        "table_border_color": "var(--ml-line)", "table_text_color": "var(--ml-text)",
         "slider_color": "var(--ml-memory)", "loader_color": "var(--ml-memory)",
     }  # fmt: skip
     alike = {f"{name}_dark": value for name, value in values.items() if name != "color_accent"}

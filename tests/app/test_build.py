@@ -179,7 +179,7 @@ def test_the_theme_keeps_every_colour_of_its_own_in_both_modes() -> None:
     from app import theme
 
     made = theme.theme()
-    for name in ("background_fill_primary", "background_fill_secondary", "block_background_fill"):
+    for name in ("background_fill_primary", "background_fill_secondary", "table_even_background_fill"):
         assert getattr(made, name).startswith("var(--ml-") and getattr(made, name + "_dark").startswith("var(--ml-")
 
 
