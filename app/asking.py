@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from app.sessions import Exchange, Visit
+from app.setup import MOST_CHUNKS
 from app.text import chunk_number, plural
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, MemLongError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 SHOW_EVERY = 0.1  # seconds between two pictures of an answer that grows
 # What one visitor may ask of a machine that all share. A long question is read in one turn, and the K-V of every
 # chunk retrieved lie in memory at once, in every layer.
-MOST_CHARACTERS, MOST_CHUNKS, MOST_TOKENS = 4_000, 32, 1_024
+MOST_CHARACTERS, MOST_TOKENS = 4_000, 1_024
 
 
 def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SHOW_EVERY) -> Iterator[Exchange]:

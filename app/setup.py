@@ -20,6 +20,8 @@ from memlong.config import CHUNK_ENDS, MEMORY_POSITIONS, PRESETS, STORE_DTYPES, 
 from memlong.errors import ConfigError, unknown_name
 from memlong.layers import layers_text, parse_layers
 
+MOST_CHUNKS, MOST_CANDIDATES = 32, 512  # retrieved for a question, and looked at twice: all of them at once
+
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
@@ -72,6 +74,9 @@ class Setup:
             value, least = getattr(self, name), 0 if name in ("retrieve_every", "rerank_candidates") else 1
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value}", f"A whole number from {least}", f"Raise {name}")
+        for name, most in (("top_k", MOST_CHUNKS), ("rerank_candidates", MOST_CANDIDATES)):
+            if (getattr(self, name) or 0) > most:
+                raise ConfigError(f"{name}={getattr(self, name)}", f"At most {most}", f"Lower {name}")
         if self.relevance_strength is not None and not 0 <= self.relevance_strength < inf:
             raise ConfigError(f"relevance_strength={self.relevance_strength}", "0 (off) or more", "Try 4")
 

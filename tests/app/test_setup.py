@@ -51,6 +51,8 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"policy": "fifoo"}, "'fifo'"),
         ({"preset": "papr"}, "'paper'"),
         ({"top_k": 0}, "Raise top_k"),
+        ({"top_k": 33}, "Lower top_k"),
+        ({"rerank_candidates": 513}, "Lower rerank_candidates"),
         ({"chunk_tokens": "many"}, "chunk_tokens=256"),
         ({"stored_layers": "eight"}, "Write them so"),
         ({"stored_layers": [1.5]}, "[8, 18, 28]"),
