@@ -26,8 +26,10 @@ MOST_CHUNKS, MOST_CANDIDATES = 32, 512  # retrieved for a question, and looked a
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
     "retrieve_every", "memory_positions", "relevance_strength", "rerank_candidates", "chunk_ends",
+    "spelling_strength",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
+_STRENGTHS = ("relevance_strength", "spelling_strength")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
@@ -60,6 +62,7 @@ class Setup:
     memory_positions: str = ""
     relevance_strength: float | None = None
     rerank_candidates: int | None = None
+    spelling_strength: float | None = None
     chunk_ends: str = ""
 
     def __post_init__(self) -> None:
@@ -77,8 +80,9 @@ class Setup:
         for name, most in (("top_k", MOST_CHUNKS), ("rerank_candidates", MOST_CANDIDATES)):
             if (getattr(self, name) or 0) > most:
                 raise ConfigError(f"{name}={getattr(self, name)}", f"At most {most}", f"Lower {name}")
-        if self.relevance_strength is not None and not 0 <= self.relevance_strength < inf:
-            raise ConfigError(f"relevance_strength={self.relevance_strength}", "0 (off) or more", "Try 4")
+        for name in _STRENGTHS:
+            if (value := getattr(self, name)) is not None and not 0 <= value < inf:
+                raise ConfigError(f"{name}={value}", "0 (off) or more", "Try 4")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Setup:
@@ -147,7 +151,10 @@ class Setup:
         return urlencode({name: _text(value) for name, value in self.to_dict().items()}, safe="/,-")
 
 
-_EXAMPLES = {"top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "capacity": 131_072}
+_EXAMPLES = {
+    "top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "spelling_strength": 4,
+    "capacity": 131_072,
+}  # fmt: skip
 
 
 def parse_memory(text: str) -> dict[str, Any]:
@@ -190,7 +197,7 @@ def _value(name: str, value: Any) -> Any:
         return value.strip()
     if isinstance(value, str) and not value.strip():
         return 131_072 if name == "capacity" else None
-    kind, words = (float, "A number") if name == "relevance_strength" else (int, "A whole number")
+    kind, words = (float, "A number") if name in _STRENGTHS else (int, "A whole number")
     try:
         number = kind(str(value).strip().replace("_", ""))
     except ValueError:

@@ -68,6 +68,8 @@ class MemoryConfig:
             ``retriever/parts.py``); 0 treats all alike, as the paper does.
         rerank_candidates: chunks that a question finds before the best parts of each decide, together with the chunk's
             own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
+        spelling_strength: logits that a token loses when it goes on with a word of an answer as no word of question and
+            retrieved text does, though one of them begins so (see ``spelling.py``); 0 leaves words to the model.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
@@ -92,6 +94,7 @@ class MemoryConfig:
     memory_positions: str = "zero"
     relevance_strength: float = 0.0
     rerank_candidates: int = 0
+    spelling_strength: float = 0.0
     bank_device: str = "model"
     read_batch_tokens: int = 512
     low_score: float | None = None
@@ -124,8 +127,9 @@ class MemoryConfig:
             )
         if self.retrieve_every < 0:
             raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
-        if not 0 <= self.relevance_strength < inf:
-            raise ConfigError(f"relevance_strength={self.relevance_strength}", "0 (off) or more", "Try 4")
+        for name in ("relevance_strength", "spelling_strength"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ConfigError(f"{name}={getattr(self, name)}", "0 (off) or more", "Try 4")
         if self.rerank_candidates < 0:
             given = f"rerank_candidates={self.rerank_candidates}"
             raise ConfigError(given, "0 (off) or more", "Try four times top_k")

@@ -27,7 +27,7 @@ class GeneratedToken:
 
     Attributes:
         index: from 0. token_id: its id. text: all text of the answer so far, whole characters only.
-        logprob: natural logarithm of its probability at temperature 1.
+        logprob: natural logarithm of its probability at temperature 1, as the model has it (before ``Hooks.adjust``).
         mass_HN: retrieval layer -> attention mass [H, N] that its prediction paid to each retrieved chunk; empty when
             nobody looks. chunk_ids: what the N columns are.
     """
@@ -57,11 +57,13 @@ class Hooks:
             token with "" and then every ``retrieve_every`` tokens.
         spill: takes the token ids that leave the local context, oldest first.
         cancelled: asked once per token.
+        adjust: the next token's logits [V], the answer's text and its tokens so far -> the logits it is chosen by.
     """
 
     retrieve: Callable[[str], Retrieved | None]
     spill: Callable[[list[int]], None]
     cancelled: Callable[[], bool] = lambda: False
+    adjust: Callable[[Tensor, str, Sequence[int]], Tensor] = lambda logits_V, text, tokens: logits_V
 
 
 @dataclass
@@ -93,7 +95,8 @@ class Generation:
         retrieved = self.hooks.retrieve("")
         logits, mass = self._timed("prefill", local.prefill, retrieved)
         for index in range(self.options.max_tokens):
-            token, logprob = _sample(logits, self.options, random)
+            token = _sample(self.hooks.adjust(logits, self.text, self.generated), self.options, random)
+            logprob = float(logits.log_softmax(dim=-1)[token])
             if token in ends:
                 self.stop_reason = "end"
                 return
@@ -171,20 +174,17 @@ class _Local:
         return out.logits[0, -1].float().cpu(), mass
 
 
-def _sample(logits_V: Tensor, options: AskOptions, random: torch.Generator) -> tuple[int, float]:
-    """Return a token and its log-probability; temperature 0 takes the most likely one."""
-    logprobs = logits_V.log_softmax(dim=-1)
+def _sample(logits_V: Tensor, options: AskOptions, random: torch.Generator) -> int:
+    """Return a token; temperature 0 takes the most likely one."""
     if options.temperature == 0:
-        token = int(logits_V.argmax())
-        return token, float(logprobs[token])
+        return int(logits_V.argmax())
     probabilities = (logits_V / options.temperature).softmax(dim=-1)
     if options.top_p < 1:
         # Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of tokens that reaches top_p.
         ordered, order = probabilities.sort(descending=True)
         ordered[ordered.cumsum(dim=0) - ordered >= options.top_p] = 0
         probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered)
-    token = int(torch.multinomial(probabilities, 1, generator=random))
-    return token, float(logprobs[token])
+    return int(torch.multinomial(probabilities, 1, generator=random))
 
 
 def _end_tokens(model: MemoryModel) -> set[int]:

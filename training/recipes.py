@@ -26,6 +26,7 @@ def mini() -> TrainConfig:
             memory_positions="before",
             relevance_strength=4.0,
             rerank_candidates=12,
+            spelling_strength=4.0,
             chunk_tokens=256,
             chunk_ends="sentences",
             window_tokens=256,

@@ -187,6 +187,11 @@ def _form(setup: Setup) -> list[Any]:
             values["rerank_candidates"], label="Looked at twice", elem_id="rerank-candidates",
             info="Chunks found first; their best parts decide which are fetched; 0: none.", **own,
         )  # fmt: skip
+        made["spelling_strength"] = gr.Number(
+            values["spelling_strength"], label="Spelling", elem_id="spelling-strength",
+            info="How firmly words of an answer are spelt as the text spells them; 0: not at all.",
+            **own | {"precision": None},
+        )  # fmt: skip
     return [made[name] for name in NAMES]
 
 

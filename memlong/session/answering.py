@@ -23,6 +23,7 @@ from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
 from memlong.session.relevance import Query, doubt_about, memory_of, reranked
 from memlong.session.results import Answer, AnswerDelta, Evidence
+from memlong.spelling import Spelling
 from memlong.trace import events
 
 if TYPE_CHECKING:
@@ -78,7 +79,12 @@ class Answering:
     evicted: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     _query: Query = field(default_factory=lambda: Query(np.zeros(0), ""))
+    _spelling: Spelling = field(init=False)
     _doubted: bool = False
+
+    def __post_init__(self) -> None:
+        self._spelling = Spelling(self.session.tokenizer, self.session.config.spelling_strength)
+        self._spelling.learn(self.question)
 
     def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last."""
@@ -101,7 +107,7 @@ class Answering:
             session.model,
             prompt,
             options,
-            Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel),
+            Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel, self._spelling.adjust),
             room,
         )
         tokens: list[GeneratedToken] = []
@@ -166,6 +172,7 @@ class Answering:
             known = self.fetched.get(hit.chunk_id)
             if known is None:
                 evidence = session.evidence_of(hit.chunk_id)
+                self._spelling.learn(evidence.text)
                 self.fetched[hit.chunk_id] = _Fetched(
                     hit.chunk_id, hit.score, before[hit.chunk_id], hit.trigger_count, evidence
                 )

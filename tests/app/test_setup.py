@@ -18,7 +18,7 @@ from memlong.errors import ConfigError, MemLongError
 FULL = Setup(
     model="Qwen/Qwen2.5-0.5B-Instruct", precision="4bit", retriever="hashing", preset="own", stored_layers=(8, 9, 14),
     retrieval_layers=(8, 10), chunk_tokens=128, window_tokens=256, top_k=8, capacity=4096, policy="lru",
-    store_dtype="int8", retrieve_every=0, memory_positions="before", relevance_strength=2.5,
+    store_dtype="int8", retrieve_every=0, memory_positions="before", relevance_strength=2.5, spelling_strength=1.5,
     rerank_candidates=24, chunk_ends="sentences",
 )  # fmt: skip
 
@@ -61,6 +61,8 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"model": "  "}, "Name one"),
         ({"model": 3}, "quotes"),
         ({"relevance_strength": -1}, "Try 4"),
+        ({"spelling_strength": -1}, "Try 4"),
+        ({"spelling_strength": "firm"}, "spelling_strength=4"),
         ({"rerank_candidates": -1}, "Raise rerank_candidates"),
         ({"chunk_ends": "sentence"}, "sentences"),
         ({"relevance_strength": "nan"}, "Try 4"),
