@@ -37,12 +37,13 @@ class Spelling:
         self._words: list[str] = []  # sorted, so that those with a prefix stand together
 
     def learn(self, text: str) -> None:
-        """Add the words of a text."""
+        """Add the words of a text, where its letters have cases: of the others many are written without blanks."""
         if not self._strength:
             return
         for word in set(_WORD.findall(text.casefold())) - self._known:
             self._known.add(word)
-            insort(self._words, word)
+            if word != word.upper():
+                insort(self._words, word)
 
     def adjust(self, logits_V: Tensor, text: str, tokens: Sequence[int]) -> Tensor:
         """Return the logits of the token after ``tokens``, the answer so far, whose text is ``text``."""

@@ -71,6 +71,11 @@ def test_more_texts_add_words(pieces):
     assert lost.nonzero().flatten().tolist() == [0, 3]
 
 
+def test_scripts_without_blanks_between_words_are_left_alone():
+    pieces = Pieces("北", "京", "方")
+    assert adjusted(pieces, [0], text="北京是中国的首都。")[0] == set()
+
+
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
 def test_a_strength_that_is_none_is_refused(strength):
     with pytest.raises(ConfigError, match="spelling_strength"):
