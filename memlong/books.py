@@ -7,11 +7,13 @@ in JSON, so that is started; nothing of the app is imported.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from memlong.chunking import PageSpan
 from memlong.errors import DocumentError
@@ -19,7 +21,11 @@ from memlong.errors import DocumentError
 PARSER = "app.documents.child"
 _ROOT = Path(__file__).resolve().parents[1]
 _PARSED = (".pdf", ".epub", ".docx", ".html", ".htm", ".xhtml")  # some of them are text too, but not to read
-_BEGINNINGS = (b"%pdf-", b"<!doctype html", b"<html", b"{\\rtf", b"%!ps")  # the same under another name
+# The same under another name; what only may be a page is left to the parsers to tell.
+_BEGINNINGS = (b"%pdf-", b"<!doctype html", b"<html", b"<head", b"<body", b"<?xml", b"<!--", b"{\\rtf", b"%!ps")
+_INHERITED = (
+    "PATH", "LANG", "LC_ALL", "SYSTEMROOT", "TEMP", "TMP", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV",
+)  # fmt: skip
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _HEAD = 4096
 _SECONDS = 120
@@ -96,6 +102,7 @@ def _parsed(path: Path) -> Book:
             input=json.dumps(request).encode(),
             capture_output=True,
             cwd=_ROOT,
+            env=_environment(),
             timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
@@ -103,21 +110,36 @@ def _parsed(path: Path) -> Book:
     except OSError as error:
         raise _unread(path, f"its parser cannot be started: {error.strerror}") from error
     if ended.returncode:
-        raise _unread(path, f"its parser ended {_how(ended.returncode)}")
+        last = ended.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]  # of a traceback, what it was
+        raise _unread(path, ": ".join([f"its parser ended {_how(ended.returncode)}", *last]))
     try:
         answer = json.loads(ended.stdout)
         if "error" in answer:
-            given, allowed, do = answer["error"]
+            given, allowed, do = map(str, answer["error"])
             raise DocumentError(f"{path}: {given}", allowed, do)
         if "memory" in answer:
             raise _unread(path, "its parser needed too much memory")
-        found = answer["parsed"]
-        spans = tuple(PageSpan(start, end, label) for start, end, label in found["spans"])
-        return Book(found["title"] or path.stem, found["text"], spans, tuple(found["warnings"]))
+        return _understood(answer["parsed"], path)
     except DocumentError:
         raise
     except (ValueError, KeyError, TypeError) as error:  # a file that took the parser over may write anything
         raise _unread(path, "its parser gave no answer") from error
+
+
+def _environment() -> dict[str, str]:
+    """Return a small environment: the process that opens strangers' files gets no tokens and no proxy settings."""
+    kept = {key: os.environ[key] for key in _INHERITED if key in os.environ}
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _understood(found: dict[str, Any], path: Path) -> Book:
+    """Return the book of an answer, and raise ValueError or TypeError where that has other types than it should."""
+    text, warnings = found["text"], found["warnings"]
+    if not isinstance(text, str) or not isinstance(warnings, list):
+        raise TypeError("a text and a list of warnings were to be answered")
+    spans = tuple(PageSpan(int(start), int(end), str(label)) for start, end, label in found["spans"])
+    return Book(str(found["title"] or path.stem), text, spans, tuple(map(str, warnings)))
 
 
 def _how(code: int) -> str:

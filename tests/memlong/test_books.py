@@ -55,9 +55,16 @@ def test_what_cannot_be_read_is_refused_in_three_parts(tmp_path):
 FAULTS = {  # answer, exit code, words
     "dies": (b"", -9, "SIGKILL, it took too long or too much memory"),
     "works too long": (b"", -24, "SIGXCPU, it took too long"),
-    "gives up": (b"", 1, "exit code 1"),
+    "gives up": (b"", 1, "exit code 1: ModuleNotFoundError: no such parser"),
     "babbles": (b"what?", 0, "no answer"),
     "lies": (b'{"parsed": [1]}', 0, "no answer"),
+    "lies about the text": (b'{"parsed": {"title": "A", "text": 5, "spans": [], "warnings": []}}', 0, "no answer"),
+    "lies about places": (
+        b'{"parsed": {"title": "A", "text": "B", "spans": [[0, "x", 1]], "warnings": []}}',
+        0,
+        "no answer",
+    ),
+    "lies about warnings": (b'{"parsed": {"title": "A", "text": "B", "spans": [], "warnings": "C"}}', 0, "no answer"),
     "starves": (b'{"memory": true}', 0, "too much memory"),
     "hangs": (b"", 0, "seconds"),
     "is kept away": (b"", 0, "cannot be started: Permission denied"),
@@ -81,7 +88,9 @@ def test_a_parser_that_is_not_there_or_dies_is_told(tmp_path, monkeypatch, fault
         if fault == "is kept away":
             raise PermissionError(13, "Permission denied")
         said, code, _ = FAULTS[fault]
-        return subprocess.CompletedProcess([], code, stdout=said)
+        return subprocess.CompletedProcess(
+            [], code, stdout=said, stderr=b"Traceback\nModuleNotFoundError: no such parser\n"
+        )
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(DocumentError, match=rf"book.pdf could not be read \(its parser .*{FAULTS[fault][2]}"):
@@ -104,6 +113,36 @@ def test_what_looks_like_text_by_its_letters_alone_is_not_read_as_that(tmp_path)
     assert read_book(tmp_path / "wide.txt").text.startswith("The key hung in the mill.")
     (tmp_path / "page.txt").write_bytes(samples.html())
     assert "<" not in read_book(tmp_path / "page.txt").text
+
+
+@pytest.mark.parametrize(
+    "beginning", ["<?xml version='1.0'?>\n<html>", "<!-- saved -->\n<html>", "<head><title>T</title></head>", "<body>"]
+)
+def test_a_page_is_known_by_its_beginning_as_the_app_knows_it(tmp_path, beginning):
+    from app.documents import read_document
+
+    path = tmp_path / "page.txt"
+    path.write_text(f"{beginning}<p>The key hung in the mill.</p>")
+    book = read_book(path)
+    assert book.text == read_document(path, path.name).text
+    assert "<" not in book.text and "The key hung in the mill." in book.text
+
+
+def test_the_parser_is_given_no_secrets_and_finds_its_modules(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "a secret")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # python -m then does not look into the folder it runs in
+    seen = {}
+    run = subprocess.run
+
+    def watched(*given, **options):
+        seen.update(options["env"])
+        return run(*given, **options)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    path = tmp_path / "book.pdf"
+    path.write_bytes(samples.two_pages())
+    assert "third winter" in read_book(path).text
+    assert seen["PATH"] and "HF_TOKEN" not in seen
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
