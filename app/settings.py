@@ -18,7 +18,7 @@ from app import spaces
 from memlong.bank.eviction import POLICIES
 from memlong.errors import ConfigError, MemLongError, ModelError, RetrieverError, unknown_name
 from memlong.paths import is_path
-from memlong.retriever import RETRIEVERS
+from memlong.retriever import RETRIEVERS, split_name
 
 PREFIX = "MEMLONG_"
 # Number types, and the two quantised forms of the weights.
@@ -42,7 +42,7 @@ class Settings:
     """Everything that is decided at the start. See ``python app.py --help`` for what each field means.
 
     Raises:
-        ConfigError: for a value that is not allowed.
+        ConfigError: for a value that is not allowed. RetrieverError: for a retriever that is not known.
     """
 
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in")
@@ -84,7 +84,7 @@ class Settings:
                 raise ConfigError(f"{each.name}={value!r}", f"One of: {', '.join(choices)}", _advice(each))
             if type(value) is int and each.name != "port":
                 _require_between(each, value)
-        check_retriever(self.retriever)
+        split_name(self.retriever)
         if not _DEVICE.fullmatch(self.device):
             raise ConfigError(
                 f"device={self.device!r}", "auto, cpu, cuda, cuda:1, mps", "Change --device or MEMLONG_DEVICE"
@@ -156,15 +156,6 @@ class Settings:
     def dtype(self) -> str:
         """Number type for the loader; ``auto`` where the weights are quantised."""
         return "auto" if self.quantization else self.precision
-
-
-def check_retriever(name: str) -> None:
-    """Raise ConfigError for a retriever that is not known, or for "sentence" without a model."""
-    kind, _, model = name.partition(":")
-    if kind == "sentence" and model.strip():
-        return
-    if name not in RETRIEVER_MENU:
-        raise unknown_name("retriever", name, [*RETRIEVER_MENU, "sentence:MODEL"])
 
 
 def from_command_line(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

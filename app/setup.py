@@ -13,12 +13,13 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
-from app.settings import PRECISIONS, Settings, check_retriever
+from app.settings import PRECISIONS, Settings
 from app.text import shorten
 from memlong.bank.eviction import POLICIES
 from memlong.config import CHUNK_ENDS, MEMORY_POSITIONS, PRESETS, STORE_DTYPES, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
 from memlong.layers import layers_text, parse_layers
+from memlong.retriever import split_name
 
 MOST_CHUNKS, MOST_CANDIDATES = 32, 512  # retrieved for a question, and looked at twice: all of them at once
 
@@ -43,7 +44,7 @@ class Setup:
     """A model, how it is loaded, and its memory; None, "" and () leave a value to the model.
 
     Raises:
-        ConfigError: for a value that is not allowed.
+        ConfigError: for a value that is not allowed. RetrieverError: for a retriever that is not known.
     """
 
     model: str = "bundled"
@@ -68,7 +69,7 @@ class Setup:
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise ConfigError("No model", "'bundled', a Hugging Face id or a folder", "Name one")
-        check_retriever(self.retriever)
+        split_name(self.retriever)
         for name, known in _CHOICES.items():
             value = getattr(self, name)
             if value not in known and not (value == "" and name in MEMORY):

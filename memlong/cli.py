@@ -144,7 +144,7 @@ def replay(chosen: argparse.Namespace) -> int:
 
 
 def _session(chosen: argparse.Namespace) -> Session:
-    from memlong.retriever import make_retriever, refuse_unknown
+    from memlong.retriever import make_retriever, split_name
     from memlong.session import Session
     from memlong.session.saving import saved_config
 
@@ -155,7 +155,7 @@ def _session(chosen: argparse.Namespace) -> Session:
         require_writable(chosen.trace.absolute().parent)
         if chosen.trace.is_dir():
             raise ConfigError(f"--trace {chosen.trace} is a folder", "A file", "Name one in it, such as trace.jsonl")
-    refuse_unknown(chosen.retriever)
+    split_name(chosen.retriever)
     saved = saved_config(chosen.load) if getattr(chosen, "load", None) else None
     if saved is not None and chosen.chunk_tokens is None:
         chosen.chunk_tokens, chosen.window_tokens = saved.chunk_tokens, saved.window_tokens

@@ -9,7 +9,7 @@ from typing import Any, cast
 from memlong.errors import RetrieverError, unknown_name
 from memlong.retriever.base import Retriever, TooLong
 
-__all__ = ["RETRIEVERS", "Retriever", "TooLong", "make_retriever", "refuse_unknown"]
+__all__ = ["RETRIEVERS", "Retriever", "TooLong", "make_retriever", "split_name"]
 
 # name -> where its class is; imported when asked for, so that naming retrievers costs nothing.
 RETRIEVERS: dict[str, str] = {
@@ -23,16 +23,17 @@ RETRIEVERS: dict[str, str] = {
 _AUTO = "memlong.retriever.auto:choose"
 
 
-def refuse_unknown(name: str) -> None:
-    """Refuse a retriever that a person named wrongly, before anything is loaded.
+def split_name(name: str) -> tuple[str, str]:
+    """Return the kind and the model of a retriever as people name it; the model of ``sentence:MODEL``, else "".
 
     Raises:
-        RetrieverError: for an unknown name, or for ``sentence`` without its model: ``sentence:MODEL``.
+        RetrieverError: for an unknown name, or for ``sentence`` without its model.
     """
-    kind, _, model = name.partition(":")
+    kind, colon, model = name.partition(":")
     known = ["auto", *(each for each in RETRIEVERS if each != "sentence"), "sentence:MODEL"]
-    if name not in known[:-1] and not (kind == "sentence" and model.strip()):
+    if not (model.strip() if kind == "sentence" else kind in known and not colon):
         raise unknown_name("retriever", name, known, RetrieverError)
+    return kind, model.strip()
 
 
 def make_retriever(name: str = "auto", **options: Any) -> Retriever:
@@ -45,11 +46,9 @@ def make_retriever(name: str = "auto", **options: Any) -> Retriever:
     Raises:
         RetrieverError: for an unknown name or option, or when weights are missing.
     """
-    name, _, model = str(name).partition(":")
-    if model and name == "sentence":
-        options = {"model": model, **options}
-    elif model or name not in ("auto", *RETRIEVERS):
-        raise unknown_name("retriever", f"{name}:{model}" if model else name, ["auto", *RETRIEVERS], RetrieverError)
+    if name != "sentence":  # whose model may be among the options
+        name, model = split_name(str(name))
+        options = {"model": model, **options} if model else options
     module, _, attribute = RETRIEVERS.get(name, _AUTO).partition(":")
     made = getattr(import_module(module), attribute)
     known = inspect.signature(made).parameters

@@ -71,7 +71,7 @@ def test_the_paper_is_as_in_the_paper() -> None:
     ],
 )
 def test_wrong_values_are_refused_with_the_nearest_right_one(values: dict[str, Any], advice: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(MemLongError) as refused:
         Setup.from_dict(values)
     assert advice in refused.value.do
 

