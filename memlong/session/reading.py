@@ -20,7 +20,7 @@ from memlong.bank.results import Hit
 from memlong.chunking import Chunk
 from memlong.model.wrapper import MemoryModel, StoredKV
 from memlong.session.results import DocumentState, ReadProgress, ReadReport
-from memlong.trace.events import ChunkWritten, Retrieved
+from memlong.trace.events import ChunkWritten, Deleted, Retrieved
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -95,16 +95,33 @@ class Reading:
                 self._retrieve(session, chunk, session.timed("search", ahead.search, query))
             at += len(window)
             start = 0
-            for chunk, embedding in zip(window, mine, strict=True):
-                piece = kv.piece(row, start, start + chunk.n_tokens)
-                start += chunk.n_tokens
-                if not session.bank.spare_slots:  # a window of very many chunks
-                    left += len(session.evict())
-                store_chunk(session, self.document, chunk, embedding, piece, window=chunk.index // per_window)
-            self.document.chunks_read += len(window)
+            try:
+                for chunk, embedding in zip(window, mine, strict=True):
+                    piece = kv.piece(row, start, start + chunk.n_tokens)
+                    start += chunk.n_tokens
+                    if not session.bank.spare_slots:  # a window of very many chunks
+                        left += len(session.evict())
+                    store_chunk(session, self.document, chunk, embedding, piece, window=chunk.index // per_window)
+                self.document.chunks_read += len(window)
+            except BaseException:
+                self._take_back(session, window[0].index)
+                raise
             left += len(session.evict())
         self.evicted += left
         return left
+
+    def _take_back(self, session: Session, first: int) -> None:
+        """Drop the chunks of a window that was broken off: who goes on reads the whole window again."""
+        events = session.recorder.filter(ChunkWritten, doc_id=self.document.doc_id)
+        written = {event.chunk_id for event in events if isinstance(event, ChunkWritten)}
+        for record in session.bank.records():
+            if record.doc_id == self.document.doc_id and record.index_in_doc >= first:
+                session.bank.delete(record.chunk_id)
+                if record.chunk_id in written:  # not the one that it was broken off at
+                    session.recorder.append(Deleted(chunk_id=record.chunk_id))
+        for chunk_id, gone in [*session.gone.items()]:
+            if gone.doc_id == self.document.doc_id and gone.index_in_doc >= first:
+                del session.gone[chunk_id]
 
     def _retrieve(self, session: Session, chunk: Chunk, hits: Sequence[Hit]) -> None:
         if hits:

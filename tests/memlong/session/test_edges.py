@@ -11,6 +11,8 @@ import torch
 from memlong.config import AskOptions
 from memlong.errors import BankError, ConfigError, DocumentError, ModelError, PersistError
 from memlong.session import Session
+from memlong.trace.events import ChunkWritten
+from memlong.trace.replay import rebuild
 
 QUESTION = "Where stood the brass lantern of Ottoline Varga?"
 
@@ -222,6 +224,34 @@ def test_a_reading_that_fails_can_be_gone_on_with_and_its_trace_says_so(make_ses
     for doc_id in (1, 2):
         assert [*session.read_steps(doc_id)][-1].tokens_done == session.documents[doc_id].n_tokens
         assert session.documents[doc_id].status == "done"
+
+
+@pytest.mark.parametrize("place", ["bank", "trace"])
+def test_a_window_broken_off_in_its_middle_is_read_again_as_a_whole(make_session, long_text, monkeypatch, place):
+    session, whole = make_session(window_tokens=128), make_session(window_tokens=128)
+    whole.read(long_text)
+    doc_id, calls = session.open(long_text), []
+    target, name = (session.bank, "write") if place == "bank" else (session.recorder, "append")
+    run = getattr(target, name)
+
+    def tired(*given, **options):
+        if place == "bank" or isinstance(given[0], ChunkWritten):
+            calls.append(given)
+            if len(calls) == 7:  # the third chunk of the second window
+                raise KeyboardInterrupt
+        return run(*given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, tired)
+        with pytest.raises(KeyboardInterrupt):
+            list(session.read_steps(doc_id))
+    assert session.documents[doc_id].chunks_read == len(session.bank) == 4
+    assert rebuild(session.recorder.events).chunks.keys() == {record.chunk_id for record in session.bank.records()}
+    for _ in session.read_steps(doc_id):
+        pass
+    held = [record.index_in_doc for record in session.bank.records()]
+    assert held == [record.index_in_doc for record in whole.bank.records()]
+    assert not session.gone
 
 
 def test_progress_counts_the_tokens_of_what_was_read(make_session, long_text):
