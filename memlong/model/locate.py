@@ -9,13 +9,12 @@ from typing import Any
 
 from memlong.errors import ModelError
 from memlong.model.bundled import bundled_model_folder
-from memlong.model.part import SETTINGS, MemoryPart, adapter_in, read_part
+from memlong.model.part import BUNDLED, BUNDLED_BASE, NAMES, SETTINGS, MemoryPart, adapter_in, read_part
 from memlong.model.refusals import refusals, refuse_config
 from memlong.paths import data_dir as default_data_dir
 from memlong.paths import is_path
 from memlong.quiet import quiet
 
-BUNDLED, BUNDLED_BASE = "bundled", "bundled-base"
 # Our part of the bundled model travels with the source, its weights do not.
 BUNDLED_PART = Path(__file__).resolve().parents[2] / "assets" / "bundled"
 
@@ -51,7 +50,7 @@ def locate(name: str, data_dir: Path | None = None, progress: Progress | None = 
     Raises:
         ModelError: for a folder that is not there or holds no model.
     """
-    if name in (BUNDLED, BUNDLED_BASE):
+    if name in NAMES:
         part = read_part(BUNDLED_PART) if name == BUNDLED else None
         weights = str(bundled_model_folder(data_dir, progress))
         return Located(name, weights, part, part.adapter if part else None)
@@ -87,7 +86,7 @@ def _in_folder(name: str, folder: Path, data_dir: Path | None, progress: Progres
         beside = part or read_part(folder.parent)
         return Located(name, str(folder), beside, adapter or (beside.adapter if beside else None))
     base = (part.base if part else "") or _adapters_base(adapter)
-    if not base or base == name:
+    if not base or base == name or Path(base) == folder.resolve():
         exported = (folder / EXPORT / "memory.json").is_file()
         raise ModelError(
             f"The folder {name!r} holds no model: no config.json, and no base model is named",

@@ -1,6 +1,6 @@
 """What is ours beside a model's own weights: memory settings, maps, head biases, an adapter. One folder.
 
-``memory.json``      {"version": 1, "memory": MemoryConfig as a mapping, "base": model name, hub id or folder}
+``memory.json``      {"version": 1, "memory": MemoryConfig as a mapping, "base": model name, hub id, or way to a folder}
 ``maps.safetensors`` "weight.L" [F * sources, F], "bias.L" [F] per mapped layer L; "head_bias.L" [H] (each optional)
 ``adapter/``         a PEFT adapter (optional; also taken from the folder itself)
 ``README.md``        the model card
@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,17 @@ from memlong.model.layout import MemoryLayout
 from memlong.model.sources import KVMaps
 
 VERSION = 1
+BUNDLED, BUNDLED_BASE = NAMES = ("bundled", "bundled-base")  # models that are called so, wherever they lie
 SETTINGS, MAPS, ADAPTER = "memory.json", "maps.safetensors", "adapter"
 _HEAD_BIAS = "head_bias."
 
 
 @dataclass(frozen=True)
 class MemoryPart:
-    """A folder of ours: where it lies, its settings, and the model that it was made for ("" when unknown)."""
+    """A folder of ours: where it lies, its settings, and the model that it was made for ("" when unknown).
+
+    A base that is a folder is given with its whole path.
+    """
 
     folder: Path
     config: MemoryConfig
@@ -71,6 +76,8 @@ def read_part(folder: Path) -> MemoryPart | None:
         ) from error
     if version != VERSION:
         raise ModelError(f"{path} has version {version}", f"Version {VERSION}", "Update this program")
+    if base.startswith(".") and (folder / base).is_dir():
+        base = str((folder / base).resolve())  # written as it is seen from here
     return MemoryPart(folder, MemoryConfig.from_dict(memory), base)
 
 
@@ -84,12 +91,12 @@ def write_part(
     """Write settings, maps and head biases into ``folder``; an adapter and a card are the caller's.
 
     Args:
-        base: name of the model that they are for. Of a folder the whole path is written: the part will be loaded from
-            elsewhere too.
+        base: name of the model that they are for. Of a folder the way from ``folder`` to it is written: the part will
+            be loaded from other places too, and who gets it need not know where it was made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if base and Path(base).expanduser().is_dir():
-        base = str(Path(base).expanduser().absolute())
+    if base and base not in NAMES and Path(base).expanduser().is_dir():
+        base = _way(folder.resolve(), Path(base).expanduser().resolve())
     tensors = dict(maps.state_dict()) if maps is not None else {}
     tensors |= {f"{_HEAD_BIAS}{layer}": values for layer, values in (head_bias or {}).items()}
     if tensors:
@@ -98,6 +105,14 @@ def write_part(
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
     if tensors:
         (folder / MAPS).chmod((folder / SETTINGS).stat().st_mode)  # safetensors lets nobody but the owner read it
+
+
+def _way(folder: Path, base: Path) -> str:
+    try:
+        way = Path(os.path.relpath(base, folder)).as_posix()
+        return way if way.startswith(".") else f"./{way}"  # a hub id begins with no dot
+    except ValueError:  # on another drive
+        return str(base)
 
 
 def read_maps(folder: Path, layout: MemoryLayout, spec: ModelSpec) -> tuple[KVMaps | None, dict[int, Tensor] | None]:

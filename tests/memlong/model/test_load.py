@@ -205,6 +205,29 @@ def test_an_export_brings_settings_maps_biases_and_adapter(folder, lora, tmp_pat
         load_model(tmp_path / "export", config.replace(stored_layers=(0, 3)), **PLAIN)
 
 
+def test_an_export_and_its_base_may_move_together_and_tell_no_place(folder, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    shutil.copytree(folder, here / "models" / "base")
+    monkeypatch.chdir(here)
+    for part in ("runs/part", "models", "models/base/part"):
+        write_part(Path(part), MEMORY.replace(top_k=7), "models/base")
+        assert str(tmp_path) not in Path(part, "memory.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    here.rename(tmp_path / "there")
+    for part in ("runs/part", "models", "models/base/part"):
+        assert load_model(tmp_path / "there" / part, **PLAIN).config.top_k == 7
+    write_part(tmp_path / "empty", MEMORY, str(tmp_path / "empty"))
+    with pytest.raises(ModelError, match="no base model is named"):
+        load_model(tmp_path / "empty", **PLAIN)
+
+
+def test_a_folder_called_bundled_is_not_taken_for_the_bundled_model(tmp_path, monkeypatch):
+    (tmp_path / "bundled").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write_part(tmp_path / "part", MEMORY, "bundled")
+    assert read_part(tmp_path / "part").base == "bundled"
+
+
 def test_settings_in_a_models_own_folder_count(copy):
     write_part(copy, MEMORY.replace(top_k=7), "")
     assert load_model(copy, **PLAIN).config.top_k == 7
