@@ -23,7 +23,7 @@ from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
 from memlong.session.relevance import Query, doubt_about, memory_of, reranked
 from memlong.session.results import Answer, AnswerDelta, Evidence
-from memlong.spelling import Spelling
+from memlong.spelling import Spelling, whole_words
 from memlong.trace import events
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ class Answering:
 
     def __post_init__(self) -> None:
         self._spelling = Spelling(self.session.tokenizer, self.session.config.spelling_strength)
-        self._spelling.learn(self.question)
+        told = self.session.turns[-self.options.history :] if self.options.history else ()
+        for text in (self.question, *(part for turn in told for part in turn)):
+            self._spelling.learn(text)
 
     def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last."""
@@ -172,7 +174,8 @@ class Answering:
             known = self.fetched.get(hit.chunk_id)
             if known is None:
                 evidence = session.evidence_of(hit.chunk_id)
-                self._spelling.learn(evidence.text)
+                text = session.documents[evidence.doc_id].text
+                self._spelling.learn(whole_words(text, evidence.span))
                 self.fetched[hit.chunk_id] = _Fetched(
                     hit.chunk_id, hit.score, before[hit.chunk_id], hit.trigger_count, evidence
                 )

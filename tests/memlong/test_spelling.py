@@ -10,7 +10,7 @@ from memlong.errors import ConfigError
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever.hashing import HashingRetriever
 from memlong.session import Session
-from memlong.spelling import Spelling
+from memlong.spelling import Spelling, whole_words
 
 TEXT = "She lives in Dorlel Passage, by the spinach field; Dorian's house is N° 12."
 
@@ -76,6 +76,21 @@ def test_scripts_without_blanks_between_words_are_left_alone():
     assert adjusted(pieces, [0], text="北京是中国的首都。")[0] == set()
 
 
+def test_accents_are_letters_however_they_are_written():
+    pieces = Pieces("Caf", "é", "e\u0301", "eteria")
+    for text in ("The Café.", "The Cafe\u0301."):
+        assert adjusted(pieces, [0], text=text)[0] == {"Caf", "eteria"}
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [((0, 3), "She"), ((1, 2), "She"), ((3, 15), " lives in Dorlel"), ((12, 18), " Dorlel"), ((4, 100), TEXT[4:])],
+)
+def test_words_that_a_chunk_cuts_are_learnt_whole(span, words):
+    assert whole_words(TEXT, span) == words
+    assert whole_words("", (0, 0)) == ""
+
+
 @pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
 def test_a_strength_that_is_none_is_refused(strength):
     with pytest.raises(ConfigError, match="spelling_strength"):
@@ -91,7 +106,11 @@ def test_answers_spell_as_what_was_retrieved_for_them(tiny_llama, tiny_tokenizer
     session = Session(MemoryModel(tiny_llama(), tiny_tokenizer, config), HashingRetriever(64))
     session.read(" ".join(f"On day {day} a ship came to port {day}." for day in range(20)))
     answer = session.ask("Which ship came on day 3?", AskOptions(max_tokens=6))
-    assert learnt == ["Which ship came on day 3?", *(item.text for item in answer.retrieved)]
+    found = [whole_words(session.documents[0].text, item.span) for item in answer.retrieved]
+    assert learnt == ["Which ship came on day 3?", *found]
+    session.ask("And then?", AskOptions(max_tokens=1, history=1))
+    assert learnt[-len(answer.retrieved) - 3 :][:3] == ["And then?", "Which ship came on day 3?", answer.text]
+    del seen[-1]
     assert answer.n_tokens and seen == [*range(len(seen))] and len(seen) >= answer.n_tokens
 
 
