@@ -141,11 +141,12 @@ class MemoryConfig:
         Raises:
             ConfigError: for an unknown key, with the nearest known name, or a value that does not fit.
         """
-        return cls(**dict(values))
+        return cls(**{key: -inf if value == "-inf" else value for key, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that :meth:`from_dict` takes back (JSON-safe)."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Return plain values that :meth:`from_dict` takes back; JSON knows no infinity, so that is written as text."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: "-inf" if value == -inf else value for key, value in plain.items()}
 
     def replace(self, **changes: Any) -> MemoryConfig:
         """Return a checked copy with ``changes``; unknown names are refused as in :meth:`from_dict`."""

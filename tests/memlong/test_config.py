@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -54,6 +55,11 @@ def test_a_memory_setting_of_another_type_is_refused(name: str, value: Any, allo
 def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         AskOptions(**options)
+
+
+def test_a_memory_that_is_off_is_strict_json():
+    off = MemoryConfig(memory_strength=float("-inf"))
+    assert MemoryConfig.from_dict(json.loads(json.dumps(off.to_dict(), allow_nan=False))) == off
 
 
 def test_lists_become_tuples_and_minus_infinity_is_a_strength() -> None:
