@@ -141,7 +141,8 @@ class MemoryConfig:
         Raises:
             ConfigError: for an unknown key, with the nearest known name, or a value that does not fit.
         """
-        return cls(**{key: -inf if value == "-inf" else value for key, value in values.items()})
+        plain: dict[str, Any] = {key: -inf if value == "-inf" else value for key, value in values.items()}
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that :meth:`from_dict` takes back; JSON knows no infinity, so that is written as text."""

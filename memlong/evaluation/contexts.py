@@ -63,7 +63,8 @@ class Plan:
     """What is compared.
 
     Attributes:
-        contexts: tokens of context, multiples of a window. systems: of ``SYSTEMS``. query: see :class:`Scorer`.
+        contexts: tokens of context, multiples of a window. systems: of ``SYSTEMS``. query, newest: see
+            :class:`Scorer`.
         slide_tokens: local tokens of "window"; None takes what memory and window are together.
         full_tokens: most tokens given to full attention; None takes what the model has positions for.
         judge: chooses key tokens, by its original weights; None takes the model itself.
@@ -73,6 +74,7 @@ class Plan:
     contexts: tuple[int, ...]
     systems: tuple[str, ...] = SYSTEMS
     query: str = "previous"
+    newest: int = 0
     slide_tokens: int | None = None
     full_tokens: int | None = None
     judge: MemoryModel | None = None
@@ -169,14 +171,15 @@ def compare(
         progress: told in words; when it returns True, the passages finished until then are returned.
 
     Raises:
-        MemLongError: for an unknown query or system, a context of broken windows, or a judge with another vocabulary.
+        MemLongError: for an unknown query or system, more newest chunks than are fetched, a context of broken
+            windows, or a judge with another vocabulary.
     """
     for system in plan.systems:
         if system not in SYSTEMS:
             raise unknown_name("system", system, SYSTEMS)
     _refuse_lengths(model.config.window_tokens, plan.contexts)
     result = Comparison()
-    scorer = Scorer(model, retriever, plan.query)
+    scorer = Scorer(model, retriever, plan.query, newest=plan.newest)
     judge = plan.judge or model
     if judge.tokenizer.get_vocab() != model.tokenizer.get_vocab():
         raise ConfigError("A judge of key tokens with another vocabulary", "The model's own", "Choose another judge")

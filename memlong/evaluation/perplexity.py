@@ -10,6 +10,7 @@ Shapes: B windows of a block, T tokens of a window, V vocabulary, E embedding si
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,16 +79,30 @@ class Scorer:
             window itself, which looks at the tokens it is about to predict, as the published implementation does.
         block_tokens: tokens of all windows of one forward pass; None takes ``read_batch_tokens``, or fewer where the
             logits of so many would not fit into 256 MB.
+        newest: of the top-k chunks, how many are those right before the window, whatever they say; the others are the
+            best among older ones. What a sentence goes on with often stands there, and no search needs to find it.
 
     Raises:
-        MemLongError: for an unknown query.
+        MemLongError: for an unknown query, or more newest chunks than are fetched.
     """
 
     def __init__(
-        self, model: MemoryModel, retriever: Any, query: str = "previous", block_tokens: int | None = None
+        self,
+        model: MemoryModel,
+        retriever: Any,
+        query: str = "previous",
+        block_tokens: int | None = None,
+        newest: int = 0,
     ) -> None:
         if query not in QUERIES:
             raise unknown_name("query", query, QUERIES)
+        if not 0 <= newest <= model.config.top_k:
+            raise ConfigError(
+                f"{newest} newest chunks of {model.config.top_k} that are fetched",
+                f"0 to {model.config.top_k}",
+                "Fetch more chunks (top_k), or ask for fewer of the newest",
+            )
+        self.newest = newest
         self.model, self.retriever, self.query = model, retriever, query
         fits = _LOGIT_BYTES // (4 * model.spec.vocab_size)
         self.block_tokens = block_tokens or min(model.config.read_batch_tokens, fits)
@@ -148,6 +163,7 @@ class _Run:
         self.chunks = chunks or chunk_text(self.model.tokenizer, text, self.config.chunk_tokens)
         self.evicted = 0
         self._before: np.ndarray | None = None  # embedding of the chunk before the block
+        self._written: deque[int] = deque(maxlen=max(1, scorer.newest))  # the last chunks stored
 
     def blocks(self, first: int = 0) -> Iterator[BlockLogits]:
         """Yield the logits of the windows from chunk ``first`` on; those before are read and stored."""
@@ -209,7 +225,8 @@ class _Run:
             start = 0
             for chunk, embedding in zip(window, mine, strict=True):
                 place = ChunkPlace(0, chunk.index, chunk.span, chunk.n_tokens)
-                self.bank.write(place, embedding, *kv.piece(row, start, start + chunk.n_tokens), step=chunk.index)
+                piece = kv.piece(row, start, start + chunk.n_tokens)
+                self._written.append(self.bank.write(place, embedding, *piece, step=chunk.index).chunk_id)
                 start += chunk.n_tokens
             self.evicted += len(self.bank.evict(window[-1].index))
             self._before = mine[-1]
@@ -218,8 +235,10 @@ class _Run:
     def _retrieve(self, embeddings: np.ndarray) -> list[int]:
         """Return the chunks that a window reads, in document order, and count them as retrieved."""
         query = normalise(embeddings.mean(axis=0)) if self.scorer.query == "current" else self._before
-        hits = [] if query is None else self.bank.search(query, self.config.top_k)
-        ids = sorted(hit.chunk_id for hit in hits)
+        newest = [chunk_id for chunk_id in self._written if chunk_id in self.bank] if self.scorer.newest else []
+        older = self.config.top_k - len(newest)
+        hits = [] if query is None or not older else self.bank.search(query, older, exclude=newest)
+        ids = sorted([*newest, *(hit.chunk_id for hit in hits)])
         self.bank.trigger(ids)
         return ids
 

@@ -29,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a window searches with: the chunk before it (causal), or itself, which looks at the tokens it is "
         "about to predict, as the published implementation does",
     )
+    parser.add_argument(
+        "--newest",
+        type=int,
+        default=0,
+        help="of the chunks fetched, how many are those right before the window; the others are found among older ones",
+    )
     parser.add_argument("--capacity-tokens", type=int, help="size of the bank (default: the longest context)")
     parser.add_argument("--slide-tokens", type=int, help='tokens of "window" (default: window and top-k chunks)')
     parser.add_argument("--full-tokens", type=int, help="most for full attention (default: the model's positions)")
@@ -53,6 +59,7 @@ def run(chosen: argparse.Namespace) -> int:
         contexts=tuple(chosen.contexts),
         systems=tuple(systems),
         query=chosen.query,
+        newest=chosen.newest,
         slide_tokens=chosen.slide_tokens,
         full_tokens=chosen.full_tokens,
         judge=load_model(chosen.key_model, device=chosen.device) if chosen.key_model else None,
@@ -66,7 +73,7 @@ def run(chosen: argparse.Namespace) -> int:
             "Documents as long as the longest context and what is scored behind it",
             "Give longer books, or shorter --contexts",
         )
-    result = {"query": chosen.query, "passages": found.passages, "systems": found.table()}
+    result = {"query": chosen.query, "newest": chosen.newest, "passages": found.passages, "systems": found.table()}
     return common.publish(chosen, (model, retriever), result, _lines(result), watch.stopped)
 
 

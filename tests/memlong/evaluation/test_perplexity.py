@@ -12,7 +12,7 @@ from torch import Tensor
 from memlong.bank.ledger import ChunkPlace
 from memlong.chunking import chunk_text
 from memlong.config import MemoryConfig
-from memlong.errors import DocumentError, MemLongError, ModelError
+from memlong.errors import ConfigError, DocumentError, MemLongError, ModelError
 from memlong.evaluation.perplexity import Scorer
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever.hashing import HashingRetriever
@@ -33,7 +33,7 @@ def _model(tiny_llama: Callable[..., Any], tokenizer: Any, **settings: Any) -> M
     return MemoryModel(tiny_llama(layers=6), tokenizer, MemoryConfig(**(plain | settings)))
 
 
-def _step_by_step(model: MemoryModel, retriever: HashingRetriever, query: str) -> Tensor:
+def _step_by_step(model: MemoryModel, retriever: HashingRetriever, query: str, newest: int = 0) -> Tensor:
     """One window after the other: embed, search, run, read, store, evict."""
     config, bank = model.config, make_bank(model, retriever.dim, model.config)
     chunks = chunk_text(model.tokenizer, TEXT, config.chunk_tokens)
@@ -42,8 +42,10 @@ def _step_by_step(model: MemoryModel, retriever: HashingRetriever, query: str) -
         ids = torch.tensor([chunk.token_ids])
         embedding = retriever.embed_documents([TEXT[slice(*chunk.span)]])[0]
         asked = embedding if query == "current" else before
-        hits = [] if asked is None else bank.search(asked, config.top_k)
-        found = sorted(hit.chunk_id for hit in hits)
+        last = [record.chunk_id for record in bank.records() if record.index_in_doc >= chunk.index - newest]
+        older = config.top_k - len(last)
+        hits = [] if asked is None or not older else bank.search(asked, older, exclude=last)
+        found = sorted([*last, *(hit.chunk_id for hit in hits)])
         bank.trigger(found)
         memory = model.memory(*bank.gather(found), bank.lengths(found)) if found else None
         with torch.no_grad():
@@ -77,6 +79,16 @@ def test_blocks_equal_single_windows(
     assert (token_losses(off, TEXT) - expected).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("newest", [2, 3])
+def test_some_chunks_may_be_those_right_before_the_window(tiny_llama, tiny_tokenizer, newest):
+    model, retriever = _model(tiny_llama, tiny_tokenizer, **OWN, capacity_tokens=128), HashingRetriever(64)
+    expected = _step_by_step(model, retriever, "previous", newest)
+    assert (expected - _step_by_step(model, retriever, "previous")).abs().max() > 1e-2
+    for block_tokens in (16, 4096):
+        losses = token_losses(Scorer(model, retriever, block_tokens=block_tokens, newest=newest), TEXT)
+        assert (losses - expected).abs().max() < 2e-4
+
+
 def test_windows_of_several_chunks_do_not_depend_on_the_block(
     tiny_llama: Callable[..., Any], tiny_tokenizer: Any
 ) -> None:
@@ -89,6 +101,9 @@ def test_wrong_use_is_refused(tiny_llama: Callable[..., Any], tiny_tokenizer: An
     model, retriever = _model(tiny_llama, tiny_tokenizer, **OWN), HashingRetriever(64)
     with pytest.raises(MemLongError, match="previous"):
         Scorer(model, retriever, "previos")
+    for newest in (-1, 4):
+        with pytest.raises(ConfigError, match=f"{newest} newest chunks of 3"):
+            Scorer(model, retriever, newest=newest)
     with pytest.raises(DocumentError, match="two tokens"):
         Scorer(model, retriever).score("")
     with pytest.raises(ModelError, match="Call read"):
