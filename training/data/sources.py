@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from memlong.errors import ConfigError, unknown_name
+from memlong.errors import ConfigError, DocumentError, unknown_name
 from training.data.chronicle import make_chronicle
 from training.data.continuations import continuations, excerpt
 from training.data.passages import group, pack
@@ -72,8 +72,19 @@ def long_chronicle(data: Path) -> Iterator[Document]:
 
 
 def books(data: Path) -> Iterator[Document]:
-    """Excerpts of training books, some 6,000 tokens each, with passages to continue."""
-    for path in sorted((data / "books").glob("train-*.jsonl.zst")):
+    """Excerpts of training books, some 6,000 tokens each, with passages to continue.
+
+    Raises:
+        DocumentError: when there is no book.
+    """
+    paths = sorted((data / "books").glob("train-*.jsonl.zst"))
+    if not paths:
+        raise DocumentError(
+            f"There is no file {data / 'books' / 'train-*.jsonl.zst'}",
+            "Training books as JSON lines with doc_id and text",
+            "Put some there, or leave the source 'books' out",
+        )
+    for path in paths:
         for book in read_documents(path):
             text = excerpt(book.text, BOOK_CHARACTERS)
             yield book.doc_id, text, continuations(book.doc_id, text, BOOK_PASSAGES, seed=0)
@@ -107,20 +118,29 @@ _GENERATED = ("chronicle", "long-chronicle")  # made on the spot, from no file
 
 
 def open_source(name: str, data: Path) -> Iterator[Document]:
-    """Return the documents of a source.
+    """Return the documents of a source, which are read as they are asked for.
 
     Raises:
-        ConfigError: for an unknown name, or a folder that is not there. DocumentError: for missing files.
+        ConfigError: for an unknown name, or, while reading, a folder that is not there. DocumentError: while reading,
+            for missing files.
     """
     if name not in SOURCES:
         raise unknown_name("source", name, SOURCES)
-    if name not in _GENERATED and not data.is_dir():
+    return _read(name, data)
+
+
+def _read(name: str, data: Path) -> Iterator[Document]:
+    try:
+        yield from SOURCES[name](data)
+    except DocumentError as error:
+        # Only now, since a source may read nothing from the folder.
+        if data.is_dir():
+            raise
         raise ConfigError(
             f"data={data}, which is no folder",
             f"The folder that holds the files of the source {name!r} (docs/training.md names them)",
             f"Set data=FOLDER, or choose sources that need none: {', '.join(_GENERATED)}",
-        )
-    return SOURCES[name](data)
+        ) from error
 
 
 def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:

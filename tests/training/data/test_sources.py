@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memlong.errors import ConfigError
+from memlong.errors import ConfigError, DocumentError
 from training.data import sources
 from training.data.questions import Document
 
@@ -41,8 +41,15 @@ def test_what_is_no_source_or_no_number_is_refused(name: str) -> None:
         order(name)
 
 
-def test_a_data_folder_that_is_not_there_is_named_with_the_setting_that_chooses_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["squad", "swapped", "squad-eval", "fairytale", "qamr", "nq", "books", "local"])
+def test_a_data_folder_that_is_not_there_is_named_with_the_setting_that_chooses_it(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="data=.*nowhere") as refused:
-        next(sources.open_source("squad", tmp_path / "nowhere"))
+        next(sources.open_source(name, tmp_path / "nowhere"))
     assert "data=FOLDER" in refused.value.do
-    assert next(sources.open_source("chronicle", tmp_path / "nowhere"))
+    with pytest.raises(DocumentError, match=r"no file .*\.jsonl"):
+        next(sources.open_source(name, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["chronicle", "a"])
+def test_a_source_that_reads_no_file_needs_no_data_folder(name: str, tmp_path: Path) -> None:
+    assert next(sources.open_source(name, tmp_path / "nowhere"))
