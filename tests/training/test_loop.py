@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +96,23 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(build):
     second = build("halves")
     assert second.resume() and second.step == 3
     assert seen + losses(second) == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize("end", ["done", "stopped", "failed"])
+def test_what_draws_ahead_ends_with_the_run(build, end):
+    def threads():
+        return {thread for thread in threading.enumerate() if thread.name.startswith("questions")}
+
+    def told(report):
+        drawing.update(threads() - before)
+        if end == "failed":
+            raise OSError("the disk is full")
+
+    before, drawing, trainer = threads(), set(), build()
+    with pytest.raises(OSError) if end == "failed" else nullcontext():
+        trainer.run(told, stopped=lambda: end == "stopped" and trainer.step == 1)
+    assert trainer.step == (trainer.config.steps if end == "done" else 1)
+    assert drawing and not drawing & threads()
 
 
 def test_only_the_adapter_changes_and_stored_kv_stay(build):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from threading import current_thread
 
 import numpy as np
@@ -50,12 +51,12 @@ def document_of(tokenizer, seed: int):
 def build(tmp_path, tiny_tokenizer):
     """Return ``build(documents, **memory)``: a sampler as a run makes it."""
 
-    def make(documents, **memory):
+    def make(documents, tokenizer=tiny_tokenizer, **memory):
         settings = MemoryConfig(chunk_tokens=SIZE, window_tokens=SIZE, store_dtype="float32", **memory)
         config = TrainConfig(
             "test", batch_size=4, warm_documents=1, documents_every=4, single_steps=6, sorted_steps=4, memory=settings
         )
-        return running._sampler(config, documents, Weighing(256), tiny_tokenizer, tmp_path / "kept.npz")
+        return running._sampler(config, documents, Weighing(256), tokenizer, tmp_path / "kept.npz")
 
     return make
 
@@ -133,6 +134,16 @@ def test_drawing_ahead_ends_with_the_run_and_not_in_the_middle_of_it(build, tiny
     assert sampler.draw(0) == before
     sampler.draw(sampler.config.steps - 1)
     assert sampler._ahead[0] < sampler.config.steps, "nobody asks for what comes after the last step"
+
+
+def test_what_draws_ahead_has_a_tokenizer_of_its_own(build, tiny_tokenizer):
+    """Fast tokenizers let nobody in while another thread sets how they cut or pad."""
+    shared = deepcopy(tiny_tokenizer)
+    sampler = build([document_of(tiny_tokenizer, 0)], shared, rerank_candidates=LOOKED)
+    shared.backend_tokenizer.enable_truncation(3)
+    for parts in sampler.parts.values():
+        assert parts._tokenizer.backend_tokenizer.truncation is None
+        assert parts._tokenizer.get_vocab() == shared.get_vocab()
 
 
 def test_what_a_second_look_finds_first_is_what_memory_holds_in_training(build, tiny_tokenizer):
