@@ -64,8 +64,11 @@ class Axes:
     tries: int = 1
 
     def __post_init__(self) -> None:
-        if not (self.lengths and self.capacities and self.policies and self.tries > 0):
-            raise ConfigError(f"A grid of {self}", "At least one of each", "Name one")
+        for name in ("lengths", "capacities", "policies"):
+            if not getattr(self, name):
+                raise ConfigError(f"A grid without {name}", "At least one of each axis", f"Give {name}")
+        if self.tries < 1:
+            raise ConfigError(f"A grid of {self.tries} tries", "A whole number from 1", "Raise tries")
         if min(self.capacities) <= 0:
             raise ConfigError(f"A capacity of {min(self.capacities)}", "More than 0", "Give a share or tokens")
 

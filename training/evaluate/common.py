@@ -9,13 +9,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from memlong.bank.eviction import POLICIES
 from memlong.bank.savefolder import require_writable
-from memlong.errors import ConfigError
+from memlong.config import MemoryConfig
+from memlong.errors import ConfigError, unknown_name
 from memlong.retriever import split_name
 
 STOPPED = 130
@@ -45,27 +49,56 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", type=Path, help="write command, date, machine, settings and result into this file")
 
 
+# Options of the measures that have them, and what one of them is at least; where it is 0, that takes all or chooses.
+_LEAST = {
+    0: ("questions", "limit", "documents", "texts", "threads"),
+    1: ("top_k", "passages", "seeds", "scored", "answer_tokens", "tries", "key_short", "slide_tokens", "full_tokens",
+        "capacity_tokens", "at", "lengths", "contexts"),
+}  # fmt: skip
+
+
 def refuse_early(chosen: argparse.Namespace) -> None:
     """Refuse what would come to light only when all was measured, or after a model was loaded.
 
     Raises:
-        MemLongError: for files that cannot be written, an unknown retriever, or counts below 0.
+        MemLongError: for counts that are too small, unknown names, or files that cannot be written.
     """
+    for least, names in _LEAST.items():
+        for name in names:
+            _refuse_small(name, getattr(chosen, name, None), least)
+    split_name(chosen.retriever)
+    policy = getattr(chosen, "policy", None)
+    if policy is not None and policy not in POLICIES:
+        raise unknown_name("eviction policy", policy, POLICIES)
+    known = MemoryConfig().to_dict()
+    for key in settings(chosen.memory):
+        if key not in known:
+            raise unknown_name("setting of the memory", key, known)
     for name in ("save", "rows"):
         path: Path | None = getattr(chosen, name, None)
         if path is not None:
-            require_writable(path.absolute().parent)
             if path.is_dir():
                 raise ConfigError(f"--{name} {path} is a folder", "A file", "Name one in it")
-    for name in ("questions", "limit", "documents", "texts"):
-        count = getattr(chosen, name, 0)
-        if isinstance(count, int) and count < 0:
-            raise ConfigError(f"--{name} {count}", "A whole number from 0, which takes all", f"Raise --{name}")
-    for name in ("passages", "seeds"):
-        count = getattr(chosen, name, 1)
-        if count < 1:
-            raise ConfigError(f"--{name} {count}", "A whole number from 1", f"Raise --{name}")
-    split_name(chosen.retriever)
+            _try_folder(path.absolute().parent)
+
+
+def _refuse_small(name: str, given: object, least: int) -> None:
+    """Refuse a count, or the smallest of a list of them; other values, such as files of the same name, may be any."""
+    counts = [each for each in (given if isinstance(given, list) else [given]) if isinstance(each, int)]
+    if counts and min(counts) < least:
+        option = "--" + name.replace("_", "-")
+        raise ConfigError(f"{option} {min(counts)}", f"A whole number from {least}", f"Raise it, or leave {option} out")
+
+
+def _try_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written, and leave none behind: what is measured may still be refused."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        require_writable(folder)
+    finally:
+        for each in made:
+            with suppress(OSError):  # never made, or somebody else's files are in it by now
+                each.rmdir()
 
 
 def load(chosen: argparse.Namespace) -> tuple[Any, Any]:
@@ -185,6 +218,14 @@ def publish(
         record = _record(chosen, reader, result, stopped) | {"table": list(lines)}
         chosen.save.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return STOPPED if stopped else 0
+
+
+def write_rows(chosen: argparse.Namespace, rows: Sequence[Any]) -> None:
+    """Write dataclasses into the JSONL file of ``--rows``, a line each, where one was asked for."""
+    if chosen.rows:
+        chosen.rows.parent.mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        chosen.rows.write_text("".join(lines), "utf-8")
 
 
 def _record(chosen: argparse.Namespace, reader: tuple[Any, Any], result: Any, stopped: bool) -> dict[str, Any]:

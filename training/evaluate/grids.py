@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +94,7 @@ def _run(chosen: argparse.Namespace, texts: Callable[[Any], Any]) -> int:
     _refuse_small(axes, model.config.chunk_tokens)
     with common.Watch() as watch:
         found = run_grid(model, retriever, texts(model.tokenizer), axes, options, watch)
-    if chosen.rows:
-        lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in found.rows)
-        chosen.rows.write_text("".join(lines), "utf-8")
+    common.write_rows(chosen, found.rows)
     cells = found.table()
     return common.publish(chosen, (model, retriever), cells, _lines(cells), watch.stopped)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +85,7 @@ def run(chosen: argparse.Namespace) -> int:
             result.rows += found.rows
             if watch.stopped:
                 break
-    if chosen.rows:
-        lines = (json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in result.rows)
-        chosen.rows.write_text("".join(lines), "utf-8")
+    common.write_rows(chosen, result.rows)
     by = chosen.by or ("capacity" if len(configs) > 1 else None)
     table = result.table(by, types=bool(chosen.type) or not chosen.by)
     reader = (model.with_config(base), retriever)

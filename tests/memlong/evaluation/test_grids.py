@@ -119,6 +119,10 @@ def test_stopping_and_wrong_grids(model):
     found = run_grid(model, HashingRetriever(64), make, Axes((100,), (1,), ("fifo", "lru")), OPTIONS, stop)
     assert [row.depth for row in found.rows] == [0.0] and "100% read" in said[-3]
     assert not run_grid(model, HashingRetriever(64), make, Axes((100,), (1,), ("fifo",)), OPTIONS, lambda w: True).rows
-    for wrong in ({"capacities": (0.0,)}, {"policies": ()}, {"tries": 0}):
-        with pytest.raises(ConfigError):
+    for wrong, said in (
+        ({"capacities": (0.0,)}, "capacity of 0"),
+        ({"policies": ()}, "without policies"),
+        ({"tries": 0}, "0 tries"),
+    ):
+        with pytest.raises(ConfigError, match=said):
             Axes(**({"lengths": (100,), "capacities": (1.0,), "policies": ("fifo",)} | wrong))

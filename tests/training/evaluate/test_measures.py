@@ -183,6 +183,22 @@ def test_the_first_interrupt_stops_after_the_step_and_the_second_at_once(capsys)
         (["perplexity", "--books", "none.txt", "--passages", "0"], "--passages 0"),
         (["icl", "--data", "none.jsonl", "--seeds", "0"], "--seeds 0"),
         (["needle", "--text", "none.txt", *"--needle x --question x --expected x".split()], "none.txt: No such file"),
+        (["--top-k", "0"], "--top-k 0"),
+        (["--top-k", "-1"], "--top-k -1"),
+        (["--threads", "-1"], "--threads -1"),
+        (["--answer-tokens", "0"], "--answer-tokens 0"),
+        (["--capacity-tokens", "0,4k"], "--capacity-tokens 0"),
+        (["--policy", "lrx"], "Did you mean 'lru'"),
+        (["--memory", "topk=3"], "Did you mean 'top_k'"),
+        (["--memory", "top_k"], "KEY=VALUE"),
+        (["perplexity", "--books", "none.txt", "--scored", "0"], "--scored 0"),
+        (["perplexity", "--books", "none.txt", "--capacity-tokens", "0"], "--capacity-tokens 0"),
+        (["perplexity", "--books", "none.txt", "--slide-tokens", "-5"], "--slide-tokens -5"),
+        (["perplexity", "--books", "none.txt", "--contexts", "0,1k"], "--contexts 0"),
+        (["retrieval", "--source", "chronicle", "--at", "0,2"], "--at 0"),
+        (["kv", "--tries", "0"], "--tries 0"),
+        (["kv", "--lengths", "0"], "--lengths 0"),
+        (["kv", "--answer-tokens", "0"], "--answer-tokens 0"),
         (["--retriever", "hashin"], "Did you mean 'hashing'"),
         (["--retriever", "sentence"], "sentence:MODEL"),
     ],
@@ -197,3 +213,12 @@ def test_what_would_cost_the_results_is_refused_before_anything_is_loaded(tmp_pa
         options = ["qa", "--source", "chronicle", "--tokens", "1000", *options]
     assert cli.main(["evaluate", options[0], str(tmp_path / "no-model"), *options[1:]]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--save", "--rows"])
+@pytest.mark.parametrize("wrong", [["--top-k", "0"], ["--ways", "guess"], ["--type", "none"], []])
+def test_a_refused_measurement_leaves_no_folder(tmp_path, option, wrong):
+    """Whatever it is refused for: the last time because there is no such model."""
+    model, result = str(tmp_path / "no-model"), str(tmp_path / "deep/er/result")
+    assert cli.main(["evaluate", "qa", model, *"--source chronicle --tokens 1000".split(), option, result, *wrong]) == 2
+    assert list(tmp_path.iterdir()) == []

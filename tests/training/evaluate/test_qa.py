@@ -68,7 +68,7 @@ def test_questions_of_several_files_are_asked_once_and_unanswerable_ones_too(fil
 
 
 def test_qa_prints_json_for_programs(tiny, files, capsys, tmp_path):
-    rows, saved = tmp_path / "rows.jsonl", tmp_path / "deep" / "saved.json"
+    rows, saved = tmp_path / "other" / "rows.jsonl", tmp_path / "deep" / "saved.json"
     told = ["--json", "--rows", str(rows), "--save", str(saved), "--ways", "memory,nothing"]
     assert cli.main(["evaluate", "qa", "tiny", *files, *told, "--memory", "policy=fifo"]) == 0
     table = json.loads(capsys.readouterr().out)
