@@ -37,7 +37,7 @@ class RawText:
 
 
 def read_source(source: str) -> Iterator[RawText]:
-    """Yield the documents of a file, of all known files below a folder, or of ``hub:NAME[:CONFIG[:SPLIT]]``.
+    """Yield the documents of a file, of all known files below a folder but hidden ones, or of ``hub:NAME[:CONFIG[:SPLIT]]``.
 
     Raises:
         DocumentError: for what is missing, damaged, or of an unknown format.
@@ -47,8 +47,9 @@ def read_source(source: str) -> Iterator[RawText]:
         return
     path = Path(source)
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and _reader(p) is not None):
-            yield from read_source(str(file))
+        for file in _files(path):
+            if _reader(file) is not None:
+                yield from read_source(str(file))
         return
     reader = _reader(path)
     if reader is None or not path.is_file():
@@ -65,8 +66,13 @@ def passed_over(source: str) -> list[Path]:
     path = Path(source)
     if source.startswith(HUB) or not path.is_dir():
         return []
-    files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return [file for file in files if _reader(file) is None]
+    return [file for file in _files(path) if _reader(file) is None]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files below a folder in order, without those that are hidden or in a hidden folder."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def _reader(path: Path) -> Callable[[Path], Iterator[RawText]] | None:

@@ -13,7 +13,7 @@ from memlong.errors import ConfigError, DocumentError
 from training.data.jsonl import write_jsonl
 from training.data.packed import DOCUMENTS, TOKENS, PackedText
 from training.data.prepare import PrepareOptions, clean, prepare
-from training.data.readers import RawText, read_source
+from training.data.readers import RawText, passed_over, read_source
 from training.data.upsample import LengthUpsampler
 
 PROSE = "The harbour master of Brackwater kept ledger number {0}. In year {0} the bridge was rebuilt in stone. "
@@ -148,6 +148,16 @@ def test_cleaning():
     assert clean("a\u200bb \t c\r\n\r\n\r\n\r\nd\x00 ") == "ab c\n\nd"
     assert RawText("n", "t").domain == ""
     assert json.dumps(clean("e\u0301")) == '"\\u00e9"'
+
+
+def test_what_is_hidden_in_a_folder_is_neither_read_nor_told_of(tmp_path):
+    """The folder itself may lie below a hidden one."""
+    books = tmp_path / ".data" / "books"
+    for place in ("a.txt", "part/b.txt", ".git/c.txt", "part/.cache/deep/d.txt", ".e.txt", ".git/HEAD", "f.odt"):
+        (books / place).parent.mkdir(parents=True, exist_ok=True)
+        (books / place).write_text(place)
+    assert [raw.text for raw in read_source(str(books))] == ["a.txt", "part/b.txt"]
+    assert passed_over(str(books)) == [books / "f.odt"]
 
 
 def test_the_command_says_what_it_leaves_out_and_that_it_has_been_here(tmp_path, tiny_tokenizer, capsys, monkeypatch):
