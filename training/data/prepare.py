@@ -15,11 +15,11 @@ from typing import IO, Any
 import numpy as np
 
 from memlong.chunking import iter_tokens
-from memlong.errors import ConfigError
+from memlong.errors import ConfigError, DocumentError
 from training.data.jsonl import read_jsonl, write_jsonl
 from training.data.near import SIGNATURE, SIGNATURE_BYTES, NearCopies
 from training.data.packed import DOCUMENTS, MANIFEST, TOKENS
-from training.data.readers import RawText, read_source
+from training.data.readers import READERS, RawText, documents_of, parts_of
 from training.data.upsample import LengthUpsampler
 
 STATE, SIGNATURES = "state.json", "signatures.bin"
@@ -84,19 +84,25 @@ def prepare(
 ) -> dict[str, Any]:
     """Write a folder for :class:`~training.data.packed.PackedText` and return its manifest.
 
-    An interrupted call is gone on with by the same call: documents that were packed are passed over.
+    An interrupted call is gone on with by the same call: documents that were packed are passed over. A file that cannot
+    be read is left out, from where it is damaged on, and told under "unread" with the reason.
+
+    Args:
+        progress: called with words after each save. save_every: documents that a kill may cost.
 
     Raises:
-        ConfigError: when the folder was begun with other options. DocumentError: for unreadable sources.
+        ConfigError: when the folder was begun with other options. DocumentError: for sources that are not there, or
+            of which nothing can be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).is_file():
         manifest = dict(json.loads((folder / MANIFEST).read_text("utf-8")))
         _refuse_others(manifest["options"], options, folder)
         return manifest
+    reading = _Reading(options.sources)
     packer = _Packer(options, folder)
     passed = packer.state["read"]
-    for number, (source, raw) in enumerate(_all(options.sources)):
+    for number, (source, raw) in enumerate(reading):
         if number < passed:
             continue
         packer.take(source, raw, tokenizer)
@@ -105,13 +111,36 @@ def prepare(
             progress(f"{packer.state['tokens']:,} tokens of {packer.state['documents']:,} documents")
         if options.limit_tokens and packer.state["tokens"] >= options.limit_tokens:
             break
-    return packer.finish()
+    if not packer.state["read"]:
+        raise reading.refusal()
+    return packer.finish(reading.unread)
 
 
-def _all(sources: Sequence[str]) -> Iterator[tuple[str, RawText]]:
-    for source in sources:
-        for raw in read_source(source):
-            yield source, raw
+class _Reading:
+    """The documents of all sources with the source of each; ``unread`` tells what could not be read: path -> why.
+
+    Raises:
+        DocumentError: for a source that is not there.
+    """
+
+    def __init__(self, sources: Sequence[str]) -> None:
+        self.unread: dict[str, str] = {}
+        self._sources = sources
+        self._parts = [(source, part) for source in sources for part in parts_of(source)]
+
+    def __iter__(self) -> Iterator[tuple[str, RawText]]:
+        for source, part in self._parts:
+            try:
+                for raw in documents_of(part):
+                    yield source, raw
+            except DocumentError as error:
+                self.unread[part] = str(error)
+
+    def refusal(self) -> DocumentError:
+        """Return the error for sources that gave no document, with the first reason."""
+        why = next(iter(self.unread.values()), "There is no file of a known kind")
+        given = f"Nothing could be read of {', '.join(self._sources)}. {why}"
+        return DocumentError(given, f"At least one document ({', '.join(READERS)})", "Check what is there")
 
 
 class _Packer:
@@ -181,15 +210,15 @@ class _Packer:
         fresh.write_text(json.dumps(self.state), "utf-8")
         os.replace(fresh, self.folder / STATE)
 
-    def finish(self) -> dict[str, Any]:
-        """Write and return the manifest."""
+    def finish(self, unread: dict[str, str]) -> dict[str, Any]:
+        """Write and return the manifest; ``unread`` says which files are left out, and why."""
         self.save()
         self._tokens.close()
         self._documents.close()
         self._signatures.close()
         self._hold_one_out()
         names = ("documents", "tokens", "dropped", "sources", "options")
-        manifest = {name: self.state[name] for name in names} | {"read": self.state["read"]}
+        manifest = {name: self.state[name] for name in names} | {"read": self.state["read"], "unread": unread}
         manifest["sha256"] = {name: _checksum(self.folder / name) for name in (TOKENS, DOCUMENTS)}
         (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
         (self.folder / SIGNATURES).unlink(missing_ok=True)

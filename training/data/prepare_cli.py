@@ -31,7 +31,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Prepare and print the manifest.
 
     Raises:
-        MemLongError: for unreadable sources, or options other than those that the folder was begun with.
+        MemLongError: when nothing can be read, or for options other than those that the folder was begun with.
     """
     from training.base import load_tokenizer
     from training.data.prepare import PrepareOptions, prepare
@@ -46,5 +46,9 @@ def run(chosen: argparse.Namespace) -> int:
     names = ("tokenizer", "min_tokens", "near_copies", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
     options = PrepareOptions(tuple(chosen.sources), **{name: getattr(chosen, name) for name in names})
     manifest = prepare(options, load_tokenizer(chosen.tokenizer), chosen.out, lambda words: print(words, flush=True))
+    unread = manifest.get("unread", {})  # which older folders do not tell
+    if unread:
+        reasons = "\n".join(f"  {path}: {why}" for path, why in unread.items())
+        print(f"Left out, for they cannot be read: {len(unread)} of the files\n{reasons}", file=sys.stderr)
     print(json.dumps(manifest, indent=1))
     return 0

@@ -37,28 +37,59 @@ class RawText:
 
 
 def read_source(source: str) -> Iterator[RawText]:
-    """Yield the documents of a file, of all known files below a folder but hidden ones, or of ``hub:NAME[:CONFIG[:SPLIT]]``.
+    """Yield the documents of a file, of the known files below a folder, or of ``hub:NAME[:CONFIG[:SPLIT]]``.
+
+    What is hidden in a folder is not read.
 
     Raises:
         DocumentError: for what is missing, damaged, or of an unknown format.
     """
-    if source.startswith(HUB):
-        yield from _hub(*source.removeprefix(HUB).split(":"))
-        return
+    for file in parts_of(source):
+        yield from documents_of(file)
+
+
+def parts_of(source: str) -> list[str]:
+    """Return what a source is read in: its known files that are not hidden, or itself if it is no folder.
+
+    Raises:
+        DocumentError: for what is missing, or of an unknown format.
+    """
     path = Path(source)
+    if source.startswith(HUB):
+        return [source]
     if path.is_dir():
-        for file in _files(path):
-            if _reader(file) is not None:
-                yield from read_source(str(file))
-        return
-    reader = _reader(path)
-    if reader is None or not path.is_file():
+        return [str(file) for file in _files(path) if _reader(file) is not None]
+    if _reader(path) is None or not path.is_file():
         raise DocumentError(
             f"Source {source!r}",
             f"An existing folder, a file ending in {', '.join(READERS)}, or hub:NAME",
             "Check the path, or convert the file to text",
         )
-    yield from reader(path)
+    return [source]
+
+
+def documents_of(part: str) -> Iterator[RawText]:
+    """Yield the documents of what :func:`parts_of` names.
+
+    Raises:
+        DocumentError: for a damaged file, or a package that its format needs; some of its documents may have come.
+    """
+    if part.startswith(HUB):
+        yield from _hub(*part.removeprefix(HUB).split(":"))
+        return
+    path = Path(part)
+    reader = _reader(path)
+    assert reader is not None, part
+    try:
+        yield from reader(path)
+    except DocumentError:
+        raise
+    except ImportError as error:
+        given = f"{path.name} without the package {error.name}"
+        raise DocumentError(given, "Its format is read by it", f"Run `pip install {error.name}`") from error
+    except Exception as error:  # the libraries behind the formats have dozens of their own
+        given = f"{path.name} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+        raise DocumentError(given, "A whole file of the kind that its name says", "Mend it, or leave it out") from error
 
 
 def passed_over(source: str) -> list[Path]:

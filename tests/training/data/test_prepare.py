@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -62,6 +63,77 @@ def test_an_interrupted_preparation_ends_as_an_uninterrupted_one(tmp_path, tiny_
     assert again == whole
     for name in (TOKENS, DOCUMENTS):
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def damage(books: Path) -> dict[str, str]:
+    """Add files that cannot be read, or not to their end, to a folder; return path -> what is said of each."""
+    (books / "0-first.pdf").write_bytes(b"no pdf")
+    (books / "3-middle.parquet").write_bytes(b"no table")
+    (books / "5-half.jsonl").write_text(json.dumps({"text": PROSE.format(50) * 4}) + "\n{")
+    with zipfile.ZipFile(books / "z-last.epub", "w") as book:
+        book.writestr("nothing", "")
+    said = {"0-first.pdf": "no readable PDF", "3-middle.parquet": "cannot be read (Arrow", "5-half.jsonl": "Line 2",
+            "z-last.epub": "no readable EPUB"}  # fmt: skip
+    return {str(books / name): words for name, words in said.items()}
+
+
+def test_damaged_files_are_left_out_and_told(tmp_path, tiny_tokenizer, capsys, monkeypatch):
+    from training import base
+    from training.cli import main
+
+    monkeypatch.setattr(base, "load_tokenizer", lambda name: tiny_tokenizer)
+    books = write_books(tmp_path / "books")
+    wanted = damage(books)
+    command = ["prepare", str(books), "--out", str(tmp_path / "out"), "--min-tokens", "8", "--near-copies", "0"]
+    for _ in range(2):  # a prepared folder tells it again
+        assert main(command) == 0
+        said = capsys.readouterr()
+        manifest = json.loads(said.out)
+        assert manifest["documents"] == 10, "what came before the damage counts"
+        assert list(manifest["unread"]) == list(wanted) and "4 of the files" in said.err
+        for path, words in wanted.items():
+            assert words in manifest["unread"][path] and f"{path}: {manifest['unread'][path]}" in said.err
+
+
+@pytest.mark.parametrize("document", range(1, 11))
+def test_damaged_files_do_not_change_what_is_gone_on_with(document, tmp_path, tiny_tokenizer, interrupted):
+    books = write_books(tmp_path / "books")
+    damage(books)
+    whole = prepare(options(books), tiny_tokenizer, tmp_path / "whole")
+    with interrupted(document):
+        prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2)
+    assert prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2) == whole
+    for name in (TOKENS, DOCUMENTS):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_sources_of_which_nothing_can_be_read_are_refused(tmp_path, tiny_tokenizer):
+    books = tmp_path / "books"
+    books.mkdir()
+    for _ in range(2):  # once refused, it is not taken for prepared
+        with pytest.raises(DocumentError, match="no file of a known kind"):
+            prepare(options(books), tiny_tokenizer, tmp_path / "out")
+    (books / "a.pdf").write_bytes(b"no pdf")
+    for _ in range(2):
+        with pytest.raises(DocumentError, match=r"a\.pdf is no readable PDF"):
+            prepare(options(books), tiny_tokenizer, tmp_path / "out")
+    (books / "b.txt").write_text(PROSE.format(1) * 4)
+    assert prepare(options(books), tiny_tokenizer, tmp_path / "out")["documents"] == 1
+
+
+def test_a_source_that_is_not_there_is_refused_before_any_is_read(tmp_path, tiny_tokenizer):
+    books = write_books(tmp_path / "books")
+    wanted = PrepareOptions((str(books), str(tmp_path / "boks")), near_copies=0)
+    with pytest.raises(DocumentError, match="boks"):
+        prepare(wanted, tiny_tokenizer, tmp_path / "out")
+    assert not (tmp_path / "out" / TOKENS).exists()
+
+
+def test_a_package_that_a_format_needs_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    (tmp_path / "a.pdf").write_bytes(b"")
+    with pytest.raises(DocumentError, match="pip install pypdfium2"):
+        list(read_source(str(tmp_path / "a.pdf")))
 
 
 def test_other_options_are_refused(tmp_path, tiny_tokenizer):

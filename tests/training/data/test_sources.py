@@ -43,7 +43,7 @@ def test_what_is_no_source_or_no_number_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["squad", "swapped", "squad-eval", "fairytale", "qamr", "nq", "books", "local"])
 def test_a_data_folder_that_is_not_there_is_named_with_the_setting_that_chooses_it(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data=.*nowhere") as refused:
+    with pytest.raises(ConfigError, match=r"data=.*nowhere") as refused:
         next(sources.open_source(name, tmp_path / "nowhere"))
     assert "data=FOLDER" in refused.value.do
     with pytest.raises(DocumentError, match=r"no file .*\.jsonl"):
