@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import IO, Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def prepare(
     folder: Path,
     progress: Callable[[str], None] = lambda words: None,
     save_every: int = 64,
+    save_seconds: float = 5.0,
 ) -> dict[str, Any]:
     """Write a folder for :class:`~training.data.packed.PackedText` and return its manifest.
 
@@ -88,7 +90,8 @@ def prepare(
     be read is left out, from where it is damaged on, and told under "unread" with the reason.
 
     Args:
-        progress: called with words after each save. save_every: documents that a kill may cost.
+        progress: called with words after each save. save_every, save_seconds: documents and seconds of work that a kill
+            may cost, whichever come first.
 
     Raises:
         ConfigError: when the folder was begun with other options. DocumentError: for sources that are not there, or
@@ -101,13 +104,14 @@ def prepare(
         return manifest
     reading = _Reading(options.sources)
     packer = _Packer(options, folder)
-    passed = packer.state["read"]
+    passed, saved = packer.state["read"], monotonic()
     for number, (source, raw) in enumerate(reading):
         if number < passed:
             continue
         packer.take(source, raw, tokenizer)
-        if (number + 1) % save_every == 0:
+        if (number + 1) % save_every == 0 or monotonic() - saved >= save_seconds:
             packer.save()
+            saved = monotonic()
             progress(f"{packer.state['tokens']:,} tokens of {packer.state['documents']:,} documents")
         if options.limit_tokens and packer.state["tokens"] >= options.limit_tokens:
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from training.data.packed import MANIFEST
@@ -45,7 +46,9 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"Left out, for nothing here reads them: {len(left)} of the files ({endings})", file=sys.stderr)
     names = ("tokenizer", "min_tokens", "near_copies", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
     options = PrepareOptions(tuple(chosen.sources), **{name: getattr(chosen, name) for name in names})
-    manifest = prepare(options, load_tokenizer(chosen.tokenizer), chosen.out, lambda words: print(words, flush=True))
+    # Progress is apart from the result, which a program may read.
+    tell = partial(print, file=sys.stderr, flush=True)
+    manifest = prepare(options, load_tokenizer(chosen.tokenizer), chosen.out, tell)
     unread = manifest.get("unread", {})  # which older folders do not tell
     if unread:
         reasons = "\n".join(f"  {path}: {why}" for path, why in unread.items())

@@ -55,12 +55,26 @@ def test_an_interrupted_preparation_ends_as_an_uninterrupted_one(tmp_path, tiny_
     books = write_books(tmp_path / "books")
     whole = prepare(options(books), tiny_tokenizer, tmp_path / "whole", save_every=2)
     with interrupted(6) as taken:
-        prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2)
+        prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2, save_seconds=1e9)
     with pytest.raises(DocumentError, match="prepare"):
         PackedText(tmp_path / "halves", "train", 16)
     again = prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_every=2)
     assert len(taken) == 6 + 5, "four documents had been saved and are not tokenised again"
     assert again == whole
+    for name in (TOKENS, DOCUMENTS):
+        assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("seconds", "again"), [(0.0, 4), (1e9, 9)])
+def test_a_kill_costs_seconds_of_work_however_few_documents_that_are(
+    seconds, again, tmp_path, tiny_tokenizer, interrupted
+):
+    books = write_books(tmp_path / "books")
+    whole = prepare(options(books), tiny_tokenizer, tmp_path / "whole")
+    with interrupted(6) as taken:
+        prepare(options(books), tiny_tokenizer, tmp_path / "halves", save_seconds=seconds)
+    assert prepare(options(books), tiny_tokenizer, tmp_path / "halves") == whole
+    assert len(taken) == 6 + again
     for name in (TOKENS, DOCUMENTS):
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -134,6 +148,20 @@ def test_a_package_that_a_format_needs_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.pdf").write_bytes(b"")
     with pytest.raises(DocumentError, match="pip install pypdfium2"):
         list(read_source(str(tmp_path / "a.pdf")))
+
+
+def test_progress_is_apart_from_the_result(tmp_path, tiny_tokenizer, capsys, monkeypatch):
+    from training import base
+    from training.cli import main
+
+    monkeypatch.setattr(base, "load_tokenizer", lambda name: tiny_tokenizer)
+    books = tmp_path / "books"
+    books.mkdir()
+    write_jsonl(books / "many.jsonl", ({"text": PROSE.format(number)} for number in range(70)))
+    command = ["prepare", str(books), "--out", str(tmp_path / "out"), "--min-tokens", "8", "--near-copies", "0"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["documents"] == 70 and "tokens of 64 documents" in said.err
 
 
 def test_other_options_are_refused(tmp_path, tiny_tokenizer):
