@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from memlong.errors import ModelError
@@ -65,6 +66,16 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
 
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return model, load_tokenizer(name)
+
+
+def write_toy(folder: Path) -> None:
+    """Write the toy with its tokenizer into ``folder``: nobody else could make it to load what was trained on it."""
+    model, tokenizer = load_base(TOY)
+    with quiet():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # safetensors lets nobody but the owner read what it writes.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
 
 
 def load_retriever(name: str) -> Retriever:

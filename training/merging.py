@@ -34,7 +34,7 @@ def merge(run: Path, out: Path) -> None:
         )
     if out.exists() and any(out.iterdir()):
         raise PersistError(f"The folder {out} is not empty", "A new folder", "Choose another one, or remove it")
-    base = open_base_config(part.base)
+    base = open_base_config(_base(part))
     layout = resolve_layout(part.config, base.get_text_config(decoder=True).num_hidden_layers)
     refuse_writers(layout, adapter)
     _write(part, adapter, layout, out)
@@ -51,13 +51,18 @@ def refuse_writers(layout: MemoryLayout, adapter: Path) -> None:
         )
 
 
+def _base(part: MemoryPart) -> str:
+    """Return the name of the model below an adapter; one without a name lies beside it, as the toy does."""
+    return part.base or str(part.folder)
+
+
 def _write(part: MemoryPart, adapter: Path, layout: MemoryLayout, out: Path) -> None:
     with quiet():
         from peft import PeftModel  # whose relatives talk while they are imported
 
-    plain, tokenizer = load_base(part.base)
+    plain, tokenizer = load_base(_base(part))
     maps, bias = read_maps(part.folder, layout, inspect(plain))
-    kept = getattr(open_base_config(part.base), "dtype", None)
+    kept = getattr(open_base_config(_base(part)), "dtype", None)
     fresh = out.with_name(out.name + ".new")
     with quiet():
         merged = PeftModel.from_pretrained(plain, str(adapter)).merge_and_unload(safe_merge=True)

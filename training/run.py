@@ -15,6 +15,7 @@ import torch
 from memlong.model.part import write_part
 from memlong.model.wrapper import MemoryModel
 from training.adapters import add_adapter, export_adapter
+from training.base import TOY, write_toy
 from training.cache import DocumentMemory
 from training.checkpoint import start_from
 from training.config import TrainConfig
@@ -126,6 +127,8 @@ def _fits(kept: Mapping[str, np.ndarray], document: Passages, size: int) -> bool
 def export(trainer: Trainer | StageTrainer, folder: Path, card: str = "") -> None:
     """Write adapter, memory settings and model card into ``folder``; the folder is replaced as a whole.
 
+    The toy's own weights are written too, since no name leads to them elsewhere.
+
     All processes must call it, since each may hold a part of the weights; the first one writes.
     """
     weights = None
@@ -136,7 +139,11 @@ def export(trainer: Trainer | StageTrainer, folder: Path, card: str = "") -> Non
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     export_adapter(trainer.model.model, fresh / "adapter", weights)
-    write_part(fresh, trainer.config.memory, trainer.config.model, trainer.model.maps, trainer.model.bias)
+    base = trainer.config.model
+    if base == TOY:
+        write_toy(fresh)
+        base = ""  # it lies in the folder itself
+    write_part(fresh, trainer.config.memory, base, trainer.model.maps, trainer.model.bias)
     (fresh / "README.md").write_text(card or f"# {trainer.config.recipe}\n\nTrained for {trainer.step} steps.\n")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

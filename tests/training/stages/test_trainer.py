@@ -12,10 +12,13 @@ from bitsandbytes.nn import Linear4bit
 
 from memlong.config import MemoryConfig
 from memlong.errors import MemLongError
+from memlong.model.load import load_model
 from memlong.retriever.hashing import HashingRetriever
-from training.base import load_base
+from training import base
 from training.data.prepare import PrepareOptions, prepare
+from training.merging import merge
 from training.recipes import RECIPES, recipe
+from training.run import export
 from training.stages.build import build
 from training.stages.config import StageConfig
 from training.stages.trainer import StageTrainer
@@ -163,7 +166,7 @@ def test_a_base_of_four_bits_learns_and_stays(config, tiny_llama, tiny_tokenizer
     """QLoRA: frozen weights are quantised, the adapter is not, and gradients pass through them after reading too."""
     tiny_llama().save_pretrained(tmp_path / "model"), tiny_tokenizer.save_pretrained(tmp_path / "model")
     changed = replace(config, model=str(tmp_path / "model"), quantization="4bit")
-    model, tokenizer = load_base(changed.model, changed.quantization)
+    model, tokenizer = base.load_base(changed.model, changed.quantization)
     trainer = build(changed, tmp_path / "run", model, tokenizer, HashingRetriever(64))
     frozen = {n: p.detach().clone() for n, p in trainer.model.model.named_parameters() if not p.requires_grad}
     assert any(type(p).__name__ == "Params4bit" for p in trainer.model.model.parameters())
@@ -192,3 +195,29 @@ def test_every_stage_takes_steps_at_toy_width(name, make, config, tiny_llama, ti
     layers = 26 if small.stored_layers else 6
     trainer = build(changed, tmp_path / name, tiny_llama(layers=layers), tiny_tokenizer, HashingRetriever(64))
     assert len(losses(trainer)) == 2
+
+
+@pytest.mark.parametrize("name", ["stage1-toy", "stage2-toy"])
+def test_what_was_trained_on_the_toy_is_loaded_wherever_it_lies(
+    name, config, tiny_llama, tiny_tokenizer, tmp_path, monkeypatch
+):
+    tiny_llama().save_pretrained(tmp_path / "base"), tiny_tokenizer.save_pretrained(tmp_path / "base")
+    monkeypatch.setattr(base, "_where", lambda name: str(tmp_path / "base"))
+    small = recipe(name).memory.replace(chunk_tokens=16, window_tokens=32, capacity_tokens=96)
+    changed = replace(recipe(name), memory=small, text=config.text, steps=2, threads=1, eval_every=2, eval_windows=2)
+    trainer = build(changed, tmp_path / name, *base.load_base(changed.model), HashingRetriever(64))
+    trainer.run()
+    export(trainer, tmp_path / "export")
+    monkeypatch.undo()
+    moved = (tmp_path / "export").rename(tmp_path / "moved")
+    loaded, ids = load_model(moved, dtype="fp32"), torch.tensor([[5, 6, 7, 8]])
+    assert loaded.adapts and loaded.config == small
+    assert len({path.stat().st_mode for path in moved.iterdir() if path.is_file()}) == 1
+    trainer.model.model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.forward(ids).logits, trainer.model.forward(ids).logits, atol=2e-2, rtol=0)
+    torch.testing.assert_close(loaded.read(ids).keys_SBGTD, trainer.model.read(ids).keys_SBGTD)
+    merge(moved, tmp_path / "merged")
+    merged = load_model(tmp_path / "merged", dtype="fp32")
+    assert not merged.adapts
+    torch.testing.assert_close(merged.forward(ids).logits, loaded.forward(ids).logits, atol=1e-4, rtol=1e-4)
