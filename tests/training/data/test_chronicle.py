@@ -294,6 +294,19 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["--tokens", "5", "--out", str(text)]) == 2
 
 
+@pytest.mark.parametrize("place", ["file/x.txt", "file/deep/x.txt", "."])
+@pytest.mark.parametrize("option", ["--out", "--questions"])
+def test_places_that_cannot_be_written_are_refused(
+    option: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.jsonl").mkdir()
+    places = {"--out": tmp_path / "a.txt", "--questions": tmp_path / "b.jsonl"}
+    places[option] = tmp_path / ("folder.jsonl" if place == "." else place.replace("txt", "jsonl"))
+    assert main(["--tokens", "2000", *(str(word) for pair in places.items() for word in pair)]) == 2
+    assert "cannot be written" in (said := capsys.readouterr().err) and "Choose another place" in said
+
+
 def test_command_line_counts_with_a_tokenizer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 

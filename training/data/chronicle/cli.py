@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from memlong.errors import DocumentError, MemLongError
-from training.data.chronicle.build import make_chronicle
+from memlong.errors import DocumentError, MemLongError, PersistError
+from training.data.chronicle.build import Chronicle, make_chronicle
 from training.data.chronicle.names import SPLITS
 from training.data.jsonl import write_jsonl
 
@@ -34,10 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         count = _counter(options.tokenizer) if options.tokenizer else None
         made = make_chronicle(options.seed, options.tokens, options.split, count)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(made.text, encoding="utf-8")
-        if options.questions:
-            write_jsonl(options.questions, (question.to_dict() for question in made.questions))
+        _write(made, options.out, options.questions)
     except MemLongError as error:
         print(error, file=sys.stderr)
         return 2
@@ -45,6 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{made.title}: {len(made.text):,} characters, {len(made.statements):,} statements")
     print(", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())))
     return 0
+
+
+def _write(made: Chronicle, text: Path, questions: Path | None) -> None:
+    """Write the text, and the questions where a file is named for them.
+
+    Raises:
+        DocumentError: for questions of another ending. PersistError: where nothing can be written.
+    """
+    try:
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text(made.text, encoding="utf-8")
+        if questions:
+            write_jsonl(questions, (question.to_dict() for question in made.questions))
+    except OSError as error:
+        raise PersistError(
+            f"{error.filename or text} cannot be written ({error.strerror or type(error).__name__})",
+            "A file in a folder that can be made and written",
+            "Choose another place with --out and --questions",
+        ) from error
 
 
 def _counter(folder: Path) -> Callable[[str], int]:
