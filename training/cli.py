@@ -12,7 +12,7 @@ from training import evaluate
 from training.data import prepare_cli
 from training.evaluate.common import STOPPED
 from training.rank import cli as rank_cli
-from training.recipes import RECIPES, AnyConfig, recipe
+from training.recipes import RECIPES, AnyConfig, configured
 from training.settings import assignments
 from training.stages.config import StageConfig
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
             merge(chosen.run, chosen.merged)
             print(f"merged into {chosen.merged}")
             return 0
-        config = recipe(chosen.recipe).override(assignments(chosen.settings))
+        config = configured(chosen.recipe, assignments(chosen.settings))
         if chosen.command == "show":
             print(json.dumps(config.to_dict(), indent=1))
             return 0

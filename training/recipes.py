@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from memlong.config import MemoryConfig
-from memlong.errors import unknown_name
+from memlong.errors import ConfigError, unknown_name
 from training.config import TrainConfig
+from training.data.sources import SOURCES, counted
 from training.stages.config import StageConfig
 
 OPEN_LLAMA = "openlm-research/open_llama_3b_v2"
@@ -221,3 +223,28 @@ def recipe(name: str) -> AnyConfig:
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]()
+
+
+def configured(name: str, changes: Mapping[str, str]) -> AnyConfig:
+    """Return a recipe with ``key=value`` texts applied, after a look at what it names.
+
+    Raises:
+        ConfigError: for an unknown recipe, setting or source, a wrong value, or a start that is not there.
+    """
+    config = recipe(name).override(changes)
+    if config.start and not Path(config.start).is_dir():
+        raise ConfigError(
+            f"start={config.start}, which is no folder",
+            "The folder of an earlier run, or of an exported checkpoint",
+            "Set start to such a folder, or leave it empty",
+        )
+    if isinstance(config, TrainConfig):
+        if not config.sources:
+            raise ConfigError(
+                "sources= without a name", f"Some of {', '.join(SOURCES)}", "Name one, or leave sources out"
+            )
+        for source in config.sources:
+            counted(source)
+        if config.held_out not in SOURCES:
+            raise unknown_name("source", config.held_out, SOURCES)
+    return config

@@ -75,6 +75,36 @@ def test_unknown_options_are_refused_by_name(words, capsys):
     assert words[2 if words[0] == "run" else -1] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["show", "estimate", "run"])
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("tiny", "sources=squad:0", "The source squad:0"),
+        ("tiny", "sources=qamr,nq:-1", "The source nq:-1"),
+        ("tiny", "sources=squat", "Did you mean 'squad'"),
+        ("tiny", "sources=", "sources= without a name"),
+        ("tiny", "held_out=squad-evil", "Did you mean 'squad-eval'"),
+        ("tiny", "start=nowhere/run", "start=nowhere/run, which is no folder"),
+        ("stage2-bundled", "start=nowhere/run", "start=nowhere/run, which is no folder"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_is_loaded(command, name, setting, said, monkeypatch, capsys):
+    def loads(*given, **named):
+        pytest.fail("it loads")
+
+    monkeypatch.setattr("training.base.load_base", loads)
+    monkeypatch.setattr("training.base.open_base_config", loads)
+    assert cli.main([command, name, setting]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_start_that_is_there_is_taken(tmp_path, capsys):
+    assert cli.main(["show", "stage2-toy", f"start={tmp_path}"]) == 0
+    assert json.loads(capsys.readouterr().out)["start"] == str(tmp_path)
+    (tmp_path / "file").touch()
+    assert cli.main(["show", "stage2-toy", f"start={tmp_path / 'file'}"]) == 2
+
+
 def test_arithmetic_is_chosen_once_a_run(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(settling, "in_bfloat16", lambda name, device: asked.append(name) or name != "float32")

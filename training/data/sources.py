@@ -143,13 +143,29 @@ def _read(name: str, data: Path) -> Iterator[Document]:
         ) from error
 
 
+def counted(name: str) -> tuple[str, int | None]:
+    """Return a source's name and how many of its documents "NAME:20" uses at most; None: all.
+
+    Raises:
+        ConfigError: for an unknown name or a number that is none.
+    """
+    name, colon, count = name.partition(":")
+    if name not in SOURCES:
+        raise unknown_name("source", name, SOURCES)
+    if colon and not (count.isdecimal() and int(count)):
+        raise ConfigError(
+            f"The source {name}:{count}", "NAME, or NAME:20 for 20 documents of it", "Give a whole number from 1"
+        )
+    return name, int(count) if colon else None
+
+
 def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:
     """Yield one document of each source in turn until all are used up; "NAME:20" uses 20 of a source at most.
 
     Raises:
         ConfigError: for an unknown name or a number that is none. DocumentError: for missing files.
     """
-    streams = [islice(open_source(name, data), count) for name, count in map(_counted, names)]
+    streams = [islice(open_source(name, data), count) for name, count in map(counted, names)]
     while streams:
         for stream in list(streams):
             document = next(stream, None)
@@ -157,16 +173,6 @@ def interleave(names: tuple[str, ...], data: Path) -> Iterator[Document]:
                 streams.remove(stream)
             else:
                 yield document
-
-
-def _counted(name: str) -> tuple[str, int | None]:
-    """Return a source's name and how many of its documents are used at most; None: all."""
-    name, colon, count = name.partition(":")
-    if colon and not (count.isdecimal() and int(count)):
-        raise ConfigError(
-            f"The source {name}:{count}", "NAME, or NAME:20 for 20 documents of it", "Give a whole number"
-        )
-    return name, int(count) if colon else None
 
 
 def _whole(questions: Path, documents: Path, more: Sequence[Question] = ()) -> Iterator[Document]:
