@@ -160,6 +160,14 @@ def test_continuous_integration_runs_the_same_command_as_a_developer() -> None:
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
 
 
+def test_the_linter_sees_every_file_of_code(tracked: list[Path]) -> None:
+    """What it passes over, it calls clean."""
+    pytest.importorskip("ruff", reason="needs ruff, a tool of development")
+    command = [sys.executable, "-m", "ruff", "check", "--show-files"]
+    seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {path for path in tracked if path.suffix == ".py"} <= set(map(Path, seen))
+
+
 def test_no_tracked_file_is_too_large(tracked: list[Path]) -> None:
     large = [str(path) for path in tracked if path.stat().st_size > LARGEST_TRACKED_FILE]
     assert not large

@@ -35,9 +35,7 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise _bad(
-                f"Line {number} of {path} is not JSON ({error.msg} at column {error.colno})"
-            ) from error
+            raise _bad(f"Line {number} of {path} is not JSON ({error.msg} at column {error.colno})") from error
         if not isinstance(row, dict):
             raise _bad(f"Line {number} of {path} is a {type(row).__name__}, not an object")
         yield row

@@ -1,7 +1,8 @@
 """Near copies among documents: MinHash over runs of words, with bands to find who may be alike.
 
 The share of equal numbers in two signatures estimates how much two sets of runs have in common (Broder 1997, On the
-resemblance and containment of documents; runs of words and this use of it as in Lee et al., arXiv 2107.06499). No torch.
+resemblance and containment of documents; runs of words and this use of it as in Lee et al., arXiv 2107.06499). No
+torch.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class PackedText:
         self._tokens = np.memmap(folder / TOKENS, dtype=np.uint32, mode="r")
 
     def windows(self) -> Sequence[int]:
-        """Return the number of windows of every document; a last window of one token, which predicts nothing, is none."""
+        """Return how many windows each document has; a last one of one token, which predicts nothing, is none."""
         return [-(-max(1, document.tokens - 1) // self.window_tokens) for document in self.documents]
 
     def window(self, document: int, window: int) -> np.ndarray:

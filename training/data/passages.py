@@ -67,9 +67,7 @@ def cut(
     return Passages(doc_id, chunks, texts, tuple(asked))
 
 
-def pack(
-    questions: Sequence[Question], seed: int, characters: int = 24_000
-) -> list[Document]:
+def pack(questions: Sequence[Question], seed: int, characters: int = 24_000) -> list[Document]:
     """Pack questions with short contexts into documents of about ``characters``: (doc_id, text, questions).
 
     Unrelated passages side by side in one chunk are distractors that cost nothing. Evidence becomes the span of the

@@ -38,13 +38,22 @@ def run(chosen: argparse.Namespace) -> int:
     from training.data.prepare import PrepareOptions, prepare
 
     if (chosen.out / MANIFEST).is_file():
-        told = f"{chosen.out} was prepared before; what came to its sources since is not in it. For that name another --out."
-        print(told, file=sys.stderr)
+        told = f"{chosen.out} was prepared before; what came to its sources since is not in it."
+        print(f"{told} For that name another --out.", file=sys.stderr)
     left = [path for source in chosen.sources for path in passed_over(source)]
     if left:
         endings = ", ".join(sorted({path.suffix.lower() or path.name for path in left})[:8])
         print(f"Left out, for nothing here reads them: {len(left)} of the files ({endings})", file=sys.stderr)
-    names = ("tokenizer", "min_tokens", "near_copies", "held_out", "limit_tokens", "long_tokens", "long_share", "licence")
+    names = (
+        "tokenizer",
+        "min_tokens",
+        "near_copies",
+        "held_out",
+        "limit_tokens",
+        "long_tokens",
+        "long_share",
+        "licence",
+    )
     options = PrepareOptions(tuple(chosen.sources), **{name: getattr(chosen, name) for name in names})
     # Progress is apart from the result, which a program may read.
     tell = partial(print, file=sys.stderr, flush=True)

@@ -28,8 +28,8 @@ class Question:
     ``answers``: the preferred one first, empty when ``answerable`` is false. ``context``: the passage, or
     None when the question is about a whole document. ``evidence``: spans ``(start, end)``, characters of the
     document's text.
-    ``type``: such as "extractive", "changed_fact", or "free_form", whose answer need not stand in the text word for word, or
-    "continuation", a passage and how it goes on (``training/data/continuations.py``).
+    ``type``: such as "extractive", "changed_fact", or "free_form", whose answer need not stand in the text word for
+    word, or "continuation", a passage and how it goes on (``training/data/continuations.py``).
     ``history``: earlier (question, answer) pairs of its conversation, oldest first.
     """
 

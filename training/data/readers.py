@@ -190,7 +190,9 @@ def _row(name: str, row: Mapping[str, Any]) -> Iterator[RawText]:
         )
     meta = row.get("meta") if isinstance(row.get("meta"), Mapping) else {}
     domain = (meta or {}).get("redpajama_set_name") or row.get("domain") or row.get("source") or ""
-    yield RawText(str(row.get("doc_id") or name), text, str(domain), str(row.get("license") or row.get("licence") or ""))
+    yield RawText(
+        str(row.get("doc_id") or name), text, str(domain), str(row.get("license") or row.get("licence") or "")
+    )
 
 
 READERS: dict[str, Callable[[Path], Iterator[RawText]]] = {

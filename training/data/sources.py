@@ -43,7 +43,7 @@ def squad_eval(data: Path) -> Iterator[Document]:
 
 
 def fairytale(data: Path) -> Iterator[Document]:
-    """Fairy tales with questions about characters, actions and places; only answers that stand in the story are used."""
+    """Fairy tales, with questions about characters, actions and places whose answers stand in the story."""
     yield from _whole(data / "longqa/train-fairytale.jsonl.zst", data / "longqa/docs-fairytale-train.jsonl.zst")
 
 
@@ -58,14 +58,14 @@ def nq(data: Path) -> Iterator[Document]:
 
 
 def chronicle(data: Path) -> Iterator[Document]:
-    """Generated chronicles of the training side, some 8,000 tokens each, with the questions that they answer and some they do not."""
+    """Generated chronicles of the training side, some 8,000 tokens each, with questions that they answer or do not."""
     for seed in range(1000, 1000 + CHRONICLES):
         made = make_chronicle(seed, CHRONICLE_TOKENS, "train")
         yield made.doc_id, made.text, list(made.questions)
 
 
 def long_chronicle(data: Path) -> Iterator[Document]:
-    """As ``chronicle``, some 32,000 tokens each: what else is retrieved is more like the evidence than in short ones."""
+    """As ``chronicle``, some 32,000 tokens each: what else is retrieved is more like evidence than in short ones."""
     for seed in range(3000, 3000 + LONG_CHRONICLES):
         made = make_chronicle(seed, LONG_CHRONICLE_TOKENS, "train")
         yield made.doc_id, made.text, list(made.questions)

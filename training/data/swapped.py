@@ -1,4 +1,4 @@
-"""Documents with other facts: names and numbers that answer questions are exchanged for others, in text and questions alike.
+"""Documents with other facts: names and numbers that answer questions are exchanged, in text and questions alike.
 
 A reader that is trained on few articles for long learns their answers by heart. Of a document whose answers were
 exchanged it can know none, so it has to look (entity substitution as in Longpre et al., arXiv 2109.05052, there to
@@ -75,9 +75,7 @@ def swap(document: Document, pool: Mapping[tuple[str, int], Sequence[str]], seed
     return f"{doc_id}~{seed}", exchange(text), changed
 
 
-def _terms(
-    document: Document, pool: Mapping[tuple[str, int], Sequence[str]], rng: random.Random
-) -> dict[str, str]:
+def _terms(document: Document, pool: Mapping[tuple[str, int], Sequence[str]], rng: random.Random) -> dict[str, str]:
     """Return what is exchanged for what."""
     _, text, questions = document
     terms: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Near copies: found from the share of runs of words in common, left out of prepared text, also after an interruption."""
+"""Near copies: found from the share of runs of words in common, left out of prepared text, interrupted or not."""
 
 from __future__ import annotations
 
