@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memlong.errors import ConfigError
-from training.data.readers import read_source
+from training.data.readers import parts_of, read_source
 from training.evaluate import common
 
 
@@ -52,6 +52,8 @@ def run(chosen: argparse.Namespace) -> int:
     from memlong.model.load import load_model
 
     systems = common.one_of(chosen.systems or ",".join(SYSTEMS), SYSTEMS, "--systems")
+    for source in chosen.books:
+        parts_of(source)  # refuses what is not there
     model, retriever = common.load(chosen)
     capacity = chosen.capacity_tokens or max(chosen.contexts) + chosen.scored
     model = model.with_config(model.config.replace(capacity_tokens=capacity))

@@ -195,6 +195,7 @@ def test_the_first_interrupt_stops_after_the_step_and_the_second_at_once(capsys)
         (["perplexity", "--books", "none.txt", "--capacity-tokens", "0"], "--capacity-tokens 0"),
         (["perplexity", "--books", "none.txt", "--slide-tokens", "-5"], "--slide-tokens -5"),
         (["perplexity", "--books", "none.txt", "--contexts", "0,1k"], "--contexts 0"),
+        (["perplexity", "--books", "none.txt"], "Source 'none.txt'"),
         (["retrieval", "--source", "chronicle", "--at", "0,2"], "--at 0"),
         (["kv", "--tries", "0"], "--tries 0"),
         (["kv", "--lengths", "0"], "--lengths 0"),
