@@ -49,9 +49,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save", type=Path, help="write command, date, machine, settings and result into this file")
 
 
-# Options of the measures that have them, and what one of them is at least; where it is 0, that takes all or chooses.
+# Options of the measures that have them, by what one of them is at least.
 _LEAST = {
-    0: ("questions", "limit", "documents", "texts", "threads"),
+    0: ("questions", "limit", "documents", "texts", "threads", "newest"),
     1: ("top_k", "passages", "seeds", "scored", "answer_tokens", "tries", "key_short", "slide_tokens", "full_tokens",
         "capacity_tokens", "at", "lengths", "contexts"),
 }  # fmt: skip

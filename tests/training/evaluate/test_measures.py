@@ -194,6 +194,7 @@ def test_the_first_interrupt_stops_after_the_step_and_the_second_at_once(capsys)
         (["perplexity", "--books", "none.txt", "--scored", "0"], "--scored 0"),
         (["perplexity", "--books", "none.txt", "--capacity-tokens", "0"], "--capacity-tokens 0"),
         (["perplexity", "--books", "none.txt", "--slide-tokens", "-5"], "--slide-tokens -5"),
+        (["perplexity", "--books", "none.txt", "--newest", "-1"], "--newest -1"),
         (["perplexity", "--books", "none.txt", "--contexts", "0,1k"], "--contexts 0"),
         (["perplexity", "--books", "none.txt"], "Source 'none.txt'"),
         (["retrieval", "--source", "chronicle", "--at", "0,2"], "--at 0"),
