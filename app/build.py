@@ -14,7 +14,7 @@ import gradio as gr
 from app import api, reading
 from app.context import App
 from app.sessions import Visit
-from app.tabs import ask, attention, lab, memory, read, settings, settings_page, train
+from app.tabs import ask, ask_controls, attention, lab, memory, read, settings, settings_page, train
 from app.tabs.memory_map import clicked
 from app.tabs.pieces import engine_line, error_box
 from memlong.errors import Cancelled, MemLongError
@@ -97,7 +97,7 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
         return gr.Tabs(selected="ask"), str(event._data["id"])
 
     def send(request: gr.Request, question: str, *controls: Any) -> Any:
-        yield from ask.pictures(app.visit(request), question, ask.options(*controls))
+        yield from ask.pictures(app.visit(request), question, ask_controls.options(*controls))
 
     moved = first.view[3].click(to_ask, None, [tabs, second.question], **quick)
     asked = moved.then(
@@ -182,7 +182,7 @@ def as_it_was(visit: Visit) -> list[Any]:
     reading.refresh_reports(visit)
     for exchange in visit.exchanges:
         exchange.looking = ""  # for what had left: the page that asked is gone
-    return [*read.picture(visit), *bank, *ask.picture(visit), ask.documents_menu(visit, ())]
+    return [*read.picture(visit), *bank, *ask.picture(visit), ask_controls.documents_menu(visit, ())]
 
 
 def _wire_api(app: App, page: gr.Blocks) -> None:

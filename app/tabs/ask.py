@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,15 @@ from app import asking
 from app.context import App
 from app.exports import CONVERSATIONS, conversation_file
 from app.sessions import Exchange, Visit
+from app.tabs import ask_controls
 from app.tabs import evidence as pane
+from app.tabs.ask_controls import documents_menu, options
 from app.tabs.pieces import CLICKS, bank_line, error_box, for_chat, from_chat, suggestions
 from app.tabs.saving import Saver, saver
 from memlong.config import AskOptions
 from memlong.errors import MemLongError
 
 TITLE = "Ask"
-FROM_WORDS = [("memory", "memory"), ("passages in the prompt", "passages"), ("both", "both"), ("nothing", "nothing")]
 PLACEHOLDER = "Ask about what was read.\n\nThe answer is written here; the chunks it came from appear beside it."
 # Brings the passage, and in it the answer's own words, into view inside its pane, and the pane into view where it lies
 # below the fold. When the pane changes its width, as when a phone is turned, lines break elsewhere: then once more.
@@ -64,7 +65,7 @@ class Parts:
     """Components of the tab that events or other tabs need.
 
     Attributes:
-        controls: in the order of :func:`options`.
+        controls: in the order of :func:`app.tabs.ask_controls.options`.
         changed: events after which memory is another; other tabs hang their own redrawing on them.
     """
 
@@ -111,7 +112,7 @@ def build(app: App) -> Parts:
                 )
                 send = gr.Button("Ask", variant="primary", elem_id="send", scale=0, min_width=84)
                 stop = gr.Button("Stop", elem_id="stop-answer", scale=0, min_width=84)
-            controls = _controls()
+            controls = ask_controls.build()
             with gr.Row(elem_classes="ml-actions"):
                 exports = {kind: saver(f"Save as {words}", f"save-{kind}") for kind, words in CONVERSATIONS.items()}
                 clear = gr.Button("Clear conversation", elem_id="clear-chat", size="sm", scale=0, min_width=170)
@@ -140,55 +141,6 @@ def _chat() -> gr.Chatbot:
         placeholder=PLACEHOLDER,
         group_consecutive_messages=False,
     )
-
-
-def _controls() -> list[Any]:
-    with gr.Accordion("How to answer", open=False, elem_id="ask-settings"):
-        source = gr.Radio(
-            FROM_WORDS,
-            value="memory",
-            label="Answer from",
-            elem_id="answer-from",
-            info="Memory reads the stored chunks by attention; passages puts their text into the prompt.",
-        )
-        documents = gr.Dropdown(
-            [], value=[], multiselect=True, label="Documents", info="None chosen asks all.", elem_id="ask-documents"
-        )
-        with gr.Row():
-            top_k = gr.Slider(
-                0,
-                16,
-                value=0,
-                step=1,
-                label="Chunks to retrieve (top-k)",
-                elem_id="top-k",
-                info="0 takes what suits the model.",
-            )
-            strength = gr.Slider(
-                -8,
-                8,
-                value=0,
-                step=0.5,
-                label="Memory strength",
-                elem_id="strength",
-                info="Added before the softmax: 0 is neutral, -8 all but off.",
-            )
-        with gr.Row():
-            temperature = gr.Slider(
-                0, 1.5, value=0, step=0.1, label="Temperature", elem_id="temperature", info="0 repeats exactly."
-            )
-            length = gr.Slider(8, 512, value=64, step=8, label="Length (tokens at most)", elem_id="length")
-    return [source, documents, top_k, strength, temperature, length]
-
-
-def options(*controls: Any, seed: int = 0) -> AskOptions:
-    """Return what the controls say: answer from, documents, top-k, memory strength, temperature, length."""
-    source, documents, top_k, strength, temperature, length = controls
-    return AskOptions(
-        answer_from=source, documents=tuple(int(doc_id) for doc_id in documents) if documents else None,
-        top_k=int(top_k) or None, memory_strength=float(strength), temperature=float(temperature),
-        max_tokens=int(length), seed=seed,
-    )  # fmt: skip
 
 
 def wire(app: App, parts: Parts) -> None:
@@ -348,26 +300,6 @@ def _shown(visit: Visit, exchange: Exchange) -> str:
 def _unasked(visit: Visit) -> list[str]:
     asked = {exchange.question for exchange in visit.exchanges}
     return [question for question in visit.shelf.questions if question not in asked][:3]
-
-
-def document_choices(visit: Visit) -> list[tuple[str, int]]:
-    """Return the documents in memory as (title, id)."""
-    return [
-        (item.title, item.doc_id) for item in visit.shelf
-        if item.doc_id is not None and item.state in ("reading", "stopped", "done")
-    ]  # fmt: skip
-
-
-def documents_menu(visit: Visit, ticked: Iterable[int]) -> Any:
-    """Return the menu of documents to ask. One that was read anew stays ticked, one that was removed does not.
-
-    Gradio refuses every question whose menu holds a choice that is none any more.
-    """
-    choices = document_choices(visit)
-    items = [visit.shelf.of_doc(doc_id) for doc_id in ticked]
-    now = {item.doc_id for item in items if item is not None}
-    value = [doc_id for _, doc_id in choices if doc_id in now]
-    return gr.Dropdown(choices=choices, value=value, multiselect=True)
 
 
 def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
