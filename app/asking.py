@@ -31,7 +31,7 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
         ConfigError: for a question that is empty or too long, more chunks or tokens than allowed, or while another
             answer is being written or the Lab is asking.
     """
-    refuse(question, options)
+    refuse(visit, question, options)
     with visit.lock:
         _refuse_two(visit)
         visit.answering, visit.refused = True, None
@@ -63,15 +63,16 @@ def _refuse_two(visit: Visit) -> None:
         raise ConfigError("The Lab is asking", "One question at a time", "Wait for it, or press Stop on the tab Lab")
 
 
-def refuse(question: str, options: AskOptions) -> None:
+def refuse(visit: Visit, question: str, options: AskOptions) -> None:
     """Raise ConfigError for a question that is no text, empty or too long, or for too many chunks or tokens."""
+    own = getattr(visit.engine.model, "config", None)  # None while it is being loaded
     if question is not None and not isinstance(question, str):
         raise ConfigError(f"A question of type {type(question).__name__}", "A question in words", "Send it as text")
     if not question or not question.strip():
         raise ConfigError("An empty question", "A question in words", "Type one")
     for given, what, most, do in (
         (len(question), "character", MOST_CHARACTERS, "Ask in fewer words; long texts belong on the tab Read"),
-        (options.top_k or 1, "chunk", MOST_CHUNKS, "Retrieve fewer chunks"),
+        (options.top_k or (own.top_k if own else 1), "chunk", MOST_CHUNKS, "Retrieve fewer chunks"),
         (options.max_tokens, "token", MOST_TOKENS, "Ask for a shorter answer"),
     ):
         if given > most:

@@ -86,7 +86,7 @@ def four_ways(visit: Visit, question: str, options: AskOptions) -> Iterator[Ways
     from memlong.evaluation.counterfactual import answer_logprob
     from memlong.session.results import Answer
 
-    asking.refuse(question, options)
+    asking.refuse(visit, question, options)
     found: dict[str, Answer | str] = {}
     with experiment(visit, asks=True) as session:
         yield Ways({})

@@ -246,7 +246,7 @@ def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, .
     """Take an exchange back and ask it again, changed or not; with another seed, so that sampling differs."""
     try:
         if question is not None:
-            asking.refuse(question, options(*controls))  # before the old one is gone
+            asking.refuse(visit, question, options(*controls))  # before the old one is gone
         earlier = asking.take_back(visit, exchange_of(index))
     except MemLongError as error:
         visit.refused = error

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.sessions import Visit
+from app.setup import MOST_CHUNKS
 from memlong.config import AskOptions
 
 FROM_WORDS = [("memory", "memory"), ("passages in the prompt", "passages"), ("both", "both"), ("nothing", "nothing")]
@@ -29,7 +30,7 @@ def build() -> list[Any]:
         with gr.Row():
             top_k = gr.Slider(
                 0,
-                16,
+                MOST_CHUNKS,
                 value=0,
                 step=1,
                 label="Chunks to retrieve (top-k)",

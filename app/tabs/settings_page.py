@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.context import App
 from app.reading import estimate as read_estimate
+from app.setup import MOST_CHUNKS
 from app.tabs import ask, read, settings, train
 from app.tabs.pieces import engine_line
 from app.training_runs import Runs
@@ -58,6 +59,13 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
 
 def of_the_model(app: App) -> list[Any]:
-    """Return the controls of other tabs as the loaded model has them: top-k, capacity, policy."""
+    """Return the controls of other tabs as the loaded model has them: top-k, capacity, policy.
+
+    Gradio refuses every question whose slider stands beyond its end, and a model may bring any top-k of its own.
+    """
     config = getattr(app.engine.model, "config", None)
-    return [config.top_k if config else gr.skip(), app.engine.settings.capacity, app.engine.settings.policy]
+    return [
+        min(config.top_k, MOST_CHUNKS) if config else gr.skip(),
+        app.engine.settings.capacity,
+        app.engine.settings.policy,
+    ]

@@ -18,9 +18,9 @@ from app.engine import LoadState
 from app.resources import resources, time_split
 from app.setup import SETUPS, Setup
 from app.switching import Needs
-from app.tabs import settings, settings_page, settings_pieces
+from app.tabs import ask_controls, settings, settings_page, settings_pieces
 from memlong.config import AskOptions
-from memlong.errors import ModelError
+from memlong.errors import ConfigError, ModelError
 
 
 @pytest.fixture
@@ -181,3 +181,23 @@ def test_bars_tell_memory_and_time(make_app: Callable[..., App], long_text: str)
 def test_controls_of_other_tabs_follow_the_model(make_app: Callable[..., App]) -> None:
     app = make_app(capacity=3200, policy="lru")
     assert settings_page.of_the_model(app) == [3, 3200, "lru"]
+
+
+@pytest.mark.parametrize(("top_k", "shown"), [(24, 24), (40, 32)])
+def test_as_many_chunks_as_a_model_retrieves_can_be_asked_for(
+    make_app: Callable[..., App], top_k: int, shown: int
+) -> None:
+    app = make_app()
+    app.engine.model.config = app.engine.model.config.replace(top_k=top_k)
+    value = settings_page.of_the_model(app)[0]
+    with gr.Blocks():
+        slider = ask_controls.build()[2]
+    assert (value, slider.preprocess(value)) == (shown, shown)
+
+
+def test_more_chunks_than_allowed_are_refused_of_the_model_s_own_number_too(make_app: Callable[..., App]) -> None:
+    app = make_app()
+    app.engine.model.config = app.engine.model.config.replace(top_k=40)
+    visit = app.visits.get("a")
+    with pytest.raises(ConfigError, match="Retrieving 40 chunks"):
+        list(asking.ask(visit, "Why?", AskOptions()))
