@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from app import asking
 from app.sessions import Visit
+from app.text import shorten
 from memlong.config import ANSWER_FROM, AskOptions
 from memlong.errors import ConfigError
 
@@ -152,10 +153,18 @@ def needle(visit: Visit, given: Needle, hay: Hay, depths: int, shares: Sequence[
     Every place is a reading of its own, in a session of its own: the visitor's memory is left alone.
 
     Raises:
-        ConfigError: for more places than allowed, a text that is not here, or when nothing was read.
+        ConfigError: for a sentence that does not hold the answer, more places than allowed, a text that is not here,
+            or when nothing was read.
     """
     from memlong.evaluation import needle as needles
+    from memlong.evaluation.answers import contains_answer
 
+    if not contains_answer(given.sentence, [given.expected]):
+        raise ConfigError(
+            f"The right answer {shorten(given.expected, 60)!r} is not in the sentence",
+            "Words that the hidden sentence says",
+            "Copy them from it, or hide another sentence",
+        )
     if not 1 <= depths * len(shares) <= MOST_PLACES:
         raise ConfigError(
             f"{depths} depths and {len(shares)} capacities", f"1 to {MOST_PLACES} places", "Choose fewer, or one"

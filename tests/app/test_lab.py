@@ -246,6 +246,14 @@ def test_a_needle_is_hidden_in_a_session_of_its_own(read: Visit) -> None:
         next(lab.needle(read, needle, lab.Hay(tokens=512), 9, [0.25, 1.0]))
 
 
+def test_a_needle_whose_answer_is_not_in_the_sentence_is_refused(read: Visit) -> None:
+    for expected in ("Violet", "Mari", "?"):
+        needle = Needle("The password is Marigold.", "What is the password?", expected)
+        with pytest.raises(ConfigError, match="is not in the sentence"):
+            next(lab.needle(read, needle, lab.Hay(tokens=512), 1, [1.0]))
+    assert not read.experimenting
+
+
 def test_the_text_for_a_needle_is_any_part_of_any_document(read: Visit) -> None:
     reading.add_text(
         read,
