@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from app.plots.style import how_to_read
 from app.sessions import Visit
 from app.tabs import lab_pieces as pieces
 from app.tabs import lab_runs as runs
-from app.tabs.pieces import error_box
+from app.tabs.pieces import error_box, is_error
 from app.text import escape
 from memlong.errors import MemLongError
 
@@ -57,7 +57,7 @@ def _ways() -> Panel:
         question = gr.Textbox(label="Question", elem_id="lab-question", scale=3, min_width=240, max_lines=3)
         tokens = gr.Slider(8, 128, value=32, step=8, label="Length (tokens)", elem_id="lab-length", min_width=240)
         ask = gr.Button("Ask four ways", variant="primary", elem_id="lab-ask", scale=0, min_width=150)
-    return [question, tokens], ask, [gr.HTML(pieces.empty("ways"), elem_id="lab-four")]
+    return [question, tokens], ask, [gr.HTML(blank("ways")[0], elem_id="lab-four")]
 
 
 def _policies() -> Panel:
@@ -69,11 +69,12 @@ def _policies() -> Panel:
             elem_id="lab-shares",
         )
         run = gr.Button("Replay", variant="primary", elem_id="lab-replay", scale=0, min_width=150)
-    said = gr.HTML(pieces.empty("policies"), elem_id="lab-policies-said")
+    words, by_capacity, over_time, rows = blank("policies")
+    said = gr.HTML(words, elem_id="lab-policies-said")
     with gr.Row(equal_height=False, elem_classes="ml-columns"):
-        one = _plot(plots.recall_by_capacity([]), "lab-recall")
-        two = _plot(plots.recall_over_time([]), "lab-course")
-    table = gr.HTML("", elem_id="lab-policies-table")
+        one = _plot(by_capacity, "lab-recall")
+        two = _plot(over_time, "lab-course")
+    table = gr.HTML(rows, elem_id="lab-policies-table")
     return [shares], run, [said, one, two, table]
 
 
@@ -81,8 +82,9 @@ def _what_if() -> dict[str, Panel]:
     with gr.Row(elem_classes="ml-actions"):
         answer = gr.Dropdown([], value=None, label="Answer", elem_id="lab-answer", scale=4, min_width=240)
         weigh = gr.Button("Weigh its chunks", variant="primary", elem_id="lab-weigh", scale=0, min_width=150)
-    said = gr.HTML(pieces.empty("owed"), elem_id="lab-owed-said")
-    plot = _plot(plots.owed_to_chunks([]), "lab-owed")
+    words, bars = blank("owed")
+    said = gr.HTML(words, elem_id="lab-owed-said")
+    plot = _plot(bars, "lab-owed")
     gr.HTML(f'<p class="ml-line lab-change">{escape(pieces.CHANGE)}</p>', elem_id="lab-change")
     with gr.Row(elem_classes="ml-actions"):
         without, held, gone = (
@@ -99,8 +101,8 @@ def _what_if() -> dict[str, Panel]:
     with gr.Row(elem_classes="ml-actions lab-buttons"):
         again = gr.Button("Ask again", variant="primary", elem_id="lab-again", scale=0, min_width=150)
         keep = gr.Button("Pin these in memory", elem_id="lab-keep", scale=0, min_width=150)
-    result = gr.HTML("", elem_id="lab-changed")
-    kept = gr.HTML("", elem_id="lab-kept")
+    result = gr.HTML(blank("changed")[0], elem_id="lab-changed")
+    kept = gr.HTML(blank("keep")[0], elem_id="lab-kept")
     return {
         "owed": ([answer], weigh, [said, plot]),
         "changed": ([answer, without, held, gone], again, [result]),
@@ -138,9 +140,10 @@ def _needle() -> Panel:
             label="Capacities, as shares of that text", elem_id="needle-shares",
         )  # fmt: skip
         run = gr.Button("Hide and ask", variant="primary", elem_id="needle-run", scale=0, min_width=150)
-    said = gr.HTML(pieces.empty("needle"), elem_id="needle-said")
-    plot = _plot(plots.needle_grid([], [], np.zeros((0, 0))), "needle-grid")
-    tries = gr.HTML("", elem_id="needle-tries")
+    words, grid, places = blank("needle")
+    said = gr.HTML(words, elem_id="needle-said")
+    plot = _plot(grid, "needle-grid")
+    tries = gr.HTML(places, elem_id="needle-tries")
     return [sentence, question, expected, document, start, tokens, depths, shares], run, [said, plot, tries]
 
 
@@ -151,16 +154,30 @@ def _plot(empty: Any, elem_id: str) -> gr.Plot:
     return plot
 
 
+def blank(name: str) -> list[Any]:
+    """Return the outputs of a panel before anything was tried."""
+    return {
+        "ways": [pieces.empty("ways")],
+        "policies": [pieces.empty("policies"), plots.recall_by_capacity([]), plots.recall_over_time([]), ""],
+        "owed": [pieces.empty("owed"), plots.owed_to_chunks([])],
+        "changed": [""],
+        "keep": [""],
+        "needle": [pieces.empty("needle"), plots.needle_grid([], [], np.zeros((0, 0))), ""],
+    }[name]
+
+
 def wire(app: App, parts: Parts) -> None:
     """Connect the events."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
     answer, without, held, gone = parts.panels["changed"][0]
     question, document = parts.panels["ways"][0][0], parts.panels["needle"][0][3]
     chosen = [answer, without, held, gone]
+    said = [outputs[0] for _, _, outputs in parts.panels.values()]
 
-    def arrive(request: gr.Request, asked: str, number: int | None, doc_id: int | None) -> list[Any]:
+    def arrive(request: gr.Request, asked: str, number: int | None, doc_id: int | None, *told: str) -> list[Any]:
         visit = app.visit(request)
-        return [runs.question(visit, asked), runs.documents(visit, doc_id), *runs.menus(visit, number)]
+        menus = [runs.question(visit, asked), runs.documents(visit, doc_id), *runs.menus(visit, number)]
+        return [*menus, *without_errors(parts, told)]
 
     def menus(request: gr.Request, number: int | None) -> list[Any]:
         return runs.menus(app.visit(request), number)
@@ -170,9 +187,15 @@ def wire(app: App, parts: Parts) -> None:
 
     events = {name: _connect(app, parts, name, run, quiet) for name, run in runs.HANDLERS.items()}
     events["keep"].then(menus, [answer], chosen, **quiet)
-    parts.tab.select(arrive, [question, answer, document], [question, document, *chosen], **quiet)
+    parts.tab.select(arrive, [question, answer, document, *said], [question, document, *chosen, *said], **quiet)
     answer.input(menus, [answer], chosen, **quiet)
     parts.stop.click(stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
+
+
+def without_errors(parts: Parts, told: Sequence[str | None]) -> list[Any]:
+    """Return what every panel says, for somebody who comes back to the tab: what was wrong may be mended by now."""
+    said = zip(parts.panels, told, strict=True)
+    return [blank(name)[0] if is_error(words) else gr.skip() for name, words in said]
 
 
 def _connect(app: App, parts: Parts, name: str, run: Callable[..., Iterator[Any]], quiet: dict[str, Any]) -> Any:

@@ -40,6 +40,11 @@ def error_box(error: MemLongError) -> str:
     return f'<div class="ml-error" role="alert"><strong>{escape(parts[0])}</strong> {rest}</div>'
 
 
+def is_error(html: str | None) -> bool:
+    """Whether HTML that a component showed is an error box; words of strangers cannot make it one."""
+    return (html or "").startswith('<div class="ml-error"')
+
+
 def bar(share: float, label: str, kind: str = "memory") -> str:
     """Return a progress bar from 0 to 1."""
     percent = 100 * min(max(share, 0.0), 1.0)

@@ -16,7 +16,7 @@ from app.settings import PRECISIONS, RETRIEVER_MENU
 from app.setup import LAYERS, SETUPS, Setup
 from app.switching import needs, refuse_changes, would_be_lost
 from app.tabs import settings_pieces as pieces
-from app.tabs.pieces import CLICKS, error_box
+from app.tabs.pieces import CLICKS, error_box, is_error
 from app.tabs.read import POLICY_WORDS
 from app.text import escape
 from memlong.bank.eviction import POLICIES
@@ -308,7 +308,7 @@ def shared(folder: Path, address: str, said: str, *values: Any) -> list[Any]:
     path = folder / "memlong-settings.json"
     path.write_text(setup.to_json(), "utf-8")
     link = f"{address.partition('?')[0].partition('#')[0]}?{setup.to_query()}"
-    still = "" if "ml-error" in said else gr.skip()
+    still = "" if is_error(said) else gr.skip()
     return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), still]
 
 

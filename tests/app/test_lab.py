@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 
 from app import api, asking, lab, looking, reading, replaying, what_if
+from app.context import App
 from app.looking import Look
 from app.sessions import Visit
+from app.tabs import lab as tab
 from app.tabs import lab_pieces as pieces
 from app.tabs import lab_runs as runs
 from app.tabs import life
 from app.tabs.evidence import notices
+from app.tabs.pieces import error_box
 from memlong.bank.eviction import POLICIES
 from memlong.config import ANSWER_FROM, AskOptions
 from memlong.errors import ConfigError
@@ -252,6 +257,15 @@ def test_a_needle_whose_answer_is_not_in_the_sentence_is_refused(read: Visit) ->
         with pytest.raises(ConfigError, match="is not in the sentence"):
             next(lab.needle(read, needle, lab.Hay(tokens=512), 1, [1.0]))
     assert not read.experimenting
+
+
+def test_what_was_wrong_is_no_longer_said_to_who_comes_back(make_app: Callable[..., App]) -> None:
+    with gr.Blocks(), gr.Tabs():
+        parts = tab.build(make_app())
+    error = error_box(ConfigError("Nothing has been read yet", "A document", "Read one"))
+    stays, gone = gr.skip(), pieces.empty("ways")
+    assert tab.without_errors(parts, [error, None, "<p>It moved.</p>", error, "", ""])[:4] == [gone, stays, stays, ""]
+    assert tab.without_errors(parts, [pieces.note('<div class="ml-error"')] * 6) == [stays] * 6
 
 
 def test_the_text_for_a_needle_is_any_part_of_any_document(read: Visit) -> None:
