@@ -54,6 +54,11 @@ class Parts:
     stop: gr.Button
     words: gr.HTML
 
+    @property
+    def everything(self) -> list[Any]:
+        """All that depends on the answers there are, in the order of :func:`whole`."""
+        return [*self.looks, self.chunk, *self.view]
+
 
 def build(app: App) -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``."""
@@ -104,10 +109,6 @@ def wire(app: App, parts: Parts) -> None:
     """Connect the events. The newest wish wins: while a picture is made, only the last of the next is kept."""
     latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
-    def whole(visit: Visit, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
-        menus = [*choices(visit, answer_id, token, head), layer_menu(visit, answer_id, layer)]
-        return [*menus, chunk_menu(visit, answer_id), *pictures(visit, answer_id, token, head, layer)]
-
     def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
         visit = app.visit(request)
         visit.settle_layers()
@@ -131,10 +132,9 @@ def wire(app: App, parts: Parts) -> None:
     def draw(request: gr.Request, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
         return pictures(app.visit(request), answer_id, token, head, layer)
 
-    everything = [*parts.looks, parts.chunk, *parts.view]
     answer, token, head, layer = parts.looks
-    parts.tab.select(arrive, parts.looks, everything, **latest)
-    answer.input(other, [answer, head, layer], [*everything, parts.words], **latest)
+    parts.tab.select(arrive, parts.looks, parts.everything, **latest)
+    answer.input(other, [answer, head, layer], [*parts.everything, parts.words], **latest)
     parts.view[0].click(word, [answer, head, layer], [token, *parts.view], **latest)
     parts.shade.click(
         shade, [answer, parts.chunk, token], parts.words, show_progress="hidden", concurrency_limit=None,
@@ -143,6 +143,17 @@ def wire(app: App, parts: Parts) -> None:
     parts.stop.click(stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
     for choice in parts.looks[1:]:
         choice.input(draw, parts.looks, parts.view, **latest)
+
+
+def whole(visit: Visit, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
+    """Return menus and pictures for an answer, the values of :attr:`Parts.everything`."""
+    menus = [*choices(visit, answer_id, token, head), layer_menu(visit, answer_id, layer)]
+    return [*menus, chunk_menu(visit, answer_id), *pictures(visit, answer_id, token, head, layer)]
+
+
+def anew(visit: Visit) -> list[Any]:
+    """Return the values of :attr:`Parts.everything` with nothing chosen yet, and no words shaded."""
+    return [*whole(visit, chosen(looking.timeline(visit), None), ALL, MEAN, ALL), NOTHING_SHADED]
 
 
 def chosen(timeline: Timeline, answer_id: int | None) -> int | None:

@@ -32,6 +32,12 @@ class Parts:
     panels: dict[str, Panel]
     stop: gr.Button
 
+    @property
+    def everything(self) -> list[Any]:
+        """All that tells of one memory, in the order of :func:`anew`."""
+        results = [each for _, _, outputs in self.panels.values() for each in outputs]
+        return [self.panels["needle"][0][3], *self.panels["changed"][0], *results]
+
 
 def build(app: App) -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``."""
@@ -164,6 +170,12 @@ def blank(name: str) -> list[Any]:
         "keep": [""],
         "needle": [pieces.empty("needle"), plots.needle_grid([], [], np.zeros((0, 0))), ""],
     }[name]
+
+
+def anew(visit: Visit) -> list[Any]:
+    """Return the values of :attr:`Parts.everything` with nothing tried yet."""
+    results = [each for name in runs.HANDLERS for each in blank(name)]
+    return [runs.documents(visit, None), *runs.menus(visit, None), *results]
 
 
 def wire(app: App, parts: Parts) -> None:

@@ -8,8 +8,9 @@ import gradio as gr
 
 from app.context import App
 from app.reading import estimate as read_estimate
+from app.sessions import Visit
 from app.setup import MOST_CHUNKS
-from app.tabs import ask, read, settings, train
+from app.tabs import ask, ask_controls, attention, lab, read, settings, train
 from app.tabs.pieces import engine_line
 from app.training_runs import Runs
 
@@ -28,13 +29,12 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
     def redraw(request: gr.Request) -> list[Any]:
         visit = app.visit(request)
-        visit.stale = False
+        emptied, visit.stale = visit.stale, False
         for item in visit.shelf:
             if item.state == "waiting" and item.estimate is None:
                 read_estimate(visit, item)
-        # The tab Memory draws itself when its clock ticks, which it stops again; what was chosen there is gone.
-        emptied = [gr.Timer(active=True), None, None] if visit.emptied else [gr.skip()] * 3
-        return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app), *emptied]
+        anew = of_another_memory(visit) if emptied else [gr.skip()] * len(of_memory)
+        return [engine_line(app.engine), *read.picture(visit), *ask.picture(visit), *of_the_model(app), *anew]
 
     def offer(name: str | None) -> list[Any]:
         found = train.export_of(runs, name)
@@ -46,7 +46,9 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
         parts["train"].load.click(offer, parts["train"].chosen, [*mine.form, mine.said, tabs], **quiet)
         parts["train"].load.click(settings.filled_otherwise, None, mine.chosen, **quiet)
     page.load(arrive, None, [*mine.form, mine.said, tabs, asking.controls[2]], queue=False, **quiet)
-    drawn = [reading.engine, *reading.view, *asking.view, *controls, memory.timer, memory.step, memory.chunk]
+    looking = [*parts["attention"].everything, parts["attention"].words]
+    of_memory = [asking.controls[1], memory.timer, memory.step, memory.chunk, *looking, *parts["lab"].everything]
+    drawn = [reading.engine, *reading.view, *asking.view, *controls, *of_memory]
     for changed in mine.changed:
         changed.then(redraw, None, drawn, **quiet)
 
@@ -56,6 +58,16 @@ def connect(app: App, page: gr.Blocks, tabs: gr.Tabs, parts: dict[str, Any], run
 
     if app.settings.changes_allowed:  # somebody else's page may load a model at any time
         gr.Timer(LOOK_EVERY).tick(look, None, drawn, queue=False, **quiet)
+
+
+def of_another_memory(visit: Visit) -> list[Any]:
+    """Return what the tabs Ask, Memory, Attention and Lab would else go on telling of a memory that is gone.
+
+    Documents, chunks and answers are numbered from 0 again: a box ticked before would name another of them.
+    """
+    # The tab Memory draws itself when its clock ticks, which it stops again.
+    documents, memory = ask_controls.documents_menu(visit, ()), [gr.Timer(active=True), None, None]
+    return [documents, *memory, *attention.anew(visit), *lab.anew(visit)]
 
 
 def of_the_model(app: App) -> list[Any]:

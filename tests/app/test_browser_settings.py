@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.test_browser import Seen, browser, open_page, seen, serve, tiny_folder, upload
+from tests.app.test_browser import Seen, ask, browser, open_page, seen, serve, tiny_folder, upload
 
 __all__ = ["browser", "seen", "tiny_folder"]
 pytestmark = pytest.mark.browser
@@ -88,6 +88,47 @@ def test_a_link_fills_in_the_form_and_another_model_is_loaded(
     page.wait_for_selector("#setup-link")
     assert "top_k=7" in page.input_value("#setup-link textarea, #setup-link input")
     page.close()
+    assert seen == Seen()
+
+
+def test_a_page_left_open_tells_nothing_of_a_memory_that_is_gone(
+    browser: Any, address: str, seen: Seen, other_folder: Path, tmp_path: Path
+) -> None:
+    other = open_page(browser, address, seen)
+    other.get_by_role("tab", name="Lab").click()
+    other.fill("#lab-question textarea", "Where is the ledger?")
+    other.click("#lab-ask")
+    says(other, "#lab-four", "Nothing has been read")
+    other.get_by_role("tab", name="Read").click()
+    upload(other, tmp_path, "log.txt", "The harbour master kept a ledger of every ship. " * 60)
+    other.wait_for_selector(".ml-is-waiting")
+    other.click("#read")
+    other.wait_for_selector(".ml-is-done")
+    other.get_by_role("tab", name="Lab").click()
+    says(other, "#lab-four", "Type a question")
+    other.click("#lab-ask")
+    other.wait_for_selector("#lab-four .lab-found")
+    ask(other, "Where is the ledger?")
+    other.click("#ask-settings button")
+    other.click("#ask-documents input")
+    other.keyboard.press("Enter")
+    other.wait_for_selector("#ask-documents .token")
+    other.get_by_role("tab", name="Attention").click()
+    other.wait_for_selector("#attention-said .ma-words")
+
+    page = open_page(browser, address, seen)
+    page.get_by_role("tab", name="Settings").click()
+    page.fill("#model textarea, #model input", str(other_folder))
+    page.click("#load")
+    page.click("#settings-ask [data-act=load]")
+    says(page, "#settings-said", "Loaded:")
+    page.close()
+    says(other, "#attention-said", "No answer to look into yet")
+    other.get_by_role("tab", name="Lab").click()
+    says(other, "#lab-four", "Type a question")
+    other.get_by_role("tab", name="Ask").click()
+    other.wait_for_selector("#ask-documents .token", state="detached")
+    other.close()
     assert seen == Seen()
 
 

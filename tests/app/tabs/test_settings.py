@@ -18,7 +18,7 @@ from app.engine import LoadState
 from app.resources import resources, time_split
 from app.setup import SETUPS, Setup
 from app.switching import Needs
-from app.tabs import ask_controls, settings, settings_page, settings_pieces
+from app.tabs import ask_controls, lab_pieces, settings, settings_page, settings_pieces
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, ModelError
 
@@ -201,3 +201,32 @@ def test_more_chunks_than_allowed_are_refused_of_the_model_s_own_number_too(make
     visit = app.visits.get("a")
     with pytest.raises(ConfigError, match="Retrieving 40 chunks"):
         list(asking.ask(visit, "Why?", AskOptions()))
+
+
+def test_no_tab_tells_of_a_memory_that_another_model_took_away(make_app: Callable[..., App], long_text: str) -> None:
+    from app.build import build
+
+    app = make_app()
+    visit = app.visits.get("a")
+    reading.add_text(visit, long_text, "Log", Limits())
+    list(reading.read_all(visit))
+    list(asking.ask(visit, "Where was the lantern?", AskOptions(max_tokens=2)))
+    wanted = {"ask-documents", "attention-answer", "shaded", "lab-four", "needle-document"}
+    redrawn = [fn for fn in build(app).fns.values() if wanted <= {each.elem_id for each in fn.outputs}]
+    assert len(redrawn) == 3, "when this page loads a model, or is sure to, and when another one did"
+
+    def shown(name: str) -> Any:
+        values = redrawn[-1].fn(SimpleNamespace(session_hash="a"))
+        return dict(zip([each.elem_id for each in redrawn[-1].outputs], values, strict=True))[name]
+
+    for name in wanted:
+        assert shown(name) == gr.skip(), "what is chosen stays as long as the model does"
+        visit.stale = True
+        assert shown(name) != gr.skip()
+    visit.start_over()
+    assert (menu := shown("ask-documents")).value == menu.choices == []
+    for name in ("attention-answer", "needle-document"):
+        visit.stale = True
+        assert (menu := shown(name)).value is None and menu.choices == []
+    visit.stale = True
+    assert shown("lab-four") == lab_pieces.empty("ways")
