@@ -244,6 +244,10 @@ def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[A
 
 def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, ...]) -> Iterator[list[Any]]:
     """Take an exchange back and ask it again, changed or not; with another seed, so that sampling differs."""
+    newest = len(visit.exchanges) - 1
+    if visit.answering and exchange_of(index) >= newest and (not question or question == visit.exchanges[-1].question):
+        yield [gr.skip()] * 6  # the second click of two: what the first asked is being answered
+        return
     try:
         if question is not None:
             asking.refuse(visit, question, options(*controls))  # before the old one is gone

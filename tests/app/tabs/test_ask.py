@@ -1,10 +1,15 @@
-"""The Ask tab's menu of documents, while documents come, go, and are read anew."""
+"""The Ask tab's menu of documents, and wishes that come twice."""
 
 from __future__ import annotations
 
-from app import reading
+import gradio as gr
+import pytest
+
+from app import asking, reading
 from app.sessions import Visit
-from app.tabs import ask_controls
+from app.tabs import ask, ask_controls
+from memlong.config import AskOptions
+from tests.app.conftest import QUESTION
 
 
 def test_a_document_that_was_removed_is_no_longer_ticked_and_one_read_anew_is(read: Visit) -> None:
@@ -24,3 +29,20 @@ def test_a_document_that_was_removed_is_no_longer_ticked_and_one_read_anew_is(re
     menu = ask_controls.documents_menu(read, ticked)
     assert menu.value == [kites.doc_id]
     assert menu.preprocess(menu.value) == menu.value, "no question is refused for it"
+
+
+@pytest.mark.parametrize("edited", [None, "Who wrote it?"])
+def test_the_second_wish_of_two_to_ask_again_changes_nothing(read: Visit, edited: str | None) -> None:
+    list(asking.ask(read, "Another?", AskOptions(max_tokens=3)))
+    controls = ("memory", [], 3, 0, 0, 8)
+    going = ask.again(read, [0, None], edited, controls)
+    next(going)
+    assert list(ask.again(read, [0, None], edited, controls)) == [[gr.skip()] * 6]
+    assert "One question at a time" not in list(going)[-1][1]
+    assert [exchange.question for exchange in read.exchanges] == [edited or QUESTION]
+
+    list(asking.ask(read, "Another?", AskOptions(max_tokens=3)))
+    going = ask.again(read, [2, None], None, controls)
+    next(going)
+    assert "One question at a time" in list(ask.again(read, [0, None], None, controls))[-1][1], "that is another wish"
+    list(going)
