@@ -33,7 +33,7 @@ def launch(settings: Settings, wait: bool = True) -> str:
     network.past_proxies(settings.host, os.environ)
     import gradio
 
-    from app import spaces, theme, uploads
+    from app import assistants, spaces, theme, uploads
     from app.build import build
     from app.context import App
 
@@ -46,6 +46,10 @@ def launch(settings: Settings, wait: bool = True) -> str:
     page = build(app)
     app.engine.start()
     uploads.tidy(gradio.route_utils)
+    if settings.mcp:
+        import gradio.mcp
+
+        assistants.speak_plainly(gradio.mcp)
     try:
         _, address, _ = page.launch(
             server_name=settings.host, server_port=settings.port or None, share=settings.share,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import json
 import urllib.request
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app import api
+from app import api, assistants
 from app.settings import Settings
 from memlong.errors import ConfigError, DocumentError
 from tests.app.test_browser import log_book, serve, tiny_folder
@@ -74,13 +73,13 @@ def test_an_assistant_reads_and_asks_in_its_own_session(address: str, tmp_path: 
     path.write_text(log_book(10))
     refused, said = call(address, "upload", {"file": send(address, path)}, "mine")
     assert not refused, said
-    assert ast.literal_eval(said)["status"] == "done"
+    assert json.loads(said)["status"] == "done"
     given = {"question": "Where did the brass lantern stand?", "max_tokens": 2, "top_k": 1}
     refused, said = call(address, "ask", given, "mine")
     assert not refused, said
-    assert len(ast.literal_eval(said)["retrieved"]) == 1
-    assert ast.literal_eval(call(address, "memory_state", {}, "yours")[1])["chunks"] == []
-    assert ast.literal_eval(call(address, "memory_state", {})[1])["chunks"] == []
+    assert len(json.loads(said)["retrieved"]) == 1
+    assert json.loads(call(address, "memory_state", {}, "yours")[1])["chunks"] == []
+    assert json.loads(call(address, "memory_state", {})[1])["chunks"] == []
 
 
 @pytest.mark.browser
@@ -88,6 +87,30 @@ def test_the_app_fetches_nothing_for_an_assistant(address: str) -> None:
     refused, said = call(address, "upload", {"file": "https://outside.invalid/book.txt"})
     assert refused
     assert "Files sent to this app" in said
+
+
+@pytest.mark.browser
+def test_a_file_that_is_not_whole_is_refused_in_words(address: str) -> None:
+    refused, said = call(address, "upload", {"file": "data:text/plain;base64,abc"})
+    assert refused
+    assert said.endswith("Encode it anew, with padding.")
+    refused, said = call(address, "upload", {"file": "data:text/plain;base64,VGhlIGxhbXAgaXMgcmVkLg=="})
+    assert not refused
+    assert json.loads(said)["status"] == "done"
+
+
+@pytest.mark.parametrize("given", ["data:text/plain,The%20lamp", "data:", "data:,", "data:;base64", "data:;base64,é="])
+def test_what_is_no_whole_data_address_is_refused(given: str) -> None:
+    with pytest.raises(DocumentError, match="the whole file in base64"):
+        assistants.require_file(given)
+
+
+def test_what_is_no_address_is_refused() -> None:
+    for given in ("book.txt", "", "ftp://here/book.txt"):
+        with pytest.raises(DocumentError, match="address of a file sent to this app"):
+            assistants.require_file(given)
+    for whole in ("https://here/book.txt", "data:;base64,", "data:text/plain;charset=utf-8;base64,QQ=="):
+        assistants.require_file(whole)
 
 
 def test_a_name_keeps_sessions_apart_and_is_needed_where_others_reach_the_app() -> None:
