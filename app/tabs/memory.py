@@ -57,14 +57,14 @@ def wire(app: App, parts: Parts) -> None:
         visit = app.visit(request)
         return [gr.Timer(active=visit.busy), *first_of(visit, look_of(*looks))]
 
-    def tick(request: gr.Request, *looks: Any) -> list[Any]:
+    def tick(request: gr.Request, question: str | None, *looks: Any) -> list[Any]:
         visit = app.visit(request)
-        return [gr.Timer(active=visit.busy), *first_of(visit, look_of(*looks))]
+        return [gr.Timer(active=visit.busy), *first_of(visit, look_of(*looks), question)]
 
-    def act(request: gr.Request, event: gr.EventData, *looks: Any) -> list[Any]:
+    def act(request: gr.Request, event: gr.EventData, question: str | None, *looks: Any) -> list[Any]:
         visit = app.visit(request)
         said = done(visit, event._data["act"], int(event._data["id"]))
-        return [said, None, *first_of(visit, look_of(None, *looks[1:]))]
+        return [said, None, *first_of(visit, look_of(None, *looks[1:]), question)]
 
     def again(request: gr.Request, question: str | None, chunk_id: int | None) -> Iterator[str]:
         yield from compare(app.visit(request), question, chunk_id)
@@ -73,9 +73,10 @@ def wire(app: App, parts: Parts) -> None:
         return str(chunks_file(app.visit(request), look_of(*looks)))
 
     came = parts.tab.select(arrive, parts.looks, [parts.timer, *first], **latest)
-    ticked = parts.timer.tick(tick, parts.looks, [parts.timer, *first], **latest)
+    seen = [parts.question, *parts.looks]
+    ticked = parts.timer.tick(tick, seen, [parts.timer, *first], **latest)
     # The second click of two would be refused, and hide what came of the first.
-    acted = parts.life.click(act, parts.looks, [parts.said, parts.step, *first], **latest | {"trigger_mode": "once"})
+    acted = parts.life.click(act, seen, [parts.said, parts.step, *first], **latest | {"trigger_mode": "once"})
     asked = parts.again.click(
         again, [parts.question, parts.chunk], parts.answers, show_progress="hidden", concurrency_limit=None,
         api_visibility="private",
@@ -207,8 +208,11 @@ def whole_life(visit: Visit, look: Look) -> Any:
     return life.life_html(found) if found is not None and found.later else gr.skip()
 
 
-def first_of(visit: Visit, look: Look) -> list[Any]:
-    """Return slider, jumps, questions, documents twice, and all that :func:`top` returns."""
+def first_of(visit: Visit, look: Look, question: str | None = None) -> list[Any]:
+    """Return slider, jumps, questions, documents twice, and all that :func:`top` returns.
+
+    The chosen ``question`` stays, as long as it is one; else the newest is chosen.
+    """
     timeline = looking.timeline(visit)
     last = max(1, len(timeline.stops) - 1)
     position = last if look.step is None else timeline.position_of(look.step)
@@ -219,7 +223,8 @@ def first_of(visit: Visit, look: Look) -> list[Any]:
     return [
         gr.Slider(maximum=last, value=position),
         gr.Dropdown(choices=jumps),
-        gr.Dropdown(choices=asked, value=asked[0] if asked else None),
+        # What is chosen is not sent back: by then the visitor may have chosen another.
+        gr.Dropdown(choices=asked, **({} if question in asked else {"value": asked[0] if asked else None})),
         # A filter of before another model was loaded names a document that memory knows no longer.
         *(gr.Dropdown(choices=known, value=each if each in timeline.titles else ANY) for each in filtered),
         *top(visit, look),

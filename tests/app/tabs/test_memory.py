@@ -165,6 +165,16 @@ def test_ask_again_shows_both_answers(read_visit: Visit) -> None:
     assert "log-probability" in shown
 
 
+def test_the_question_to_ask_again_stays_the_one_that_was_chosen(read_visit: Visit) -> None:
+    first, second = "Where did the brass lantern stand?", "Who wrote of the wind?"
+    for question in (first, second):
+        for _ in asking.ask(read_visit, question, AskOptions(max_tokens=1)):
+            pass
+    assert memory.first_of(read_visit, Look())[2].value == second
+    assert memory.first_of(read_visit, Look(), first)[2].constructor_args == {"choices": [second, first]}
+    assert memory.first_of(read_visit, Look(), "One of another memory")[2].value == second
+
+
 def test_asking_again_without_a_question_says_what_to_do(visit: Visit) -> None:
     assert "tab Ask" in "".join(memory.compare(visit, None, None))
 
