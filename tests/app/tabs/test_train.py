@@ -56,6 +56,15 @@ def test_wrong_changes_are_told_and_start_nothing(runs: Runs, text: str, words: 
     assert runs.names() == []
 
 
+def test_a_value_that_training_refuses_is_told_in_its_words_and_starts_nothing(tmp_path: Path) -> None:
+    runs = Runs(tmp_path / "runs")  # with the real command line
+    said = train.started(runs, "tiny", "steps=-1", "one")[0]
+    assert said == train.described(runs, "tiny", "steps=-1", "one")[-1]
+    for part in ("steps=-1", "A whole number from 1", "Raise steps"):
+        assert part in said
+    assert runs.names() == []
+
+
 @pytest.mark.parametrize("name", ["../evil", "a b", "x" * 70, "-x", ".."])
 def test_a_name_that_cannot_be_is_told_before_the_start_is_pressed(runs: Runs, name: str) -> None:
     *_, command, said = train.described(runs, "tiny", "", name)
