@@ -81,7 +81,7 @@ def wire(app: App, parts: Parts) -> None:
         again, [parts.question, parts.chunk], parts.answers, show_progress="hidden", concurrency_limit=None,
         api_visibility="private",
     )  # fmt: skip
-    settled = asked.then(arrive, parts.looks, [parts.timer, *first], **latest)
+    settled = asked.then(tick, seen, [parts.timer, *first], **latest)
     for event in (came, ticked, acted, settled):
         event.then(draw_details, parts.looks, parts.details, **latest)
     parts.save.on_click(save, parts.looks)

@@ -130,6 +130,12 @@ def test_the_second_click_of_two_on_a_chunk_is_dropped(page: Any) -> None:
     assert [fn.trigger_mode for fn in acts] == ["once"]
 
 
+def test_what_comes_of_asking_again_leaves_the_chosen_question(page: Any) -> None:
+    (again,) = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "again" and fn.inputs]
+    (after,) = [fn for fn in page.fns.values() if fn.trigger_after == again._id]
+    assert "again-question" in [each.elem_id for each in after.inputs]
+
+
 def test_long_work_of_one_visitor_does_not_hold_up_another(page: Any) -> None:
     waiting = [fn for fn in page.fns.values() if fn.queue and fn.fn is not None]
     assert waiting
