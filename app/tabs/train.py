@@ -144,8 +144,9 @@ def wire(app: App, parts: Parts) -> Runs:
     opened = parts.tab.select(arrive, [parts.chosen, recipe], [recipe, *follow], **quiet)
     opened.then(choose, recipe, [parts.form[2], *about], **quiet)
     recipe.input(choose, recipe, [parts.form[2], *about], **quiet)
-    for changed in (parts.form[1].blur, parts.form[2].blur):
-        changed(describe, parts.form, about, **quiet)
+    # One event of both boxes: whoever goes from one to the other is told of what stands there last.
+    left = [parts.form[1].blur, parts.form[2].blur]
+    gr.on(left, describe, parts.form, about, trigger_mode="always_last", **quiet)
     pressed = parts.start.click(start, parts.form, [parts.said, parts.form[2], *follow], trigger_mode="once", **quiet)
     pressed.then(command, parts.form, parts.about[2], **quiet)  # that of the next run
     for button, function in ((parts.stop, stop_run), (parts.resume, resume)):

@@ -136,6 +136,11 @@ def test_what_comes_of_asking_again_leaves_the_chosen_question(page: Any) -> Non
     assert "again-question" in [each.elem_id for each in after.inputs]
 
 
+def test_the_form_of_a_run_is_described_as_it_was_left_last(page: Any) -> None:
+    describing = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "describe"]
+    assert [(fn.trigger_mode, len(fn.targets)) for fn in describing] == [("always_last", 2)]
+
+
 def test_long_work_of_one_visitor_does_not_hold_up_another(page: Any) -> None:
     waiting = [fn for fn in page.fns.values() if fn.queue and fn.fn is not None]
     assert waiting
