@@ -102,7 +102,7 @@ def _parsed(path: Path) -> Book:
             input=json.dumps(request).encode(),
             capture_output=True,
             cwd=_ROOT,
-            env=_environment(),
+            env=parser_environment(),
             timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
@@ -126,8 +126,11 @@ def _parsed(path: Path) -> Book:
         raise _unread(path, "its parser gave no answer") from error
 
 
-def _environment() -> dict[str, str]:
-    """Return a small environment: the process that opens strangers' files gets no tokens and no proxy settings."""
+def parser_environment() -> dict[str, str]:
+    """Return a small environment with the project in its path, for the process that opens strangers' files.
+
+    It gets no tokens and no proxy settings.
+    """
     kept = {key: os.environ[key] for key in _INHERITED if key in os.environ}
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -19,6 +19,7 @@ from typing import IO, Any
 from app.documents import refusals
 from app.documents.builder import Parsed
 from app.documents.limits import Limits
+from memlong.books import PARSER, parser_environment
 from memlong.errors import Cancelled, DocumentError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -26,17 +27,6 @@ _POLL_SECONDS = 0.05
 _STEP = 1 << 16
 # Parsing is short and may take gigabytes: more at once would let a few uploads fill the machine.
 _SLOTS = threading.BoundedSemaphore(2)
-_INHERITED = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "SYSTEMROOT",
-    "TEMP",
-    "TMP",
-    "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH",
-    "VIRTUAL_ENV",
-)
 
 Cancel = Callable[[], bool]
 
@@ -65,12 +55,12 @@ def _check(cancel: Cancel | None) -> None:
 def _run(path: Path, name: str, limits: Limits, cancel: Cancel | None) -> Parsed:
     request = json.dumps({"path": str(path.resolve()), "name": name, "limits": asdict(limits)}).encode()
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.documents.child"],
+        [sys.executable, "-m", PARSER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=_ROOT,
-        env=_environment(),
+        env=parser_environment(),
         start_new_session=True,  # Ctrl-C in the terminal belongs to the app, which then ends the child itself
     )
     assert process.stdin is not None and process.stdout is not None
@@ -107,14 +97,6 @@ def _send(pipe: IO[bytes], request: bytes) -> None:
         pipe.close()
     except OSError:  # it died at once: the exit code tells
         return
-
-
-def _environment() -> dict[str, str]:
-    """Return a small environment: the process that opens strangers' files gets no tokens and no proxy
-    settings."""
-    kept = {key: os.environ[key] for key in _INHERITED if key in os.environ}
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 class _Answer:

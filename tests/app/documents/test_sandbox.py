@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.documents import Document, Limits, read_document, sandbox
+from memlong.books import parser_environment
 from memlong.chunking import PageSpan
 from memlong.errors import Cancelled, DocumentError
 from tests.app.documents import samples
@@ -164,8 +165,8 @@ def test_the_child_imports_neither_torch_nor_gradio() -> None:
 
 def test_the_child_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert "HF_TOKEN" not in sandbox._environment()
-    assert set(sandbox._environment()) <= {*os.environ, "PYTHONPATH", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"}
+    assert "HF_TOKEN" not in parser_environment()
+    assert set(parser_environment()) <= {*os.environ, "PYTHONPATH", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"}
 
 
 @LINUX
