@@ -162,14 +162,13 @@ def _plot(empty: Any, elem_id: str) -> gr.Plot:
 
 def blank(name: str) -> list[Any]:
     """Return the outputs of a panel before anything was tried."""
-    return {
-        "ways": [pieces.empty("ways")],
-        "policies": [pieces.empty("policies"), plots.recall_by_capacity([]), plots.recall_over_time([]), ""],
-        "owed": [pieces.empty("owed"), plots.owed_to_chunks([])],
-        "changed": [""],
-        "keep": [""],
-        "needle": [pieces.empty("needle"), plots.needle_grid([], [], np.zeros((0, 0))), ""],
-    }[name]
+    if name == "policies":
+        return [pieces.empty(name), plots.recall_by_capacity([]), plots.recall_over_time([]), ""]
+    if name == "owed":
+        return [pieces.empty(name), plots.owed_to_chunks([])]
+    if name == "needle":
+        return [pieces.empty(name), plots.needle_grid([], [], np.zeros((0, 0))), ""]
+    return [pieces.empty(name) if name == "ways" else ""]
 
 
 def anew(visit: Visit) -> list[Any]:
