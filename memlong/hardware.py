@@ -47,22 +47,25 @@ def resolve_device(device: str = "auto") -> torch.device:
 
 
 @lru_cache(maxsize=16)
-def product_seconds(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the seconds of one [384, 384] x [384, 384] product, the best of four after a warm-up.
+def product_seconds(device: torch.device, *dtypes: torch.dtype) -> tuple[float, ...]:
+    """Return the seconds of one [384, 384] x [384, 384] product in each type, the best of 15 after a warm-up.
 
-    ``inf`` where the device cannot multiply this type.
+    The types take turns, so that whatever slows the machine meanwhile slows all of them; ``inf`` is for one that the
+    device cannot multiply.
     """
-    try:
-        left = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
-        times = []
-        for _ in range(5):
-            started = perf_counter()
-            # Reading one number back waits for a GPU.
-            torch.mm(left, left)[0, 0].item()
-            times.append(perf_counter() - started)
-    except (RuntimeError, TypeError):
-        return float("inf")
-    return min(times[1:])
+    best = dict.fromkeys(dtypes, float("inf"))
+    for turn in range(16):
+        for dtype in dtypes:
+            try:
+                left = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
+                started = perf_counter()
+                # Reading one number back waits for a GPU.
+                torch.mm(left, left)[0, 0].item()
+                if turn:
+                    best[dtype] = min(best[dtype], perf_counter() - started)
+            except (RuntimeError, TypeError):
+                continue
+    return tuple(best.values())
 
 
 @lru_cache(maxsize=1)
@@ -98,6 +101,7 @@ def fastest_dtype(device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float16, "the GPU is older than bfloat16 units"
     if device.type == "mps":
         return torch.float16, "Apple GPUs are fastest in float16"
-    ratio = product_seconds(torch.bfloat16, device) / product_seconds(torch.float32, device)
+    half, single = product_seconds(device, torch.bfloat16, torch.float32)
+    ratio = half / single
     measured = f"a bfloat16 product took {ratio:.1f} times the time of a float32 one"
     return (torch.bfloat16 if ratio < _CLEARLY_FASTER else torch.float32), measured

@@ -94,7 +94,7 @@ def estimate(config: AnyConfig) -> RunEstimate:
     kept = 2 if isinstance(config, StageConfig) and config.checkpointing else 14
     activations = tokens * text.hidden_size * width * kept * len(layers) + 8 * tokens * text.vocab_size
     work = tokens * parameters * (2 + 4 * len(layers) / text.num_hidden_layers)
-    speed = 2 * _SIDE**3 / product_seconds(fastest_dtype(device)[0], device) * _REACHED
+    speed = 2 * _SIDE**3 / product_seconds(device, fastest_dtype(device)[0])[0] * _REACHED
     accumulate = config.accumulate if isinstance(config, StageConfig) else 1
     return RunEstimate(
         by_layer,

@@ -34,16 +34,31 @@ def test_a_gpu_beyond_those_here_is_refused(monkeypatch):
 
 
 def test_products_are_timed():
-    assert 0 < product_seconds(torch.float32, CPU) < float("inf")
+    assert 0 < product_seconds(CPU, torch.float32)[0] < float("inf")
 
 
 @pytest.mark.parametrize(("bfloat16", "chosen"), [(0.5, torch.bfloat16), (0.9, torch.float32), (5.0, torch.float32)])
 def test_the_smaller_type_must_be_clearly_faster(monkeypatch, bfloat16, chosen):
     seconds = {torch.bfloat16: bfloat16, torch.float32: 1.0}
-    monkeypatch.setattr(hardware, "product_seconds", lambda dtype, device: seconds[dtype])
+    monkeypatch.setattr(hardware, "product_seconds", lambda device, *dtypes: tuple(map(seconds.get, dtypes)))
     dtype, reason = fastest_dtype(CPU)
     assert dtype == chosen
     assert f"{bfloat16:.1f} times" in reason
+
+
+def test_a_machine_that_is_busy_for_a_while_does_not_decide_the_type(monkeypatch):
+    clock, calls = [0.0], []
+
+    def multiply(left, right):
+        calls.append(left.dtype)
+        busy = 4.0 if len(calls) <= 16 else 1.0  # half of all products
+        clock[0] += busy * (0.5 if left.dtype == torch.bfloat16 else 1.0)
+        return left
+
+    monkeypatch.setattr(torch, "mm", multiply)
+    monkeypatch.setattr(hardware, "perf_counter", lambda: clock[0])
+    seconds = product_seconds.__wrapped__(CPU, torch.bfloat16, torch.float32)
+    assert len(calls) == 32 and seconds == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(("capability", "chosen"), [((9, 0), torch.bfloat16), ((7, 5), torch.float16)])
