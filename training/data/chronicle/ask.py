@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from training.data.chronicle.grammar import number_words
 from training.data.chronicle.prose import Statement
@@ -16,6 +17,21 @@ from training.data.questions import Question
 TYPES: tuple[str, ...] = ("single_fact", "changed_fact", "two_hop", "counting", "comparing", "unanswerable")
 
 Span = tuple[int, int]
+
+
+class Bridge(NamedTuple):
+    """A question that takes two facts.
+
+    Attributes:
+        text: the question. person: characters of the words that stand for somebody it does not name.
+        value: the answer. first, second: the fact that names the person, and the one that is asked for.
+    """
+
+    text: str
+    person: Span
+    value: Value
+    first: Fact
+    second: Fact
 
 
 class Asker:
@@ -55,7 +71,7 @@ class Asker:
                     (self._last(fact),),
                 )
 
-    def _two_hops(self) -> Iterator[tuple[str, str, tuple[str, ...], tuple[Span, ...]]]:
+    def bridges(self) -> Iterator[Bridge]:
         """Ask for a fact of a person who is named only by another fact; both never changed."""
         for (subject, _), first in self._of.items():
             if not first.relation.head or not first.steady:
@@ -77,7 +93,13 @@ class Asker:
                     continue
                 head = self._rng.choice(first.relation.head).replace("{x}", subject)
                 text = self._word(second.relation, head, second.detail)
-                yield "two_hop", text, value.answers, (self._last(first), self._last(second))
+                start = text.lower().index(head.lower())
+                yield Bridge(text, (start, start + len(head)), value, first, second)
+
+    def _two_hops(self) -> Iterator[tuple[str, str, tuple[str, ...], tuple[Span, ...]]]:
+        for bridge in self.bridges():
+            evidence = self._last(bridge.first), self._last(bridge.second)
+            yield "two_hop", bridge.text, bridge.value.answers, evidence
 
     def _counts(self) -> Iterator[tuple[str, str, tuple[str, ...], tuple[Span, ...]]]:
         for fact in self._world.facts:
