@@ -1,4 +1,4 @@
-"""``python -m training``: list, show, estimate and run recipes; prepare, evaluate, export, push; rank."""
+"""``python -m training``: list, show, estimate and run recipes; prepare, evaluate, export, push; rank, decompose."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from memlong.errors import ConfigError, MemLongError
 from training import evaluate
 from training.data import prepare_cli
+from training.decompose import cli as decompose_cli
 from training.evaluate.common import STOPPED
 from training.rank import cli as rank_cli
 from training.recipes import RECIPES, AnyConfig, configured
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             return prepare_cli.run(chosen)
         if chosen.command == "rank":
             return rank_cli.run(chosen)
+        if chosen.command == "decompose":
+            return decompose_cli.run(chosen)
         if chosen.command == "push":
             return push(chosen.folder, chosen.repository)
         if chosen.command == "export":
@@ -55,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "\nStopped. What was finished is kept: the same command goes on with prepare, run and rank.",
+            "\nStopped. What was finished is kept: the same command goes on with prepare, run, rank and decompose.",
             file=sys.stderr,
         )
         return STOPPED
@@ -92,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="for programs (it always is JSON)")
     prepare_cli.add_arguments(commands.add_parser("prepare", help="clean, tokenise and pack text"))
     rank_cli.add_arguments(commands.add_parser("rank", help="train what reads questions beside parts of chunks"))
+    decompose_cli.add_arguments(commands.add_parser("decompose", help="train what takes a question apart"))
     evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
     exporting = commands.add_parser("export", help="merge a run's adapter into its model, where that is possible")
     exporting.add_argument("run", type=Path, help="folder of a run, or its export/")

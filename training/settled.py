@@ -10,11 +10,12 @@ from typing import TypeVar
 import torch
 
 from training import checkpoint
+from training.decompose.config import DecomposeConfig
 from training.loop import in_bfloat16
 from training.rank.config import RankConfig
 from training.recipes import AnyConfig
 
-Config = TypeVar("Config", bound=AnyConfig | RankConfig)
+Config = TypeVar("Config", bound=AnyConfig | RankConfig | DecomposeConfig)
 
 
 def settled(config: Config, folder: Path, device: torch.device) -> Config:

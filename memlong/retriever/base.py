@@ -43,6 +43,17 @@ class Parts(NamedTuple):
     around: tuple[str, ...]
 
 
+class Step(NamedTuple):
+    """What a question needs to have found first.
+
+    Attributes:
+        span: characters of the question that stand for it. question: that asks for it.
+    """
+
+    span: Range
+    question: str
+
+
 @runtime_checkable
 class Retriever(Protocol):
     """Embeds texts for retrieval.
@@ -84,6 +95,10 @@ class Retriever(Protocol):
         Args:
             query_E, chunks, question: as of :meth:`score_parts`.
         """
+        ...
+
+    def first_step(self, question: str) -> Step | None:
+        """Return what must be found before the question can be answered; None where nothing must, or nobody can say."""
         ...
 
     def embed_query(self, text: str) -> Vectors:

@@ -51,12 +51,12 @@ class CrossEncoder:
         # Its own: calling a tokenizer sets how it pads and cuts off, and vectors may be made in another thread.
         self._tokenizer, self._max_tokens = deepcopy(tokenizer), max_tokens
         self._encoder = deepcopy(encoder, {id(shared): shared for shared in [encoder.get_submodule("embeddings")]})
-        weights = _load(folder / WEIGHTS)
+        weights = load_updates(folder / WEIGHTS, "rank")
         unit = [weights.pop(f"{UNIT}.weight", None), weights.pop(f"{UNIT}.bias", None)]
         if unit[0] is None or unit[1] is None:
-            raise _others(folder / WEIGHTS, f"no {UNIT}.weight or {UNIT}.bias")
+            raise refused_updates(folder / WEIGHTS, f"no {UNIT}.weight or {UNIT}.bias", "rank")
         self._weight_E, self._bias = unit[0].float().flatten(), float(unit[1])
-        apply_updates(self._encoder, weights, folder / WEIGHTS)
+        apply_updates(self._encoder, weights, folder / WEIGHTS, "rank")
 
     def logits(self, question: str, texts: Sequence[str]) -> Vectors:
         """Return one logit per text, [n]: above 0 for evidence."""
@@ -80,12 +80,12 @@ class CrossEncoder:
             return (pooled_nE.cpu() @ self._weight_E) + self._bias
 
 
-def apply_updates(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path) -> None:
+def apply_updates(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path, command: str) -> None:
     """Add low-rank updates to linear layers, and put other weights (of norms) in place.
 
     Args:
         weights: NAME.lora_A and NAME.lora_B of linear layers, and whole parameters by their names.
-        source: for the error.
+        source, command: for the error: the file, and the training command that writes such ones.
 
     Raises:
         RetrieverError: for weights that do not fit the encoder.
@@ -97,28 +97,35 @@ def apply_updates(encoder: nn.Module, weights: Mapping[str, Tensor], source: Pat
         stem, low = name.removesuffix(UP), name.endswith(UP)
         target, down = own.get(f"{stem}.weight" if low else name), weights.get(stem + DOWN) if low else None
         if target is None or (low and down is None):
-            raise _others(source, f"{name}, which fits nothing")
+            raise refused_updates(source, f"{name}, which fits nothing", command)
         update = given.float() if down is None else given.float() @ down.float()
         if update.shape != target.shape:
-            raise _others(source, f"{name} of the shape {list(update.shape)} for {list(target.shape)}")
+            found = f"{name} of the shape {list(update.shape)} for {list(target.shape)}"
+            raise refused_updates(source, found, command)
         with torch.no_grad():
             target.copy_(update if down is None else target.float() + update.to(target.device))
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def load_updates(path: Path, command: str) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    Raises:
+        RetrieverError: when it cannot be read.
+    """
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise RetrieverError(
             f"{path} could not be read ({type(error).__name__})",
-            "A safetensors file as 'python -m training rank' writes it",
-            "Fetch the project's assets again, or choose the retriever without a cross-encoder: cross_encoder=None",
+            f"A safetensors file as 'python -m training {command}' writes it",
+            "Fetch the project's assets again, or choose the retriever 'minilm', which takes none",
         ) from error
 
 
-def _others(path: Path, found: str) -> RetrieverError:
+def refused_updates(path: Path, found: str, command: str) -> RetrieverError:
+    """Return the refusal of weights that are not updates of MiniLM."""
     return RetrieverError(
         f"{path} has {found}",
-        "Updates of all-MiniLM-L6-v2 as 'python -m training rank' writes them",
+        f"Updates of all-MiniLM-L6-v2 as 'python -m training {command}' writes them",
         "Train them again, or fetch the project's assets again",
     )

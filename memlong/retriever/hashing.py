@@ -83,6 +83,9 @@ class HashingRetriever:
         """Return zeros, [N]."""
         return no_doubt(chunks)
 
+    def first_step(self, question: str) -> None:
+        """Return None: vectors do not tell what a question needs to have found first."""
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])

@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import Parts, TooLong, Vectors, no_doubt, normalise
-from memlong.retriever.cross_encoder import BUNDLED, WEIGHTS
+from memlong.retriever import cross_encoder as reading
+from memlong.retriever import decomposer as decomposing
+from memlong.retriever.base import Parts, Step, TooLong, Vectors, no_doubt, normalise
+from memlong.retriever.decomposer import Decomposer
 from memlong.retriever.minilm import MiniLMRetriever
 from memlong.retriever.recent import Recent, digest
 
@@ -50,7 +52,7 @@ class HybridRetriever:
         words: places for the hashed words; more means fewer collisions.
         cross_encoder: the folder of what reads a question together with parts of chunks; "bundled" is ours, which
             takes the original MiniLM and is left out with another, or, with a notice, where its file is not there (a
-            package without the project's assets); None compares vectors alone.
+            package without the project's assets); None compares vectors alone, and takes no question apart.
         folder, device, dtype, data_dir: see :class:`~memlong.retriever.minilm.MiniLMRetriever`.
 
     Raises:
@@ -79,12 +81,30 @@ class HybridRetriever:
         self._features: dict[str, list[tuple[int, float]]] = {}
         self._parts: Recent[Vectors] = Recent(_KEPT_PARTS)
         self._logits: Recent[float] = Recent(_KEPT_SCORES)  # of a question and a part that were read together
-        if cross_encoder == "bundled":
-            cross_encoder = BUNDLED if self.dense.original else None
-            if cross_encoder and not (cross_encoder / WEIGHTS).is_file():
-                cross_encoder = None
-                self.notice = f"hybrid without a cross-encoder, because {BUNDLED / WEIGHTS} is not there"
-        self._cross_encoder = None if cross_encoder is None else self.dense.cross_encoder(Path(cross_encoder))
+        read_by = self._bundled(cross_encoder, reading.BUNDLED / reading.WEIGHTS, "a cross-encoder")
+        self._cross_encoder = None if read_by is None else self.dense.cross_encoder(Path(read_by))
+        self._decomposer: Decomposer | None = None
+        if cross_encoder is not None:
+            self.use_decomposer(self._bundled("bundled", decomposing.BUNDLED / decomposing.WEIGHTS, "a decomposer"))
+
+    def use_decomposer(self, folder: str | Path | None) -> None:
+        """Have questions taken apart by the weights of a folder; None takes none apart.
+
+        Raises:
+            RetrieverError: when the folder has no such weights.
+        """
+        self._decomposer = None if folder is None else self.dense.decomposer(Path(folder))
+
+    def _bundled(self, folder: str | Path | None, file: Path, what: str) -> str | Path | None:
+        """Return the folder meant; of "bundled" that of ``file``, or None, with a notice, where it cannot be used."""
+        if folder != "bundled":
+            return folder
+        if not self.dense.original:
+            return None
+        if not file.is_file():
+            self.notice += f"{'; ' if self.notice else ''}hybrid without {what}, because {file} is not there"
+            return None
+        return file.parent
 
     @property
     def reads(self) -> bool:
@@ -139,6 +159,10 @@ class HybridRetriever:
         logits_N = np.array([logits.max() for _, logits in read], dtype=np.float32)
         best = logits_N.max()
         return np.asarray(np.maximum(0, _EVIDENT - best) + np.maximum(0, best - _BEHIND - logits_N))
+
+    def first_step(self, question: str) -> Step | None:
+        """Return what must be found before the question can be answered."""
+        return None if self._decomposer is None else self._decomposer.first_step(question)
 
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""

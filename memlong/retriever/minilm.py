@@ -18,6 +18,7 @@ from memlong.hardware import fastest_dtype, resolve_device
 from memlong.paths import data_dir as default_data_dir
 from memlong.quiet import quiet
 from memlong.retriever.cross_encoder import CrossEncoder
+from memlong.retriever.decomposer import Decomposer
 from memlong.retriever.encoder import EncoderRetriever, default_batch, mean_pooling, refusals
 
 NAME = "all-MiniLM-L6-v2"
@@ -89,6 +90,14 @@ class MiniLMRetriever(EncoderRetriever):
             RetrieverError: when the folder has none that fit.
         """
         return CrossEncoder(self._model, self._tokenizer, folder, self.max_tokens or 512)
+
+    def decomposer(self, folder: Path) -> Decomposer:
+        """Return a decomposer made of this model and the updates of a folder.
+
+        Raises:
+            RetrieverError: when the folder has none that fit.
+        """
+        return Decomposer(self._model, self._tokenizer, folder, self.max_tokens or 512)
 
     def _pooled(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         # No mask where nothing is padded: attention then takes its fastest path.

@@ -85,6 +85,9 @@ class SentenceRetriever:
         """Return zeros, [N]."""
         return no_doubt(chunks)
 
+    def first_step(self, question: str) -> None:
+        """Return None: vectors do not tell what a question needs to have found first."""
+
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self._embed([text], self._prompts["query"])[0])

@@ -56,6 +56,7 @@ def train(
         import torch
 
         from memlong.hardware import resolve_device
+        from memlong.retriever.cross_encoder import WEIGHTS
         from memlong.retriever.hybrid import HybridRetriever
         from training.base import load_tokenizer
         from training.rank.pairs import load_pairs
@@ -74,6 +75,6 @@ def train(
     say(f"resumed at step {trainer.step}" if trainer.resume() else "started")
     stop = interrupts()
     trainer.run(teller(say), stopped=lambda: bool(stop))
-    written = write_weights(scorer.weights(), folder)
+    written = write_weights(scorer.weights(), folder / WEIGHTS)
     write_readme(trainer, pairs, folder)
     say(f"{'stopped' if stop else 'done'} at step {trainer.step}; wrote {written}")

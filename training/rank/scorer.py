@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from memlong.chunking import without_surrogates
 from memlong.quiet import quiet
-from memlong.retriever.cross_encoder import DOWN, UP, WEIGHTS
+from memlong.retriever.cross_encoder import DOWN, UP
 from memlong.retriever.encoder import mean_pooling
 from memlong.retriever.minilm import minilm_folder
 from training.adapters import trainable
@@ -64,13 +64,18 @@ class PairScorer(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Return the trained weights under the names that ``memlong.retriever.cross_encoder`` reads."""
-        found = {}
-        for name, parameter in trainable(self).items():
-            name = name.removeprefix("encoder.")
-            for part in (DOWN, UP):
-                name = name.replace(f"{part}.default.weight", part)
-            found[name] = parameter.detach().float().cpu().contiguous()
-        return found
+        return exported(self)
+
+
+def exported(scorer: nn.Module) -> dict[str, Tensor]:
+    """Return the trained weights of what has an ``encoder`` with updates, under the names that memlong reads."""
+    found = {}
+    for name, parameter in trainable(scorer).items():
+        name = name.removeprefix("encoder.")
+        for part in (DOWN, UP):
+            name = name.replace(f"{part}.default.weight", part)
+        found[name] = parameter.detach().float().cpu().contiguous()
+    return found
 
 
 def add_updates(encoder: nn.Module, rank: int) -> None:
@@ -95,6 +100,16 @@ def load_scorer(rank: int, max_tokens: int, half: bool, device: torch.device, se
     Raises:
         RetrieverError: when MiniLM is not to be had.
     """
+    encoder, tokenizer = load_minilm(device)
+    return PairScorer(encoder, tokenizer, rank, max_tokens, half, seed)
+
+
+def load_minilm(device: torch.device) -> tuple[nn.Module, Any]:
+    """Return the original MiniLM and its tokenizer, for training.
+
+    Raises:
+        RetrieverError: when MiniLM is not to be had.
+    """
     from transformers import AutoModel, AutoTokenizer
 
     folder = minilm_folder()
@@ -104,14 +119,12 @@ def load_scorer(rank: int, max_tokens: int, half: bool, device: torch.device, se
             folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, add_pooling_layer=False,
             attn_implementation="eager",
         ).to(device)  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    return PairScorer(encoder, tokenizer, rank, max_tokens, half, seed)
+        return encoder, AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def write_weights(weights: Mapping[str, Tensor], folder: Path) -> Path:
-    """Write what ``CrossEncoder`` loads into ``folder``, whole or not at all, and return the file."""
-    path = folder / WEIGHTS
-    fresh = path.with_name(WEIGHTS + ".new")
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> Path:
+    """Write a safetensors file, whole or not at all, and return its path."""
+    fresh = path.with_name(path.name + ".new")
     save_file(dict(weights), fresh)
     fresh.chmod(0o644)  # safetensors lets nobody but the owner read what it writes
     os.replace(fresh, path)

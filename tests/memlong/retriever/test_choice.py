@@ -92,10 +92,13 @@ def test_the_offline_default_has_a_cross_encoder(tmp_path):
 
 @needs_package
 def test_without_the_project_s_assets_vectors_are_compared_and_a_notice_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("memlong.retriever.hybrid.BUNDLED", tmp_path)
+    for module in ("cross_encoder", "decomposer"):
+        monkeypatch.setattr(f"memlong.retriever.{module}.BUNDLED", tmp_path)
     chosen = make_retriever("auto", device="cpu", data_dir=tmp_path)
     assert chosen.name == "hybrid" and chosen._cross_encoder is None
     assert f"; hybrid without a cross-encoder, because {tmp_path}" in chosen.notice
+    assert f"; hybrid without a decomposer, because {tmp_path}" in chosen.notice
+    assert chosen.first_step("Where was the builder of the Fenwick Mill born?") is None
     assert chosen.notice.startswith("hybrid (MiniLM and words)")
     (tmp_path / "cross_encoder.safetensors").write_bytes(b"nonsense")
     with pytest.raises(RetrieverError, match="could not be read"):

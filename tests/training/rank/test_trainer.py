@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from memlong.errors import ConfigError, MemLongError
-from memlong.retriever.cross_encoder import CrossEncoder
+from memlong.retriever.cross_encoder import WEIGHTS, CrossEncoder
 from training import cli
 from training.adapters import trainable
 from training.rank.cli import train
@@ -81,7 +81,7 @@ def test_the_written_file_gives_the_same_logits(build, tiny_bert, bert_tokenizer
     before = {name: value.detach().clone() for name, value in trainer.parameters.items()}
     trainer.run()
     assert not [name for name, value in trainer.parameters.items() if torch.equal(value, before[name])]
-    write_weights(trainer.scorer.weights(), tmp_path)
+    write_weights(trainer.scorer.weights(), tmp_path / WEIGHTS)
     texts = ["The item 03 was kept by Willem of the harbour.", "Kept by Ludo.", "The item 11 was kept by Bram " * 4]
     question = "Who kept the item 03?"
     with torch.inference_mode():

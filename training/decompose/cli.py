@@ -1,0 +1,76 @@
+"""The command line of ``decompose``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from training.decompose.config import DecomposeConfig
+from training.settings import assignments
+
+OUT = Path("runs") / "decompose"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what ``decompose`` takes."""
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="any setting, changed (see --show)")
+    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the run (default: {OUT})")
+    parser.add_argument("--show", action="store_true", help="print every setting and train nothing")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Train (or go on) and write ``decomposer.safetensors``; an interrupt stops after the step at hand.
+
+    Raises:
+        MemLongError: for unknown settings, sources that are not there, or a loss that is not finite.
+    """
+    config = DecomposeConfig().override(assignments(chosen.settings))
+    if chosen.show:
+        print(json.dumps(config.to_dict(), indent=1))
+        return 0
+    from training.interrupts import remember_interrupts
+
+    train(config, chosen.out, lambda words: print(words, flush=True), remember_interrupts)
+    return 0
+
+
+def train(
+    config: DecomposeConfig,
+    folder: Path,
+    say: Callable[[str], None],
+    interrupts: Callable[[], list[int]] = list,
+) -> None:
+    """Make examples, train, and write what came of it into ``folder``.
+
+    Args:
+        interrupts: called before the first step; what it returns is filled when the run should stop.
+
+    Raises:
+        MemLongError: for sources that are not there, or a loss that is not finite.
+    """
+    from memlong.quiet import quiet
+
+    with quiet():  # libraries talk while they are imported
+        import torch
+
+        from memlong.hardware import resolve_device
+        from memlong.retriever.decomposer import WEIGHTS
+        from training.decompose.examples import load_examples
+        from training.decompose.scorer import SpanScorer
+        from training.decompose.trainer import DecomposeTrainer, teller
+        from training.rank.scorer import load_minilm, write_weights
+        from training.settled import settled
+
+    torch.set_num_threads(config.threads)
+    device = resolve_device("auto")
+    sets = load_examples(config, say)
+    config = settled(config, folder, device)
+    scorer = SpanScorer(*load_minilm(device), config.rank, config.arithmetic == "bfloat16", config.seed)
+    trainer = DecomposeTrainer(config, scorer, sets, folder)
+    say(f"resumed at step {trainer.step}" if trainer.resume() else "started")
+    stop = interrupts()
+    trainer.run(teller(say), stopped=lambda: bool(stop))
+    written = write_weights(scorer.weights(), folder / WEIGHTS)
+    say(f"{'stopped' if stop else 'done'} at step {trainer.step}; wrote {written}")
