@@ -100,7 +100,7 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
             if isinstance(step, Answer):
                 exchange.answer = step
                 continue
-            exchange.found = step.evidence
+            exchange.found, exchange.steps = step.evidence, step.steps
             if time.monotonic() - shown >= show_every or len(step.evidence) != n_evidence:
                 shown, n_evidence = time.monotonic(), len(step.evidence)
                 yield exchange

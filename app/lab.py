@@ -104,7 +104,7 @@ def four_ways(visit: Visit, question: str, options: AskOptions) -> Iterator[Ways
         assert isinstance(answer, Answer)
         onlooker = visit.engine.run(aside, session)
         ids = [item.chunk_id for item in answer.retrieved if item.chunk_id in onlooker.bank]
-        sure = [visit.engine.run(answer_logprob, onlooker, question, answer.token_ids, each) for each in (ids, [])]
+        sure = [visit.engine.run(answer_logprob, onlooker, answer.asked, answer.token_ids, each) for each in (ids, [])]
         yield Ways(found, *sure)
 
 

@@ -52,6 +52,7 @@ class Exchange:
 
     Attributes:
         text: the answer so far. answer: the finished one; None while it is being written.
+        steps: what was asked before it, and the answers so far.
         options: how it was asked; None when that is not known.
         error: why there is none. cut: whether its page went away before it was finished.
         liked: the visitor's thumb, up or down, or None.
@@ -63,6 +64,7 @@ class Exchange:
     text: str = ""
     answer: Answer | None = None
     found: tuple[Evidence, ...] = ()
+    steps: tuple[tuple[str, str], ...] = ()
     error: MemLongError | None = None
     cut: bool = False
     liked: bool | None = None
@@ -72,8 +74,13 @@ class Exchange:
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        """The chunks fetched for it, best first, as known by now."""
-        return self.answer.retrieved if self.answer else self.found
+        """The chunks fetched for it, best first, as known by now; behind them those of the steps before it."""
+        return self.answer.evidence if self.answer else self.found
+
+    @property
+    def asked(self) -> str:
+        """The question as memory was asked in the end, with what the steps found in its place."""
+        return self.answer.asked if self.answer else self.question
 
 
 @dataclass

@@ -22,14 +22,18 @@ from memlong.layers import layers_text, parse_layers
 from memlong.retriever import split_name
 
 MOST_CHUNKS, MOST_CANDIDATES = 32, 512  # retrieved for a question, and looked at twice: all of them at once
+MOST_STEPS = 8  # of a question, each an answer of its own
 
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
     "retrieve_every", "memory_positions", "relevance_strength", "rerank_candidates", "chunk_ends",
-    "spelling_strength",
+    "spelling_strength", "question_steps",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
+_COUNTS = (
+    "chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every", "rerank_candidates", "question_steps",
+)  # fmt: skip
 _STRENGTHS = ("relevance_strength", "spelling_strength")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
@@ -64,6 +68,7 @@ class Setup:
     relevance_strength: float | None = None
     rerank_candidates: int | None = None
     spelling_strength: float | None = None
+    question_steps: int | None = None
     chunk_ends: str = ""
 
     def __post_init__(self) -> None:
@@ -74,11 +79,13 @@ class Setup:
             value = getattr(self, name)
             if value not in known and not (value == "" and name in MEMORY):
                 raise unknown_name(name, value, known)
-        for name in ("chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every", "rerank_candidates"):
+        for name in _COUNTS:
             value, least = getattr(self, name), 0 if name in ("retrieve_every", "rerank_candidates") else 1
             if value is not None and value < least:
                 raise ConfigError(f"{name}={value}", f"A whole number from {least}", f"Raise {name}")
-        for name, most in (("top_k", MOST_CHUNKS), ("rerank_candidates", MOST_CANDIDATES)):
+        for name, most in (
+            ("top_k", MOST_CHUNKS), ("rerank_candidates", MOST_CANDIDATES), ("question_steps", MOST_STEPS),
+        ):  # fmt: skip
             if (getattr(self, name) or 0) > most:
                 raise ConfigError(f"{name}={getattr(self, name)}", f"At most {most}", f"Lower {name}")
         for name in _STRENGTHS:
@@ -154,7 +161,7 @@ class Setup:
 
 _EXAMPLES = {
     "top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "spelling_strength": 4,
-    "capacity": 131_072,
+    "question_steps": 3, "capacity": 131_072,
 }  # fmt: skip
 
 

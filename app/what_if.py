@@ -83,9 +83,9 @@ def choices(visit: Visit, number: int | None) -> tuple[list[Choice], list[Choice
     rows = [row for row in rows if text_of(row, documents)]
     if not rows or vectors is None:
         return mine, [], []
-    for _ in visit.engine.steps(vectors.embed([exchange.question]), "question"):
+    for _ in visit.engine.steps(vectors.embed([exchange.asked]), "question"):
         pass
-    asked_now = (timeline.written, exchange.question)
+    asked_now = (timeline.written, exchange.asked)
     scores = vectors.chunks([row.chunk_id for row in rows]) @ vectors.questions([asked_now])[0]
     ordered = [(rows[at], float(scores[at])) for at in np.argsort(-scores, kind="stable")]
     held = [pair for pair in ordered if pair[0].state in ("held", "pinned")]
@@ -150,7 +150,7 @@ def owed(visit: Visit, number: int | None) -> Iterator[tuple[Counterfactual, ...
         ids = [item.chunk_id for item in answer.retrieved]
         onlooker = visit.engine.run(aside, session)
         rows = leave_one_out(
-            onlooker, answer.question, answer.token_ids, ids, options=exchange.options, turns=_turns(visit, number)
+            onlooker, answer.asked, answer.token_ids, ids, options=exchange.options, turns=_turns(visit, number)
         )
         for row in visit.engine.steps(rows, "question"):
             found.append(row)
@@ -199,9 +199,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         def weigh(chunk_ids: list[int], wanted: Sequence[int]) -> float:
             """Return the log-probability of the earlier answer, asked as it was, with these chunks."""
             as_asked = replace(asked, forced=tuple(wanted))
-            return answer_logprob(
-                onlooker, exchange.question, earlier.token_ids, chunk_ids, options=as_asked, turns=turns
-            )
+            return answer_logprob(onlooker, earlier.asked, earlier.token_ids, chunk_ids, options=as_asked, turns=turns)
 
         before, after = visit.engine.run(weigh, own, asked.forced), visit.engine.run(weigh, now, instead)
         gone = len(earlier.retrieved) - len(own)

@@ -57,10 +57,12 @@ def ask(chosen: argparse.Namespace) -> int:
         evicted = [event.chunk_id for event in session.recorder.events if isinstance(event, Evicted)]
         print(_json(answer.to_dict() | {"evicted": evicted}))
         return 0
+    for step in answer.steps:
+        print(f"(Found first: {step.question} {step.text})")
     print(answer.text)
     if answer.low_evidence:
         print("(The text may not contain the answer: little was found, or little attention was paid to it.)")
-    for item in answer.retrieved:
+    for item in answer.evidence:
         mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
         print(
             f"\n[{item.rank}] chunk {item.chunk_id + 1}  score {item.score:.3f}{mass}, "

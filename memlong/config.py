@@ -70,6 +70,8 @@ class MemoryConfig:
             own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
         spelling_strength: logits that a token loses when it goes on with a word of an answer as no word of question and
             retrieved text does, though one of them begins so (see ``spelling.py``); 0 leaves words to the model.
+        question_steps: answers that a question takes at most: what it needs to have found first is asked for before it
+            where the retriever can tell (see ``retriever/decomposer.py``); 1 asks every question as it stands.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
             travel), or a device.
         read_batch_tokens: tokens of all windows read in one forward pass.
@@ -95,6 +97,7 @@ class MemoryConfig:
     relevance_strength: float = 0.0
     rerank_candidates: int = 0
     spelling_strength: float = 0.0
+    question_steps: int = 1
     bank_device: str = "model"
     read_batch_tokens: int = 512
     low_score: float | None = None
@@ -110,7 +113,7 @@ class MemoryConfig:
             raise unknown_name("memory_positions", self.memory_positions, MEMORY_POSITIONS)
         if self.chunk_ends not in CHUNK_ENDS:
             raise unknown_name("chunk_ends", self.chunk_ends, CHUNK_ENDS)
-        for name in ("chunk_tokens", "top_k", "capacity_tokens", "local_tokens", "read_batch_tokens"):
+        for name in ("chunk_tokens", "top_k", "capacity_tokens", "local_tokens", "read_batch_tokens", "question_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)}", "A whole number from 1", f"Raise {name}")
         if self.window_tokens < self.chunk_tokens or self.window_tokens % self.chunk_tokens:

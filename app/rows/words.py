@@ -93,7 +93,8 @@ def _of_chunk(event: e.Event, documents: Documents) -> str:
 def _of_answer(event: e.Event) -> str:
     if isinstance(event, e.QuestionAsked):
         question = one_line(event.question, 160)
-        return f"Question {event.answer_id + 1}, answered from {event.answer_from}: {question}"
+        step = f" (a step of: {one_line(event.step_of, 160)})" if event.step_of else ""
+        return f"Question {event.answer_id + 1}, answered from {event.answer_from}: {question}{step}"
     if isinstance(event, e.TokenGenerated):
         mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
         return f"Token {event.index + 1} of answer {event.answer_id + 1}: {event.text!r}{mass}"

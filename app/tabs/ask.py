@@ -293,8 +293,11 @@ def messages(visit: Visit) -> list[dict[str, str]]:
 def _shown(visit: Visit, exchange: Exchange) -> str:
     if exchange.error is not None:
         return str(exchange.error)
+    steps = "".join(f"\u21b3 {question} {found or '...'}\n" for question, found in exchange.steps)
+    if steps and not exchange.text and exchange.answer is None:
+        return steps
     if exchange.text or exchange.answer is not None:
-        return exchange.text or "(The model ended its answer without a word.)"
+        return steps + (exchange.text or "(The model ended its answer without a word.)")
     if exchange.cut:
         return "(The page was closed before an answer began.)"
     state = visit.engine.state

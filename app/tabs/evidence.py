@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app import asking
@@ -146,8 +147,23 @@ def _list(exchange: Exchange, index: int) -> str:
         words = "Nothing was retrieved for this answer." if ended else "Searching memory ..."
         return f'<p class="ml-empty">{words}</p>'
     most = max((item.attention_mass or 0.0 for item in exchange.evidence), default=0.0)
-    rows = "".join(_row(item, index, most, exchange) for item in exchange.evidence)
-    return f'<ol class="ml-evidence" aria-label="Retrieved chunks">{rows}</ol>'
+    steps = exchange.answer.steps if exchange.answer else ()
+    own = exchange.answer.retrieved if exchange.answer else exchange.evidence
+    listed = _rows(own, exchange, index, most, "Retrieved chunks")
+    for number, step in enumerate(steps, 1):
+        listed += f'<p class="ml-step">{_step(step.question, step.text)}</p>'
+        listed += _rows(step.retrieved, exchange, index, most, f"Chunks retrieved for step {number}")
+    asked = f'<p class="ml-step">Then asked: <q>{escape(exchange.asked)}</q></p>' if steps else ""
+    return asked + listed
+
+
+def _step(question: str, found: str) -> str:
+    return f"Found first: <q>{escape(one_line(question, 200))}</q> <b>{escape(one_line(found, 200)) or '...'}</b>"
+
+
+def _rows(items: Sequence[Evidence], exchange: Exchange, index: int, most: float, label: str) -> str:
+    rows = "".join(_row(item, index, most, exchange) for item in items)
+    return f'<ol class="ml-evidence" aria-label="{label}">{rows}</ol>'
 
 
 def snippet(text: str, answer: str, question: str) -> str:

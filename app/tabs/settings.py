@@ -192,6 +192,10 @@ def _form(setup: Setup) -> list[Any]:
             info="How firmly words of an answer are spelt as the text spells them; 0: not at all.",
             **own | {"precision": None},
         )  # fmt: skip
+        made["question_steps"] = gr.Number(
+            values["question_steps"], label="Steps", elem_id="question-steps",
+            info="Answers a question may take: what it needs to have found is asked first; 1: none.", **own,
+        )  # fmt: skip
     return [made[name] for name in NAMES]
 
 

@@ -58,10 +58,15 @@ def loaded(engine: Engine) -> str:
             ("Chunk, window", f"{config.chunk_tokens} and {config.window_tokens} tokens{ends}"),
             ("Relevance", f"strength {near:g}: what is near the answer counts more" if near else "all tokens alike"),
             ("Spelling", f"strength {spelt:g}: as the text spells words" if spelt else "left to the model"),
+            ("Steps", _steps(config.question_steps)),
             ("Top-k", f"{config.top_k}{looked}, anew every {plural(config.retrieve_every, 'token')}"),
             ("Bank", f"{plural(engine.settings.capacity, 'token')}, {engine.settings.policy}"),
         ]
     )
+
+
+def _steps(most: int) -> str:
+    return f"up to {most}: what a question needs is found first" if most > 1 else "every question as it stands"
 
 
 def needed(found: Needs) -> str:

@@ -43,6 +43,7 @@ class Scored:
         evidence_found, evidence_all, evidence_kept: whether a chunk with evidence was retrieved, whether every piece
             of evidence was, and whether a chunk with evidence was still held; None where the evidence is not known.
         low_evidence: the session's own doubt. best_score: of retrieval. seconds: to answer. tokens: of the answer.
+        steps: answers to what had to be found first.
     """
 
     document: str
@@ -64,6 +65,7 @@ class Scored:
     best_score: float | None
     seconds: float
     tokens: int
+    steps: int = 0
 
 
 Group = tuple[float, str]
@@ -204,7 +206,7 @@ def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions
     document = session.documents[0]
     found = everything = kept = None
     if asked.evidence and options.answer_from != "nothing":
-        retrieved = [item.span for item in answer.retrieved]
+        retrieved = [item.span for item in answer.evidence]
         found = overlap(retrieved, asked.evidence)
         everything = all(overlap(retrieved, [span]) for span in asked.evidence)
         kept = overlap([record.span for record in session.bank.records()], asked.evidence)
@@ -226,9 +228,10 @@ def _ask(session: Session, title: str, asked: AskedQuestion, options: AskOptions
         evidence_all=everything,
         evidence_kept=kept,
         low_evidence=answer.low_evidence,
-        best_score=max((item.score for item in answer.retrieved), default=None),
+        best_score=max((item.score for item in answer.evidence), default=None),
         seconds=seconds,
         tokens=answer.n_tokens,
+        steps=len(answer.steps),
     )
 
 

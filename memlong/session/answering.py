@@ -69,12 +69,14 @@ class Answering:
 
     Attributes:
         session: whose memory. answer_id: counts up. question, options: as asked.
+        step_of: the question that this one is a step of; "" for one that is asked as it stands.
     """
 
     session: Session
     answer_id: int
     question: str
     options: AskOptions
+    step_of: str = ""
     fetched: dict[int, _Fetched] = field(default_factory=dict)
     evicted: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class Answering:
         for text in (self.question, *(part for turn in told for part in turn)):
             self._spelling.learn(text)
 
-    def steps(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
+    def deltas(self, cancel: Callable[[], bool]) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last."""
         session, options = self.session, self.options
         top_k = options.top_k or session.config.top_k
@@ -99,6 +101,7 @@ class Answering:
                 answer_from=options.answer_from,
                 top_k=top_k,
                 documents=options.documents,
+                step_of=self.step_of,
             )
         )
         timings = dict(session.seconds)
@@ -124,9 +127,7 @@ class Answering:
         }
         # The first retrieval runs inside neither phase; later ones inside decoding are told apart by their own names.
         self.seconds |= generation.seconds
-        answer = self._finish(generation, tokens)
-        session.turns.append((self.question, answer.text))
-        yield answer
+        yield self._finish(generation, tokens)
 
     def evidence(self, n_tokens: int) -> tuple[Evidence, ...]:
         """Return what was fetched so far, best score first, with attention mass averaged over tokens."""

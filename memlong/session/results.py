@@ -116,12 +116,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class AnswerDelta:
-    """An answer while it is written: all text so far, what is new, and the evidence as known by now."""
+    """An answer while it is written: all text so far, what is new, and the evidence as known by now.
+
+    Attributes:
+        steps: what is asked before the question itself, and the answers so far; while the last of them is being
+            written, ``text`` is empty and the evidence its own.
+    """
 
     text: str
     delta: str
     n_tokens: int
     evidence: tuple[Evidence, ...]
+    steps: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,9 +135,12 @@ class Answer:
     """A finished answer.
 
     Attributes:
-        retrieved: every chunk fetched for it, best first. evicted: chunks that left while answering.
+        question: as it was asked. asked: as memory was asked in the end, with what the steps found in its place.
+        steps: the answers to what had to be found first, in their order; mostly none.
+        retrieved: every chunk fetched for it, best first; those of the steps are theirs.
+        evicted: chunks that left while answering.
         chunks_read, chunks_kept: of all documents that were not removed, when it was asked.
-        seconds: wall time of embed, search, gather, prefill and decode. logprob: sum over its tokens.
+        seconds: wall time of embed, search, gather, prefill and decode, steps included. logprob: sum over its tokens.
         memory_mass: share of attention that fell on memory; None when nobody looked.
         low_evidence: whether score, the retriever's doubt or attention say that the text may not hold the answer.
         reading: documents that were still being read, in words, or "".
@@ -154,9 +163,18 @@ class Answer:
     reading: str = ""
     token_texts: tuple[str, ...] = field(default=(), repr=False)
     token_ids: tuple[int, ...] = field(default=(), repr=False)
+    asked: str = ""
+    steps: tuple[Answer, ...] = ()
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Every chunk fetched for it and its steps, those of the last question first, each once."""
+        found = {item.chunk_id: item for answer in (*self.steps, self) for item in reversed(answer.retrieved)}
+        return tuple(reversed(found.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-safe values; ``answer`` is the text."""
         values = asdict(self)
         values["answer"] = values.pop("text")
+        values["steps"] = [step.to_dict() for step in self.steps]
         return values

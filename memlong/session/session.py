@@ -16,7 +16,7 @@ from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import BankError, ConfigError, DocumentError
 from memlong.model.wrapper import MemoryModel
 from memlong.session import saving
-from memlong.session.answering import CONVERSATION, Answering, refuse
+from memlong.session.answering import CONVERSATION, refuse
 from memlong.session.banking import bring_back, make_bank, note_evictions
 from memlong.session.layers import LayerNotes
 from memlong.session.reading import Reading
@@ -30,6 +30,7 @@ from memlong.session.results import (
     ReadProgress,
     ReadReport,
 )
+from memlong.session.steps import StepwiseAnswering
 from memlong.trace import events
 from memlong.trace.recorder import Recorder
 
@@ -207,8 +208,7 @@ class Session:
         """
         options = options or AskOptions()
         refuse(self, question, options)
-        self.asked += 1
-        yield from Answering(self, self.asked - 1, question.strip(), options).steps(cancel)
+        yield from StepwiseAnswering(self, question.strip(), options, cancel).stream()
 
     # Chunks
 

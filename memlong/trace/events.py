@@ -168,13 +168,19 @@ class CapacityChanged(Event):
 
 @dataclass(frozen=True, slots=True)
 class QuestionAsked(Event):
-    """A question was asked. ``documents`` limits the search; None asks all."""
+    """A question was asked.
+
+    Attributes:
+        question: as memory was searched with it. documents: limit the search; None asks all.
+        step_of: the question that this one is a step of, as it was asked; "" for one that is asked as it stands.
+    """
 
     answer_id: int
     question: str
     answer_from: str
     top_k: int
     documents: tuple[int, ...] | None
+    step_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from app.exports import conversation, conversation_page
 from app.sessions import Visit
 from app.tabs import evidence as pane
+from app.tabs.ask import messages
 from memlong.config import AskOptions
 
 
@@ -41,3 +43,40 @@ def test_a_bar_of_next_to_no_attention_is_short_and_the_most_of_none_is_not_name
     assert "most attention" not in shown
     exchange.answer = replace(exchange.answer, retrieved=(replace(hits[0], attention_mass=0.2), *hits[1:]))
     assert "width:100.0%" in pane.evidence(read) and "most attention" in pane.evidence(read)
+
+
+def in_steps(read: Visit) -> None:
+    exchange = read.exchanges[0]
+    answer = exchange.answer
+    assert answer is not None
+    first, last = answer.retrieved[:1], answer.retrieved[1:]
+    step = replace(answer, question="Who is <the keeper>?", text="Ada <b>", retrieved=first)
+    exchange.answer = replace(answer, retrieved=last, steps=(step,), asked="Where is Ada <b>?")
+    exchange.steps = ((step.question, step.text),)
+
+
+def test_steps_have_their_own_evidence_and_say_what_they_found(read: Visit) -> None:
+    whole = read.exchanges[0].evidence
+    assert len(whole) > 1 and "ml-step" not in pane.evidence(read)
+    in_steps(read)
+    shown = pane.evidence(read)
+    assert "Then asked: <q>Where is Ada &lt;b&gt;?</q>" in shown
+    assert "Found first: <q>Who is &lt;the keeper&gt;?</q> <b>Ada &lt;b&gt;</b>" in shown
+    assert shown.count('<ol class="ml-evidence"') == 2 and "Chunks retrieved for step 1" in shown
+    assert shown.index("Retrieved chunks") < shown.index("Found first") < shown.index("retrieved for step 1")
+    assert {item.chunk_id for item in read.exchanges[0].evidence} == {item.chunk_id for item in whole}
+
+
+def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None:
+    in_steps(read)
+    said = messages(read)[1]["content"]
+    assert said.startswith("\u21b3 Who is &lt;the keeper>? Ada &lt;b>\n") and said.endswith(read.exchanges[0].text)
+    exchange = read.exchanges[0]
+    exchange.answer, exchange.text, exchange.steps = None, "", (("Who is she?", ""),)
+    assert messages(read)[1]["content"] == "\u21b3 Who is she? ...\n"
+
+
+def test_exports_tell_the_steps(read: Visit) -> None:
+    in_steps(read)
+    assert "Found first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;" in conversation_page(read)
+    assert "Found first: Who is" in conversation(read)

@@ -19,6 +19,7 @@ FULL = Setup(
     model="Qwen/Qwen2.5-0.5B-Instruct", precision="4bit", retriever="hashing", preset="own", stored_layers=(8, 9, 14),
     retrieval_layers=(8, 10), chunk_tokens=128, window_tokens=256, top_k=8, capacity=4096, policy="lru",
     store_dtype="int8", retrieve_every=0, memory_positions="before", relevance_strength=2.5, spelling_strength=1.5,
+    question_steps=2,
     rerank_candidates=24, chunk_ends="sentences",
 )  # fmt: skip
 
@@ -62,6 +63,8 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"model": 3}, "quotes"),
         ({"relevance_strength": -1}, "Try 4"),
         ({"spelling_strength": -1}, "Try 4"),
+        ({"question_steps": 0}, "Raise question_steps"),
+        ({"question_steps": 9}, "Lower question_steps"),
         ({"spelling_strength": "firm"}, "spelling_strength=4"),
         ({"rerank_candidates": -1}, "Raise rerank_candidates"),
         ({"chunk_ends": "sentence"}, "sentences"),

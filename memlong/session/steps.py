@@ -1,0 +1,112 @@
+"""A question in steps: what it needs to have found first is asked before it, and stands in its place.
+
+Asking oneself what must be known first: Press et al. 2022 (arXiv 2210.03350). Here the retriever says which words of a
+question stand for it, and each step retrieves for itself, so its evidence, triggers and attention can be seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from memlong.config import AskOptions
+from memlong.session.answering import Answering
+from memlong.session.results import Answer, AnswerDelta, Evidence
+
+if TYPE_CHECKING:
+    from memlong.session.session import Session
+
+_WORD = re.compile(r"\w+")
+_MOST_WORDS = 12  # of what is found: it takes the place of a few words
+_MOST_TOKENS = 32  # of a step's answer
+
+Deltas = Generator[AnswerDelta, None, Answer]
+
+
+@dataclass
+class StepwiseAnswering:
+    """One question on its way to an answer, and what had to be found for it first.
+
+    Attributes:
+        session: whose memory. question, options: as asked. cancel: asked once per token.
+    """
+
+    session: Session
+    question: str
+    options: AskOptions
+    cancel: Callable[[], bool]
+    _steps: list[Answer] = field(default_factory=list)
+    _left: int = 0
+
+    def stream(self) -> Iterator[AnswerDelta | Answer]:
+        """Yield the growing answer, one delta a token, and the finished :class:`Answer` last; steps come first."""
+        self._left = self.session.config.question_steps - 1 if self.options.answer_from != "nothing" else 0
+        asked = yield from self._resolve(self.question)
+        answer = yield from self._answer(asked, self.options, self._told())
+        self.session.turns.append((self.question, answer.text))
+        yield self._joined(answer)
+
+    def _resolve(self, question: str) -> Generator[AnswerDelta, None, str]:
+        """Return the question with what must be found first in its place, as far as it is found in the steps left."""
+        while self._left > 0 and not self.cancel():
+            step = self.session.timed("embed", self.session.retriever.first_step, question)
+            if step is None:
+                break
+            self._left -= 1
+            inner = yield from self._resolve(step.question)
+            if self.cancel():
+                break
+            options = self.options.replace(max_tokens=min(self.options.max_tokens, _MOST_TOKENS), history=0)
+            answer = yield from self._answer(inner, options, self._told(), step=True)
+            self._steps.append(answer)
+            found = answer.text.strip().rstrip(".")
+            if self.cancel() or not _stands_in(found, answer.retrieved):
+                break
+            start, end = step.span
+            question = f"{question[:start]}{found}{question[end:]}"
+        return question
+
+    def _answer(self, asked: str, options: AskOptions, told: tuple[tuple[str, str], ...], step: bool = False) -> Deltas:
+        """Yield the growing answer of a step, or of the question itself, and return it."""
+        session = self.session
+        session.asked += 1
+        of = self.question if step or asked != self.question else ""
+        for item in Answering(session, session.asked - 1, asked, options, of).deltas(self.cancel):
+            if isinstance(item, Answer):
+                return item
+            if step:
+                yield AnswerDelta("", "", 0, item.evidence, (*told, (asked, item.text)))
+            else:
+                yield replace(item, steps=told)
+        raise AssertionError("an answer ends with itself")
+
+    def _told(self) -> tuple[tuple[str, str], ...]:
+        return tuple((step.question, step.text) for step in self._steps)
+
+    def _joined(self, answer: Answer) -> Answer:
+        """Return the answer of the last question as that of the one that was asked."""
+        parts = (*self._steps, answer)
+        return replace(
+            answer,
+            question=self.question,
+            asked=answer.question,
+            steps=tuple(self._steps),
+            evicted=tuple(chunk_id for part in parts for chunk_id in part.evicted),
+            seconds={name: sum(part.seconds[name] for part in parts) for name in answer.seconds},
+            low_evidence=any(part.low_evidence for part in parts),
+        )
+
+
+def _stands_in(found: str, evidence: tuple[Evidence, ...]) -> bool:
+    """Return whether these few words stand in a chunk that was fetched: what does not is no name from the text."""
+    words = _words(found)
+    if not 0 < len(words) <= _MOST_WORDS:
+        return False
+    wanted = f" {' '.join(words)} "
+    return any(wanted in f" {' '.join(_words(item.text))} " for item in evidence)
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
