@@ -87,7 +87,8 @@ def prepare(
     """Write a folder for :class:`~training.data.packed.PackedText` and return its manifest.
 
     An interrupted call is gone on with by the same call: documents that were packed are passed over. A file that cannot
-    be read is left out, from where it is damaged on, and told under "unread" with the reason.
+    be read is left out, from where it is damaged on, and told under "unread" with the reason; if it is mended before an
+    interrupted call is gone on with, it is taken in after all.
 
     Args:
         progress: called with words after each save. save_every, save_seconds: documents and seconds of work that a kill
@@ -104,12 +105,10 @@ def prepare(
         return manifest
     reading = _Reading(options.sources)
     packer = _Packer(options, folder)
-    passed, saved = packer.state["read"], monotonic()
-    for number, (source, raw) in enumerate(reading):
-        if number < passed:
-            continue
+    saved = monotonic()
+    for source, raw in reading.after(packer.state["read"], packer.state["torn"]):
         packer.take(source, raw, tokenizer)
-        if (number + 1) % save_every == 0 or monotonic() - saved >= save_seconds:
+        if packer.state["read"] % save_every == 0 or monotonic() - saved >= save_seconds:
             packer.save()
             saved = monotonic()
             progress(f"{packer.state['tokens']:,} tokens of {packer.state['documents']:,} documents")
@@ -132,13 +131,28 @@ class _Reading:
         self._sources = sources
         self._parts = [(source, part) for source in sources for part in parts_of(source)]
 
-    def __iter__(self) -> Iterator[tuple[str, RawText]]:
+    def after(self, read: int, torn: dict[str, int]) -> Iterator[tuple[str, RawText]]:
+        """Yield what was not read before.
+
+        Args:
+            read: documents that were. torn: how many of them came of each part that could not be read to its end, which
+                may have been mended since; kept up to date.
+        """
+        left = read - sum(torn.values())
         for source, part in self._parts:
+            given, before = 0, torn.get(part)
             try:
-                for raw in documents_of(part):
-                    yield source, raw
+                for given, raw in enumerate(documents_of(part), 1):
+                    if before is None and left:
+                        left -= 1
+                    elif before is None:
+                        yield source, raw
+                    elif given > before:
+                        torn[part] = given
+                        yield source, raw
             except DocumentError as error:
                 self.unread[part] = str(error)
+                torn[part] = max(given, before or 0)
 
     def refusal(self) -> DocumentError:
         """Return the error for sources that gave no document, with the first reason."""
@@ -153,8 +167,9 @@ class _Packer:
     def __init__(self, options: PrepareOptions, folder: Path) -> None:
         self.options, self.folder = options, folder
         path = folder / STATE
-        fresh: dict[str, Any] = {"read": 0, "documents": 0, "tokens": 0, "bytes": 0, "dropped": {}, "sources": {}}
-        self.state: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else fresh
+        fresh: dict[str, Any] = {"read": 0, "documents": 0, "tokens": 0, "bytes": 0}
+        fresh |= {"dropped": {}, "sources": {}, "torn": {}}
+        self.state: dict[str, Any] = fresh | (json.loads(path.read_text("utf-8")) if path.is_file() else {})
         if path.is_file():
             _refuse_others(self.state["options"], options, folder)
         self.state["options"] = json.loads(json.dumps(asdict(options)))

@@ -121,6 +121,27 @@ def test_damaged_files_do_not_change_what_is_gone_on_with(document, tmp_path, ti
         assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("again", [0, 4])
+@pytest.mark.parametrize("document", range(1, 11))
+def test_files_mended_while_it_was_interrupted_are_taken_in(document, again, tmp_path, tiny_tokenizer, interrupted):
+    """The second interruption comes while, or after, what was mended is read."""
+    books, rows = write_books(tmp_path / "books"), [json.dumps({"text": PROSE.format(n) * 4}) for n in range(50, 56)]
+    files = {"0-first.jsonl": rows[:3], "5-half.jsonl": rows[3:]}
+    for (name, lines), torn in zip(files.items(), ("{", rows[3] + "\n{"), strict=True):
+        (books / name).write_text(torn)
+        (tmp_path / name).write_text("\n".join(lines))
+    with interrupted(document):
+        prepare(options(books), tiny_tokenizer, tmp_path / "out", save_every=2, save_seconds=1e9)
+    for name in files:
+        (tmp_path / name).replace(books / name)
+    if again:
+        with interrupted(again):
+            prepare(options(books), tiny_tokenizer, tmp_path / "out", save_every=2, save_seconds=1e9)
+    manifest = prepare(options(books), tiny_tokenizer, tmp_path / "out", save_every=2)
+    assert (manifest["documents"], manifest["read"]) == (15, 15)
+    assert manifest["dropped"] == {} and manifest["unread"] == {}, "none twice"
+
+
 def test_sources_of_which_nothing_can_be_read_are_refused(tmp_path, tiny_tokenizer):
     books = tmp_path / "books"
     books.mkdir()
