@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError
+from memlong.layers import layers_text
 
 # Where memory enters, as a share of the depth: on a 30-layer model, memory read by all layers from 8 up served an
 # untrained model as well as the passage in its prompt; from 20 up it did nothing.
@@ -58,7 +59,7 @@ def resolve_layout(config: MemoryConfig, layers: int) -> MemoryLayout:
     for name, chosen in (("stored_layers", stored), ("retrieval_layers", retrieval)):
         if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= layers:
             raise ConfigError(
-                f"{name}={list(chosen)}",
+                f"{name}={layers_text(chosen)}",
                 f"Different layers of the model in ascending order, from 0 to {layers - 1}",
                 f"Choose {name} within the model, or leave it empty to take the preset's",
             )

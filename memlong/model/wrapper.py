@@ -20,6 +20,7 @@ from memlong.attention.context import LayerMemory, MassObserver, MemoryContext, 
 from memlong.attention.register import bound, is_switched, switched
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, ModelError
+from memlong.layers import layers_text
 from memlong.model.architecture import base_model, inspect, refuse_positions
 from memlong.model.capture import capturing, evaluating, stacked
 from memlong.model.layout import resolve_layout
@@ -212,7 +213,7 @@ class MemoryModel:
         """
         if self.layout.stored_layers[-1] > self.layout.retrieval_layers[0] or self.adapts:
             raise ModelError(
-                f"Stored layers {list(self.layout.stored_layers)}, retrieval layers from "
+                f"Stored layers {layers_text(self.layout.stored_layers)}, retrieval layers from "
                 f"{self.layout.retrieval_layers[0]}{', and adapted weights' if self.adapts else ''}",
                 "One pass serves where the original weights run and nothing above the lowest retrieval layer is stored",
                 "Call read, and then forward",

@@ -74,11 +74,12 @@ def test_lists_of_layers_win_over_the_preset() -> None:
 @pytest.mark.parametrize(
     "settings, given",
     [
-        ({"stored_layers": (6,)}, "stored_layers=\\[6\\]"),
-        ({"stored_layers": (-1, 2)}, "stored_layers=\\[-1, 2\\]"),
-        ({"stored_layers": (3, 2)}, "stored_layers=\\[3, 2\\]"),
-        ({"stored_layers": (2, 2)}, "stored_layers=\\[2, 2\\]"),
-        ({"stored_layers": (1,), "retrieval_layers": (9,)}, "retrieval_layers=\\[9\\]"),
+        ({"stored_layers": (6,)}, "stored_layers=6\\."),
+        ({"stored_layers": tuple(range(30))}, "stored_layers=0-29\\."),
+        ({"stored_layers": (-1, 2)}, "stored_layers=-1,2\\."),
+        ({"stored_layers": (3, 2)}, "stored_layers=3,2\\."),
+        ({"stored_layers": (2, 2)}, "stored_layers=2,2\\."),
+        ({"stored_layers": (1,), "retrieval_layers": (9,)}, "retrieval_layers=9\\."),
         ({"stored_layers": (3,), "retrieval_layers": (2, 4)}, "retrieval layer 2 below"),
     ],
 )
