@@ -91,6 +91,7 @@ class Setup:
         for name in _STRENGTHS:
             if (value := getattr(self, name)) is not None and not 0 <= value < inf:
                 raise ConfigError(f"{name}={value}", "0 (off) or more", "Try 4")
+        MemoryConfig.refuse(self.memory() | {"capacity_tokens": self.capacity})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Setup:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from memlong.bank.eviction import POLICIES, make_policy
 from memlong.bank.savefolder import require_writable
 from memlong.books import Book, read_book
-from memlong.config import ANSWER_FROM, PRESETS, AskOptions
+from memlong.config import ANSWER_FROM, PRESETS, AskOptions, MemoryConfig
 from memlong.errors import ConfigError, MemLongError, PersistError
 
 if TYPE_CHECKING:
@@ -177,9 +177,10 @@ def _session(chosen: argparse.Namespace) -> Session:
 def _model(chosen: argparse.Namespace) -> MemoryModel:
     from memlong.model.load import load_model
 
-    model = load_model(chosen.model, progress=_progress_line("Loading"))
     names = ("capacity_tokens", "policy", "chunk_tokens", "window_tokens", "store_dtype", "preset")
     given = {name: value for name in names if (value := getattr(chosen, name, None)) is not None}
+    MemoryConfig.refuse(given)
+    model = load_model(chosen.model, progress=_progress_line("Loading"))
     if "chunk_tokens" in given:
         given.setdefault("window_tokens", model.config.window_for(given["chunk_tokens"]))
     if "preset" in given and given["preset"] != model.config.preset:

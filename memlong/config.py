@@ -156,6 +156,17 @@ class MemoryConfig:
         """Return a checked copy with ``changes``; unknown names are refused as in :meth:`from_dict`."""
         return replace(self, **changes)
 
+    @classmethod
+    def refuse(cls, changes: Mapping[str, Any]) -> None:
+        """Refuse changes that fit no settings at all, before those of a model are known.
+
+        Raises:
+            ConfigError: as :meth:`from_dict` does.
+        """
+        chunk = changes.get("chunk_tokens", 1)
+        # Sizes that are not given never stand in the way of those that are.
+        cls.from_dict({"chunk_tokens": chunk, "window_tokens": chunk, "capacity_tokens": chunk} | dict(changes))
+
     @property
     def whole_sentences(self) -> bool:
         """Whether chunks end with a sentence, and are mostly not full."""

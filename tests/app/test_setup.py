@@ -55,6 +55,8 @@ def test_the_paper_is_as_in_the_paper() -> None:
         ({"top_k": 33}, "Lower top_k"),
         ({"rerank_candidates": 513}, "Lower rerank_candidates"),
         ({"chunk_tokens": "many"}, "chunk_tokens=256"),
+        ({"chunk_tokens": 64, "window_tokens": 100}, "a multiple of 64"),
+        ({"chunk_tokens": 64, "capacity": 32}, "64 or more"),
         ({"stored_layers": "eight"}, "Write them so"),
         ({"stored_layers": [1.5]}, "[8, 18, 28]"),
         ({"retriever": "minilmm"}, "'minilm'"),

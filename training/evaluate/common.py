@@ -67,13 +67,11 @@ def refuse_early(chosen: argparse.Namespace) -> None:
         for name in names:
             _refuse_small(name, getattr(chosen, name, None), least)
     split_name(chosen.retriever)
-    policy = getattr(chosen, "policy", None)
-    if policy is not None and policy not in POLICIES:
-        raise unknown_name("eviction policy", policy, POLICIES)
-    known = MemoryConfig().to_dict()
-    for key in settings(chosen.memory):
-        if key not in known:
-            raise unknown_name("setting of the memory", key, known)
+    changes = settings(chosen.memory)
+    _refuse_memory(changes)
+    for policy in (getattr(chosen, "policy", None), changes.get("policy")):
+        if policy is not None and policy not in POLICIES:
+            raise unknown_name("eviction policy", policy, POLICIES)
     for name in ("save", "rows"):
         path: Path | None = getattr(chosen, name, None)
         if path is not None:
@@ -88,6 +86,15 @@ def _refuse_small(name: str, given: object, least: int) -> None:
     if counts and min(counts) < least:
         option = "--" + name.replace("_", "-")
         raise ConfigError(f"{option} {min(counts)}", f"A whole number from {least}", f"Raise it, or leave {option} out")
+
+
+def _refuse_memory(changes: dict[str, Any]) -> None:
+    """Refuse settings of the memory that are not known, or that no memory has."""
+    known = MemoryConfig().to_dict()
+    for key in changes:
+        if key not in known:
+            raise unknown_name("setting of the memory", key, known)
+    MemoryConfig.refuse(changes)
 
 
 def _try_folder(folder: Path) -> None:
