@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +18,30 @@ _TOY_SIZE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 
 
 
 def load_tokenizer(name: str) -> Any:
-    """Return a model's tokenizer; "bundled-base" and "toy" have the bundled model's."""
+    """Return a model's tokenizer; "bundled-base" and "toy" have the bundled model's.
+
+    Raises:
+        ModelError: when it cannot be had.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(_where(name))
+    with _named(name):
+        return AutoTokenizer.from_pretrained(_where(name))
 
 
 def open_base_config(name: str) -> Any:
-    """Return the model's transformers configuration."""
+    """Return the model's transformers configuration.
+
+    Raises:
+        ModelError: when it cannot be had.
+    """
     from transformers import AutoConfig, LlamaConfig
 
     if name == TOY:
         vocabulary = AutoConfig.from_pretrained(_where(name)).vocab_size
         return LlamaConfig(vocab_size=vocabulary, num_key_value_heads=2, **_TOY_SIZE)
-    try:
+    with _named(name):
         return AutoConfig.from_pretrained(_where(name))
-    except OSError as error:
-        raise ModelError(f"Model {name!r} cannot be had ({error})", "A folder or a hub id", "Check it") from error
 
 
 def load_base(name: str, quantization: str = "none", half: bool = False) -> tuple[Any, Any]:
@@ -40,6 +49,9 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
 
     Args:
         quantization: "none" or "4bit". half: whether frozen weights are held in bfloat16, on a GPU.
+
+    Raises:
+        ModelError: when they cannot be had.
     """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -54,7 +66,7 @@ def load_base(name: str, quantization: str = "none", half: bool = False) -> tupl
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
         )
-    with quiet():
+    with quiet(), _named(name):
         model = AutoModelForCausalLM.from_pretrained(_where(name), **options)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -84,6 +96,15 @@ def load_retriever(name: str) -> Retriever:
     if isinstance(found, HybridRetriever):
         found.keep_scores(_KEPT_SCORES)
     return found
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say of which model it is that something cannot be had."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"Model {name!r} cannot be had ({error})", "A folder or a hub id", "Check it") from error
 
 
 def _where(name: str) -> str:

@@ -13,7 +13,7 @@ from training.data import prepare_cli
 from training.decompose import cli as decompose_cli
 from training.evaluate.common import STOPPED
 from training.rank import cli as rank_cli
-from training.recipes import RECIPES, AnyConfig, configured
+from training.recipes import RECIPES, AnyConfig, configured, require_text
 from training.settings import assignments
 from training.stages.config import StageConfig
 
@@ -108,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(config: AnyConfig, folder: Path) -> int:
     """Train (or resume) and export into ``folder / "export"``; an interrupt stops after the step at hand."""
+    require_text(config)
     from memlong.quiet import quiet
 
     with quiet():  # libraries talk while they are imported

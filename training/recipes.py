@@ -8,8 +8,10 @@ from pathlib import Path
 
 from memlong.config import MemoryConfig
 from memlong.errors import ConfigError, unknown_name
+from memlong.paths import is_path
 from training.config import TrainConfig
-from training.data.sources import SOURCES, counted
+from training.data.packed import require_prepared
+from training.data.sources import SOURCES, counted, require_folder
 from training.stages.config import StageConfig
 
 OPEN_LLAMA = "openlm-research/open_llama_3b_v2"
@@ -229,7 +231,7 @@ def configured(name: str, changes: Mapping[str, str]) -> AnyConfig:
     """Return a recipe with ``key=value`` texts applied, after a look at what it names.
 
     Raises:
-        ConfigError: for an unknown recipe, setting or source, a wrong value, or a start that is not there.
+        ConfigError: for an unknown recipe, setting or source, a wrong value, or a start or model that is not there.
     """
     config = recipe(name).override(changes)
     if config.start and not Path(config.start).is_dir():
@@ -238,6 +240,8 @@ def configured(name: str, changes: Mapping[str, str]) -> AnyConfig:
             "The folder of an earlier run, or of an exported checkpoint",
             "Set start to such a folder, or leave it empty",
         )
+    if is_path(config.model) and not Path(config.model).is_dir():
+        raise ConfigError(f"model={config.model}, which is no folder", "A folder, or a hub id", "Set model to one")
     if isinstance(config, TrainConfig):
         if not config.sources:
             raise ConfigError(
@@ -248,3 +252,15 @@ def configured(name: str, changes: Mapping[str, str]) -> AnyConfig:
         if config.held_out not in SOURCES:
             raise unknown_name("source", config.held_out, SOURCES)
     return config
+
+
+def require_text(config: AnyConfig) -> None:
+    """Refuse a run whose text is not there, before anything is loaded or made.
+
+    Raises:
+        ConfigError: for a folder of question sources. DocumentError: for one of prepared text.
+    """
+    if isinstance(config, StageConfig):
+        require_prepared(Path(config.text))
+    else:
+        require_folder((*(counted(source)[0] for source in config.sources), config.held_out), Path(config.data))

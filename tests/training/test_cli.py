@@ -86,6 +86,8 @@ def test_unknown_options_are_refused_by_name(words, capsys):
         ("tiny", "held_out=squad-evil", "Did you mean 'squad-eval'"),
         ("tiny", "start=nowhere/run", "start=nowhere/run, which is no folder"),
         ("stage2-bundled", "start=nowhere/run", "start=nowhere/run, which is no folder"),
+        ("tiny", "model=./gone", "model=./gone, which is no folder"),
+        ("stage1-bundled", "model=runs/a/gone", "model=runs/a/gone, which is no folder"),
     ],
 )
 def test_what_is_not_there_is_refused_before_anything_is_loaded(command, name, setting, said, monkeypatch, capsys):
@@ -96,6 +98,23 @@ def test_what_is_not_there_is_refused_before_anything_is_loaded(command, name, s
     monkeypatch.setattr("training.base.open_base_config", loads)
     assert cli.main([command, name, setting]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "said"),
+    [
+        ("tiny", "data=./gone", "data=gone, which is no folder"),
+        ("stage1-bundled", "text=gone", "There is no manifest.json in gone"),
+    ],
+)
+def test_a_run_without_its_text_is_refused_before_anything_is_loaded(
+    name, setting, said, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr("training.base.load_base", lambda *given, **named: pytest.fail("it loads"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["run", name, setting]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert cli.main(["show", name, setting]) == 0, "nobody has to have it to look at a recipe"
 
 
 def test_a_start_that_is_there_is_taken(tmp_path, capsys):

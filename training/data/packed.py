@@ -26,6 +26,20 @@ class PackedDocument:
     tokens: int
 
 
+def require_prepared(folder: Path) -> None:
+    """Refuse a folder that ``prepare`` did not make, or did not finish.
+
+    Raises:
+        DocumentError: for such a folder.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise DocumentError(
+            f"There is no {MANIFEST} in {folder}",
+            "A folder of prepared text",
+            f"Run `python -m training prepare SOURCE --out {folder}` (again, if it was interrupted)",
+        )
+
+
 class PackedText:
     """The documents of one split of a prepared folder, cut into windows.
 
@@ -37,12 +51,7 @@ class PackedText:
     """
 
     def __init__(self, folder: Path, split: str, window_tokens: int) -> None:
-        if not (folder / MANIFEST).is_file():
-            raise DocumentError(
-                f"There is no {MANIFEST} in {folder}",
-                "A folder of prepared text",
-                f"Run `python -m training prepare SOURCE --out {folder}` (again, if it was interrupted)",
-            )
+        require_prepared(folder)
         self.manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         self.window_tokens = window_tokens
         rows = [row for row in read_jsonl(folder / DOCUMENTS) if row["split"] == split and row["tokens"] > 1]

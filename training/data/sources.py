@@ -6,7 +6,7 @@ A source is one function and one registry line.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -132,15 +132,25 @@ def open_source(name: str, data: Path) -> Iterator[Document]:
 def _read(name: str, data: Path) -> Iterator[Document]:
     try:
         yield from SOURCES[name](data)
-    except DocumentError as error:
+    except DocumentError:
         # Only now, since a source may read nothing from the folder.
-        if data.is_dir():
-            raise
+        require_folder((name,), data)
+        raise
+
+
+def require_folder(names: Iterable[str], data: Path) -> None:
+    """Refuse a folder that is not there, unless all of these sources are made on the spot.
+
+    Raises:
+        ConfigError: when one of them reads files.
+    """
+    reading = [name for name in names if name not in _GENERATED]
+    if reading and not data.is_dir():
         raise ConfigError(
             f"data={data}, which is no folder",
-            f"The folder that holds the files of the source {name!r} (docs/training.md names them)",
+            f"The folder that holds the files of the source {reading[0]!r} (docs/training.md names them)",
             f"Set data=FOLDER, or choose sources that need none: {', '.join(_GENERATED)}",
-        ) from error
+        )
 
 
 def counted(name: str) -> tuple[str, int | None]:
