@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from training.rank.config import RankConfig
+from training.rank.config import RankConfig, parse_source
+from training.rank.documents import require_known
 from training.settings import assignments
 
 OUT = Path("runs") / "rank"
@@ -50,6 +51,7 @@ def train(
     Raises:
         MemLongError: for sources that are not there, or a loss that is not finite.
     """
+    require_known(map(parse_source, config.sources))
     from memlong.quiet import quiet
 
     with quiet():  # libraries talk while they are imported

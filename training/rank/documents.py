@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from memlong.errors import unknown_name
 from training.data.chronicle import make_chronicle
 from training.data.questions import Document
-from training.data.sources import interleave
+from training.data.sources import SOURCES, interleave
 from training.rank.config import CHRONICLE, Source
 
 _FIRST_SEED, _LONG_CHRONICLES = 2000, 10  # the source "chronicle" has the seeds from 1000 on
+
+
+def require_known(sources: Iterable[Source]) -> None:
+    """Refuse sources that are not there, before anything is loaded.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest known one.
+    """
+    for source in sources:
+        if source.name not in SOURCES and not _length(source):
+            raise unknown_name("source", source.name, (*SOURCES, f"{CHRONICLE}-TOKENS"))
 
 
 def read_source(source: Source, data: Path) -> list[Document]:
@@ -19,9 +31,8 @@ def read_source(source: Source, data: Path) -> list[Document]:
     Raises:
         ConfigError: for an unknown name. DocumentError: for missing files.
     """
-    family, _, tokens = source.name.rpartition("-")
-    if family == CHRONICLE and tokens.isdecimal():
-        return list(_chronicles(source.documents or _LONG_CHRONICLES, int(tokens)))
+    if tokens := _length(source):
+        return list(_chronicles(source.documents or _LONG_CHRONICLES, tokens))
     counted = source.name if source.documents is None else f"{source.name}:{source.documents}"
     return list(interleave((counted,), data))
 
@@ -35,6 +46,12 @@ def held_out_origins(documents: Mapping[str, Sequence[Document]], count: int) ->
 def origin(doc_id: str) -> str:
     """Return the article that a document is, or was made of: names exchanged in it (``swapped``) hide no question."""
     return doc_id.partition("~")[0]
+
+
+def _length(source: Source) -> int:
+    """Return the tokens of each chronicle of a source named chronicle-TOKENS; 0 for other sources."""
+    family, _, tokens = source.name.rpartition("-")
+    return int(tokens) if family == CHRONICLE and tokens.isdecimal() else 0
 
 
 def _chronicles(count: int, tokens: int) -> Iterator[Document]:

@@ -202,6 +202,16 @@ def test_the_command_stops_goes_on_and_writes(small, tmp_path):
     assert '"seed"' in card and '"data"' not in card and not list(tmp_path.glob("*.new"))
 
 
+@pytest.mark.parametrize(("source", "nearest"), [("squat:20", "'squad'"), ("chronicle-long", "'chronicle")])
+def test_unknown_sources_are_refused_before_anything_is_loaded(source, nearest, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("memlong.retriever.hybrid.HybridRetriever", lambda **options: pytest.fail("it loads"))
+    words = ["rank", f"sources=nq,{source}", "weights=1,1", "--out", str(tmp_path / "run")]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert f"Unknown source '{source.partition(':')[0]}'" in said and f"Did you mean {nearest}" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_settings_are_refused_with_the_nearest_name(capsys):
     assert cli.main(["rank", "step=3"]) == 2
     assert "'steps'" in capsys.readouterr().err
