@@ -85,7 +85,7 @@ def contenders(setup: Setup, session: Session, local: int, steps: int) -> dict[s
             memory = context()
             session.model.forward(token, memory, past_key_values=cache, start=local + step, logits_to_keep=1)
             if memory is not None and memory.observer is not None:
-                memory.observer.take()
+                memory.observer.take_last()
 
     kept = retrieve(session)
     watched = retrieve(session, MassObserver())

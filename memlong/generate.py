@@ -2,7 +2,7 @@
 
 Our own loop, because transformers' ``generate`` refuses the keyword that carries memory.
 
-Shapes: H query heads, N chunks, V vocabulary.
+Shapes: V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memlong.attention.context import MemoryContext
+from memlong.attention.context import LastMass, MemoryContext
 from memlong.config import AskOptions
 from memlong.model.cache import growing_cache
 from memlong.model.wrapper import MemoryModel
@@ -28,15 +28,15 @@ class GeneratedToken:
     Attributes:
         index: from 0. token_id: its id. text: all text of the answer so far, whole characters only.
         logprob: natural logarithm of its probability at temperature 1, as the model has it (before ``Hooks.adjust``).
-        mass_HN: retrieval layer -> attention mass [H, N] that its prediction paid to each retrieved chunk; empty when
-            nobody looks. chunk_ids: what the N columns are.
+        mass: attention that its prediction paid to each retrieved chunk; None when nobody looks.
+        chunk_ids: which chunks those are.
     """
 
     index: int
     token_id: int
     text: str
     logprob: float
-    mass_HN: dict[int, Tensor]
+    mass: LastMass | None
     chunk_ids: tuple[int, ...]
 
 
@@ -141,7 +141,7 @@ class _Local:
         self.model, self.ids, self.room, self.spill = model, ids, room, spill
         self.cache = growing_cache()
 
-    def prefill(self, retrieved: Retrieved | None) -> tuple[Tensor, dict[int, Tensor]]:
+    def prefill(self, retrieved: Retrieved | None) -> tuple[Tensor, LastMass | None]:
         """Run all ids and return the last token's logits [V] and attention mass."""
         size, room = self.model.config.chunk_tokens, self.room
         while len(self.ids) > room and len(self.ids) > size:
@@ -150,7 +150,7 @@ class _Local:
         self.cache = growing_cache()
         return self._run(self.ids, retrieved, 0)
 
-    def append(self, retrieved: Retrieved | None, token: int) -> tuple[Tensor, dict[int, Tensor]]:
+    def append(self, retrieved: Retrieved | None, token: int) -> tuple[Tensor, LastMass | None]:
         """Add one token; when that overfills the context, spill its oldest chunk and run what is left anew."""
         self.ids.append(token)
         if len(self.ids) > self.room and len(self.ids) > self.model.config.chunk_tokens:
@@ -158,7 +158,7 @@ class _Local:
             return self.prefill(retrieved)
         return self._run([token], retrieved, len(self.ids) - 1)
 
-    def _run(self, ids: list[int], retrieved: Retrieved | None, start: int) -> tuple[Tensor, dict[int, Tensor]]:
+    def _run(self, ids: list[int], retrieved: Retrieved | None, start: int) -> tuple[Tensor, LastMass | None]:
         context = retrieved.context if retrieved else None
         with torch.no_grad():
             out = self.model.forward(
@@ -168,9 +168,7 @@ class _Local:
                 start=start,
                 logits_to_keep=1,
             )
-        mass = {}
-        if context is not None and context.observer is not None:
-            mass = {layer: rows[0, :, -1].cpu() for layer, rows in context.observer.take().items()}
+        mass = context.observer.take_last() if context is not None and context.observer is not None else None
         return out.logits[0, -1].float().cpu(), mass
 
 

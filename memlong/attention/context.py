@@ -1,7 +1,8 @@
 """What a forward pass is given of memory, and what it reports back.
 
 Shapes: B batch, H query heads, G key/value heads, T local tokens, N chunks, C chunk tokens, M = N * C memory
-tokens (padding included), D head size, P asked tokens.
+tokens (padding included), D head size, P asked tokens, L retrieval layers; of one token, R query heads a key/value head
+and K keys, memory first.
 """
 
 from __future__ import annotations
@@ -29,14 +30,28 @@ class LayerMemory(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Attention of one pass and layer on memory tokens, not yet summed over chunks.
+    """Attention of one token in one layer, not yet summed over chunks.
 
     Attributes:
-        on_tokens_BHTM: float32 shares. chunk_tokens: C.
+        weights_BGRK: float32 shares of memory tokens, and behind them of local ones.
+        kept: M. chunk_tokens: C.
     """
 
-    on_tokens_BHTM: Tensor
+    weights_BGRK: Tensor
+    kept: int
     chunk_tokens: int
+
+
+class LastMass(NamedTuple):
+    """Attention mass of the last local token of the first row.
+
+    Attributes:
+        layers: L retrieval layers.
+        mass_LHN: float32 shares of each chunk, on the CPU; the local share is what is missing to one.
+    """
+
+    layers: tuple[int, ...]
+    mass_LHN: Tensor
 
 
 @dataclass
@@ -48,37 +63,49 @@ class MassObserver:
     """
 
     last_only: bool = True
-    _passes: dict[int, list[Tensor | Weights]] = field(default_factory=dict)
+    _seen: list[tuple[int, Tensor | Weights]] = field(default_factory=list)
 
     def record(self, layer: int, seen: Tensor | Weights) -> None:
         """Add one forward pass of one layer: shares of chunks [B, H, T, N] float32, or weights to be summed later."""
-        rows = seen if isinstance(seen, Tensor) else seen.on_tokens_BHTM
-        if self.last_only and rows.shape[2] > 1:
-            rows = rows[:, :, -1:]
-        kept = rows if isinstance(seen, Tensor) else Weights(rows, seen.chunk_tokens)
-        self._passes.setdefault(layer, []).append(kept)
+        if not isinstance(seen, Weights) and self.last_only and seen.shape[2] > 1:
+            seen = seen[:, :, -1:]
+        self._seen.append((layer, seen))
 
     def take(self) -> dict[int, Tensor]:
         """Return and forget what was recorded: layer -> [B, H, T, N], passes joined along T.
 
         It is the share of each query token's attention on each chunk; the local share is what is missing to one.
         """
-        passes, self._passes = self._passes, {}
-        only = [parts[0] for parts in passes.values()]
-        one = [part for part in only if isinstance(part, Weights)]
-        alike = len({(part.chunk_tokens, part.on_tokens_BHTM.shape) for part in one}) == 1
-        if alike and len(one) == len(passes) and all(len(parts) == 1 for parts in passes.values()):
-            # A token of an answer: one sum over all layers, where a sum in each would take several times as long.
-            together = Weights(torch.stack([part.on_tokens_BHTM for part in one]), one[0].chunk_tokens)
-            return dict(zip(passes, _by_chunk(together), strict=True))
-        return {layer: torch.cat([_by_chunk(part) for part in parts], dim=2) for layer, parts in passes.items()}
+        passes: dict[int, list[Tensor]] = {}
+        for layer, part in self._seen:
+            passes.setdefault(layer, []).append(_by_chunk(part))
+        self._seen = []
+        return {layer: torch.cat(parts, dim=2) for layer, parts in passes.items()}
+
+    def take_last(self) -> LastMass | None:
+        """Return and forget what :meth:`take` would, of the last token alone; None when nothing was recorded."""
+        last, self._seen = dict(self._seen), []
+        parts = list(last.values())
+        if not parts:
+            return None
+        weights = [part for part in parts if isinstance(part, Weights)]
+        alike = len({(part.weights_BGRK.shape, *part[1:]) for part in weights}) == 1
+        if alike and len(weights) == len(parts):
+            # One sum over all layers: an operation in each would take several times as long.
+            together = torch.stack([part.weights_BGRK for part in weights])
+            mass_LHN = _by_chunk(weights[0]._replace(weights_BGRK=together))[:, 0, :, -1]
+        else:
+            mass_LHN = torch.stack([_by_chunk(part)[0, :, -1] for part in parts])
+        return LastMass(tuple(last), mass_LHN.cpu())
 
 
 def _by_chunk(seen: Tensor | Weights) -> Tensor:
-    """Return shares of chunks [..., N]."""
-    if isinstance(seen, Tensor):
+    """Return shares of chunks [..., B, H, T, N]."""
+    if not isinstance(seen, Weights):
         return seen
-    return seen.on_tokens_BHTM.unflatten(-1, (-1, seen.chunk_tokens)).sum(dim=-1)
+    weights, kept, chunk_tokens = seen
+    mass = weights[..., :kept].unflatten(-1, (-1, chunk_tokens)).sum(dim=-1)
+    return mass.flatten(-3, -2).unsqueeze(-2)
 
 
 @dataclass

@@ -106,8 +106,9 @@ def _with_memory(
     # The log-sum-exp that merging needs has no gradient, so someone who looks while training pays for both.
     with torch.no_grad() if through_fused else nullcontext():
         if local.query_BHTD.shape[2] == 1:
-            merged, on_tokens_BHTM = retrieval.single(local, memory)
-            seen: Tensor | Weights | None = Weights(on_tokens_BHTM, memory.chunk_tokens)
+            merged, weights_BGRK = retrieval.single(local, memory)
+            kept = memory.kv.keys_BGMD.shape[2]
+            seen: Tensor | Weights | None = Weights(weights_BGRK, kept, memory.chunk_tokens)
         else:
             merged, seen = retrieval.merged(local, memory, per_chunk=observer is not None)
     if observer is not None and seen is not None:

@@ -144,7 +144,7 @@ def merged(local: LocalPart, memory: MemoryPart, per_chunk: bool = False) -> tup
 
 
 def single(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
-    """Return out [B, H, 1, D] for one query token, and its weights on memory tokens [B, H, 1, M] float32.
+    """Return out [B, H, 1, D] for one query token, and its weights [B, G, R, M + S] float32, R query heads each of G.
 
     One row of weights a head is so little that products and one softmax over it beat two calls of a kernel and the
     arithmetic to join them, and attention mass is a sum over the weights. Inference only.
@@ -169,7 +169,7 @@ def single(local: LocalPart, memory: MemoryPart) -> tuple[Tensor, Tensor]:
         weights = weights.nan_to_num(0.0)  # a row that sees nothing, as in eager
     narrow = weights.to(dtype)
     out = narrow[..., :kept] @ values + narrow[..., kept:] @ local.value_BGSD
-    return out.reshape(batch, heads, 1, -1), weights[..., :kept].flatten(1, 2)[:, :, None]
+    return out.reshape(batch, heads, 1, -1), weights
 
 
 def chunk_mass(weights_BHTK: Tensor, chunk_tokens: int, chunks: int) -> Tensor:

@@ -92,7 +92,7 @@ def _logprob(
         with torch.no_grad():
             out = model.forward(ids, context, past_key_values=cache, start=start, logits_to_keep=len(piece))
         if context is not None and context.observer is not None:
-            context.observer.take()
+            context.observer.take_last()
         logprobs_AV = out.logits[0].float().log_softmax(dim=-1)
         total += float(logprobs_AV.gather(1, torch.tensor(piece, device=model.device)[:, None]).sum())
         start, run = start + len(run), piece[-1:]

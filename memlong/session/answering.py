@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from memlong.attention.context import MassObserver
 from memlong.bank.bank import Hit
@@ -205,14 +204,14 @@ class Answering:
         """Add a token's attention to its chunks, and put it into the trace."""
         recorder = self.session.recorder
         memory_mass, per_chunk = None, None
-        if token.mass_HN:
-            mass_LHN = torch.stack(list(token.mass_HN.values())).cpu().double()
+        if token.mass is not None:
+            mass_LHN = token.mass.mass_LHN.double()
             share_N = mass_LHN.mean(dim=(0, 1)).tolist()
             memory_mass = sum(share_N)
             per_chunk = tuple(zip(token.chunk_ids, share_N, strict=True))
             for chunk_id, mass in per_chunk:
                 self.fetched[chunk_id].mass += mass
-            look = Looked(self.answer_id, token.index, tuple(token.mass_HN), token.chunk_ids, mass_LHN)
+            look = Looked(self.answer_id, token.index, token.mass.layers, token.chunk_ids, mass_LHN)
             self.session.layers.note(look)
         recorder.append(
             events.TokenGenerated(

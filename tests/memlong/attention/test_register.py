@@ -85,23 +85,38 @@ def test_observer_keeps_the_last_row_or_all_and_joins_passes() -> None:
 
 
 @pytest.mark.parametrize("passes", [1, 2])
-@pytest.mark.parametrize("last_only", [True, False])
-@pytest.mark.parametrize("kind", ["tokens", "chunks", "some of both", "chunks of two lengths"])
-def test_observer_sums_the_weights_of_each_chunk(kind, last_only, passes) -> None:
-    observer, want = MassObserver(last_only=last_only), {}
+@pytest.mark.parametrize(
+    "kind", ["tokens", "chunks", "some of both", "chunks of two lengths", "windows of two lengths"]
+)
+def test_observer_sums_the_weights_of_each_chunk(kind, passes) -> None:
+    observer, last, want = MassObserver(), MassObserver(), {}
     for layer in (2, 5, 7):
+        other = layer == 5
         for _ in range(passes):
-            weights = torch.rand(1, 2, 3, 12)
-            size = 6 if kind == "chunks of two lengths" and layer == 5 else 4
-            mass = weights.unflatten(-1, (-1, size)).sum(-1)
-            summed = kind == "chunks" or (kind == "some of both" and layer == 5)
-            observer.record(layer, mass if summed else Weights(weights, size))
-            want.setdefault(layer, []).append(mass[:, :, -1:] if last_only else mass)
+            weights = torch.rand(2, 2, 3, 12 + (3 if kind == "windows of two lengths" and other else 5))
+            size = 6 if kind == "chunks of two lengths" and other else 4
+            mass = weights[..., :12].unflatten(-1, (-1, size)).sum(-1).reshape(2, 6, 1, -1)
+            summed = kind == "chunks" or (kind == "some of both" and other)
+            for each in (observer, last):
+                each.record(layer, mass if summed else Weights(weights, 12, size))
+            want.setdefault(layer, []).append(mass)
     taken = observer.take()
     assert list(taken) == [2, 5, 7]
     for layer, masses in want.items():
         torch.testing.assert_close(taken[layer], torch.cat(masses, dim=2))
     assert observer.take() == {}
+    if kind != "chunks of two lengths":  # no memory has such
+        found = last.take_last()
+        assert found is not None and found.layers == (2, 5, 7)
+        torch.testing.assert_close(found.mass_LHN, torch.stack([masses[-1][0, :, -1] for masses in want.values()]))
+        assert last.take_last() is None and last.take() == {}
+
+
+def test_observer_takes_the_last_row_of_many() -> None:
+    observer, mass = MassObserver(last_only=False), torch.rand(2, 6, 3, 4)
+    observer.record(5, mass)
+    found = observer.take_last()
+    assert found is not None and torch.equal(found.mass_LHN, mass[:1, :, -1])
 
 
 def test_layer_bias_adds_the_strength() -> None:

@@ -109,10 +109,10 @@ def agree(local: LocalPart, memory: MemoryPart) -> None:
     torch.testing.assert_close(mass, chunk_mass(weights, C, chunks), **CLOSE)
     assert mass is not None and mass.dtype == torch.float32
     if local.query_BHTD.shape[2] == 1:
-        out, on_tokens = single(local, memory)
+        out, weights_BGRK = single(local, memory)
         torch.testing.assert_close(out, want, **CLOSE)
-        assert on_tokens.dtype == torch.float32
-        torch.testing.assert_close(on_tokens, weights[..., : chunks * C], **CLOSE)
+        assert weights_BGRK.dtype == torch.float32
+        torch.testing.assert_close(weights_BGRK.flatten(1, 2)[:, :, None], weights, **CLOSE)
 
 
 def test_eager_is_the_formula() -> None:
