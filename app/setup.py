@@ -27,14 +27,14 @@ MOST_STEPS = 8  # of a question, each an answer of its own
 # Values of these names go to the memory; the others are settings of the app.
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
-    "retrieve_every", "memory_positions", "relevance_strength", "rerank_candidates", "chunk_ends",
+    "retrieve_every", "memory_positions", "relevance_strength", "recency_strength", "rerank_candidates", "chunk_ends",
     "spelling_strength", "question_steps",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _COUNTS = (
     "chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every", "rerank_candidates", "question_steps",
 )  # fmt: skip
-_STRENGTHS = ("relevance_strength", "spelling_strength")
+_STRENGTHS = ("relevance_strength", "recency_strength", "spelling_strength")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
@@ -66,6 +66,7 @@ class Setup:
     retrieve_every: int | None = None
     memory_positions: str = ""
     relevance_strength: float | None = None
+    recency_strength: float | None = None
     rerank_candidates: int | None = None
     spelling_strength: float | None = None
     question_steps: int | None = None
@@ -162,6 +163,7 @@ class Setup:
 
 _EXAMPLES = {
     "top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "spelling_strength": 4,
+    "recency_strength": 8,
     "question_steps": 3, "capacity": 131_072,
 }  # fmt: skip
 

@@ -66,6 +66,9 @@ class MemoryConfig:
             question less: its memory logits are lowered by so many times the difference in score to the best part of
             all that was retrieved, and by so many times the retriever's doubt whether its chunk answers (see
             ``retriever/parts.py``); 0 treats all alike, as the paper does.
+        recency_strength: how much a chunk's memory logits are lowered for each later chunk of its document that answers
+            the question as surely, so that of what changes the last telling counts (see ``Retriever.rivals``); 0 treats
+            early and late alike, as the paper does.
         rerank_candidates: chunks that a question finds before the best parts of each decide, together with the chunk's
             own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
         spelling_strength: logits that a token loses when it goes on with a word of an answer as no word of question and
@@ -95,6 +98,7 @@ class MemoryConfig:
     memory_strength: float = 0.0
     memory_positions: str = "zero"
     relevance_strength: float = 0.0
+    recency_strength: float = 0.0
     rerank_candidates: int = 0
     spelling_strength: float = 0.0
     question_steps: int = 1
@@ -130,7 +134,7 @@ class MemoryConfig:
             )
         if self.retrieve_every < 0:
             raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
-        for name in ("relevance_strength", "spelling_strength"):
+        for name in ("relevance_strength", "recency_strength", "spelling_strength"):
             if not 0 <= getattr(self, name) < inf:
                 raise ConfigError(f"{name}={getattr(self, name)}", "0 (off) or more", "Try 4")
         if self.rerank_candidates < 0:

@@ -183,6 +183,11 @@ def _form(setup: Setup) -> list[Any]:
             info="Less attention where what stands around answers the question less; 0: none.",
             **own | {"precision": None},
         )  # fmt: skip
+        made["recency_strength"] = gr.Number(
+            values["recency_strength"], label="Recency", elem_id="recency-strength",
+            info="Of chunks that may answer equally well the last one counts; 0: early and late alike.",
+            **own | {"precision": None},
+        )  # fmt: skip
         made["rerank_candidates"] = gr.Number(
             values["rerank_candidates"], label="Looked at twice", elem_id="rerank-candidates",
             info="Chunks found first; their best parts decide which are fetched; 0: none.", **own,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]  # [n, E] or [E]
+Rivals = NDArray[np.bool_]  # [N]
 Tokenise = Callable[[Sequence[str]], list[list[int]]]
 
 
@@ -91,6 +92,16 @@ class Retriever(Protocol):
         """Return how surely each of these chunks does not answer the question, [N] float32 logits, at least 0.
 
         Zeros where nobody can say. Where even the least is above 0, none of them is likely to.
+
+        Args:
+            query_E, chunks, question: as of :meth:`score_parts`.
+        """
+        ...
+
+    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
+        """Return which of these chunks surely answer the question, each of them telling of the same thing, [N].
+
+        None of them where nobody can say, or not even one is sure to.
 
         Args:
             query_E, chunks, question: as of :meth:`score_parts`.
@@ -193,6 +204,11 @@ def no_doubt(chunks: Sequence[Parts]) -> Vectors:
     They tell which chunk is nearest, not whether it answers.
     """
     return np.zeros(len(chunks), dtype=np.float32)
+
+
+def no_rivals(chunks: Sequence[Parts]) -> Rivals:
+    """Return what :meth:`Retriever.rivals` says where vectors are all there is."""
+    return np.zeros(len(chunks), dtype=np.bool_)
 
 
 def normalise(vectors: Vectors) -> Vectors:

@@ -20,10 +20,12 @@ from memlong.files import files_hash
 from memlong.retriever.base import (
     Part,
     Parts,
+    Rivals,
     TooLong,
     Vectors,
     join_parts,
     no_doubt,
+    no_rivals,
     score_embedded,
     split_to_fit,
     too_long,
@@ -67,6 +69,10 @@ class EncoderRetriever:
     def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
         """Return zeros, [N]."""
         return no_doubt(chunks)
+
+    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
+        """Return none: vectors tell which chunk is nearest, not which ones answer."""
+        return no_rivals(chunks)
 
     def first_step(self, question: str) -> None:
         """Return None: vectors do not tell what a question needs to have found first."""

@@ -14,7 +14,7 @@ from math import log
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import Parts, TooLong, Vectors, no_doubt, normalise, score_embedded
+from memlong.retriever.base import Parts, Rivals, TooLong, Vectors, no_doubt, no_rivals, normalise, score_embedded
 from memlong.retriever.recent import digest
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -82,6 +82,10 @@ class HashingRetriever:
     def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
         """Return zeros, [N]."""
         return no_doubt(chunks)
+
+    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
+        """Return none: vectors tell which chunk is nearest, not which ones answer."""
+        return no_rivals(chunks)
 
     def first_step(self, question: str) -> None:
         """Return None: vectors do not tell what a question needs to have found first."""

@@ -24,7 +24,7 @@ import numpy as np
 from memlong.errors import RetrieverError
 from memlong.retriever import cross_encoder as reading
 from memlong.retriever import decomposer as decomposing
-from memlong.retriever.base import Parts, Step, TooLong, Vectors, no_doubt, normalise
+from memlong.retriever.base import Parts, Rivals, Step, TooLong, Vectors, no_doubt, no_rivals, normalise
 from memlong.retriever.decomposer import Decomposer
 from memlong.retriever.minilm import MiniLMRetriever
 from memlong.retriever.recent import Recent, digest
@@ -35,6 +35,9 @@ _STEM_WEIGHT = 0.5  # for "settled" and "settle"
 _READ = 4  # parts of a chunk that the cross-encoder sees: those whose words match best, none overlapping
 _EVIDENT = -1.0  # the least logit of what may be evidence; EXPERIMENTS.md says what other values would take for it
 _BEHIND = 5.0  # logits behind the best chunk from which one is doubted; EXPERIMENTS.md has others
+# Of parts that merely look like answers the last is no truer than the first; EXPERIMENTS.md has other numbers.
+_SURELY = 4.0  # logit of what surely answers
+_ALIKE = 0.7  # of the best part's match in words: the least of one that tells of the same thing
 _READ_SHARE = 0.3  # of how likely it holds the evidence in a part's score; EXPERIMENTS.md has others
 _LOOKED_AT = 2  # parts of a chunk that MiniLM sees where there is none: those whose words match best
 _DENSE_SHARE = 0.3  # of MiniLM in the score of a part that it saw; EXPERIMENTS.md has others
@@ -155,10 +158,16 @@ class HybridRetriever:
         """Return how far the best logit of all falls short of what evidence has, and a chunk's is too far behind it."""
         if not self.reads or not question.strip() or not chunks:
             return no_doubt(chunks)
-        read = self._read_parts(question, chunks, self._words(query_E, chunks))
-        logits_N = np.array([logits.max() for _, logits in read], dtype=np.float32)
+        logits_N, _ = self._evidence(query_E, chunks, question)
         best = logits_N.max()
         return np.asarray(np.maximum(0, _EVIDENT - best) + np.maximum(0, best - _BEHIND - logits_N))
+
+    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
+        """Return which chunks surely answer, in nearly as many of the question's words as the likeliest one."""
+        if not self.reads or not question.strip() or not chunks:
+            return no_rivals(chunks)
+        logits_N, words_N = self._evidence(query_E, chunks, question)
+        return np.asarray((logits_N >= _SURELY) & (words_N >= _ALIKE * words_N[logits_N.argmax()]))
 
     def first_step(self, question: str) -> Step | None:
         """Return what must be found before the question can be answered."""
@@ -232,6 +241,14 @@ class HybridRetriever:
         around = [parts.around[i] for parts, best in zip(chunks, looked, strict=True) for i in best]
         ends = np.cumsum([len(best) for best in looked])[:-1]
         return list(zip(looked, np.split(self._read(question, around), ends), strict=True))
+
+    def _evidence(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> tuple[Vectors, Vectors]:
+        """Return the best logit of each chunk's parts, [N], and how well the words of that part match, [N]."""
+        words = self._words(query_E, chunks)
+        read = self._read_parts(question, chunks, words)
+        logits_N = np.array([logits.max() for _, logits in read], dtype=np.float32)
+        matches = [mine[best[logits.argmax()]] for mine, (best, logits) in zip(words, read, strict=True)]
+        return logits_N, np.array(matches, dtype=np.float32)
 
     def _compared(self, query_E: Vectors, chunks: Sequence[Parts], words: Sequence[Vectors]) -> list[Vectors]:
         """Return the scores of parts by words, and of the best few of each chunk by MiniLM too."""

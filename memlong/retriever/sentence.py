@@ -14,10 +14,12 @@ from memlong.hardware import fastest_dtype, resolve_device
 from memlong.quiet import quiet
 from memlong.retriever.base import (
     Parts,
+    Rivals,
     TooLong,
     Vectors,
     join_parts,
     no_doubt,
+    no_rivals,
     normalise,
     score_embedded,
     split_to_fit,
@@ -84,6 +86,10 @@ class SentenceRetriever:
     def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
         """Return zeros, [N]."""
         return no_doubt(chunks)
+
+    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
+        """Return none: vectors tell which chunk is nearest, not which ones answer."""
+        return no_rivals(chunks)
 
     def first_step(self, question: str) -> None:
         """Return None: vectors do not tell what a question needs to have found first."""

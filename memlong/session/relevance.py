@@ -14,7 +14,7 @@ import torch
 
 from memlong.attention.context import MassObserver, MemoryContext
 from memlong.bank.results import Hit
-from memlong.retriever.base import Parts
+from memlong.retriever.base import Parts, Rivals
 from memlong.retriever.parts import cut_parts, relevance_to, second_look
 
 if TYPE_CHECKING:
@@ -63,18 +63,42 @@ def memory_of(
 def relevance_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> torch.Tensor | None:
     """Return what is added to the memory logits of these chunks' tokens, [1, N * C], at most 0.
 
+    It is relevance, doubt, and recency: where chunks of a document may answer about equally well, the last one counts.
+
     None where the memory treats all tokens alike.
 
     Raises:
         BankError: for a chunk that is not held.
     """
-    strength, chunk_tokens = session.config.relevance_strength, session.config.chunk_tokens
-    if not strength or not chunk_ids:
+    config = session.config
+    if not chunk_ids or not (config.relevance_strength or config.recency_strength):
         return None
     trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced]
-    asked = (query.vector_E, query.question, parts_of(session, chunk_ids))
-    found_NC = relevance_to(session.retriever, *asked, chunk_tokens, trusted)
-    return torch.from_numpy(strength * found_NC).view(1, -1).to(session.model.device)
+    parts, added_NC = parts_of(session, chunk_ids), np.zeros((len(chunk_ids), config.chunk_tokens), dtype=np.float32)
+    if config.relevance_strength:
+        asked = (query.vector_E, query.question, parts)
+        found_NC = relevance_to(session.retriever, *asked, config.chunk_tokens, trusted)
+        added_NC += config.relevance_strength * found_NC
+    if config.recency_strength:
+        rivals_N = session.retriever.rivals(query.vector_E, parts, query.question)
+        rivals_N = rivals_N & ~np.isin(np.arange(len(chunk_ids)), trusted)
+        added_NC -= config.recency_strength * told_later(session, chunk_ids, rivals_N)[:, None]
+    return torch.from_numpy(added_NC).view(1, -1).to(session.model.device)
+
+
+def told_later(session: Session, chunk_ids: Sequence[int], rivals_N: Rivals) -> np.ndarray:
+    """Return for each rival how many others stand behind it in its document, [N] float32; 0 for all else.
+
+    Raises:
+        BankError: for a chunk that is not held.
+    """
+    records = [session.bank.get(chunk_id) for chunk_id in chunk_ids]
+    rivals = [record for record, rival in zip(records, rivals_N, strict=True) if rival]
+    later = [
+        sum(other.doc_id == record.doc_id and other.index_in_doc > record.index_in_doc for other in rivals)
+        for record in records
+    ]
+    return np.where(rivals_N, np.array(later, dtype=np.float32), 0).astype(np.float32)
 
 
 def doubt_about(session: Session, query: Query, chunk_ids: Sequence[int]) -> float:

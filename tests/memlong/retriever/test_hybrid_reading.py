@@ -136,15 +136,18 @@ def test_it_doubts_by_how_much_the_best_logit_falls_short(hybrid, query):
 
 
 @pytest.mark.parametrize(
-    ("logits", "doubts"),
+    ("logits", "doubts", "rivals"),
     [
-        ([4.0, -1.0, -1.5], [0, 0, 0.5]),
-        ([-4.0, 6.0, 4.0], [5, 0, 0]),
-        ([-2.0, -8.0], [1, 2]),
-        ([-1.0, -6.0], [0, 0]),
+        ([4.0, -1.0, -1.5], [0, 0, 0.5], [True, False, False]),
+        ([-4.0, 6.0, 4.0], [5, 0, 0], [False, True, True]),
+        ([-2.0, -8.0], [1, 2], [False, False]),
+        ([-1.0, -6.0], [0, 0], [False, False]),
+        ([9.0, 3.5, 6.5, 6.0], [0, 0.5, 0, 0], [True, False, True, True]),
     ],
 )
-def test_a_chunk_far_behind_the_best_is_doubted(hybrid, query, monkeypatch, logits, doubts):
+def test_a_chunk_far_behind_the_best_is_doubted_and_a_near_one_its_rival(
+    hybrid, query, monkeypatch, logits, doubts, rivals
+):
     chunks = parted([(f"The lantern of number {at}.",) for at in range(len(logits))])
     by_text = {parts.around[0]: logit for parts, logit in zip(chunks, logits, strict=True)}
     read = lambda question, texts: np.float32([by_text[text] for text in texts])  # noqa: E731
@@ -152,6 +155,13 @@ def test_a_chunk_far_behind_the_best_is_doubted(hybrid, query, monkeypatch, logi
     found = hybrid.doubt(query, chunks, QUESTION)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, doubts, atol=1e-6)
+    assert hybrid.rivals(query, chunks, QUESTION).tolist() == rivals
+
+
+def test_a_chunk_that_tells_of_something_else_is_no_rival(hybrid, query, monkeypatch):
+    monkeypatch.setattr(hybrid._cross_encoder, "logits", lambda question, texts: np.full(len(texts), np.float32(6)))
+    chunks = parted([(QUESTION,), ("Rain fell on the hills.",), (f"{QUESTION} So it was.",)])
+    assert hybrid.rivals(query, chunks, QUESTION).tolist() == [True, False, True]
 
 
 def test_without_a_reader_a_question_or_chunks_nothing_is_doubted(hybrid, query):
@@ -160,6 +170,7 @@ def test_without_a_reader_a_question_or_chunks_nothing_is_doubted(hybrid, query)
     assert hybrid.doubt(query, [], QUESTION).shape == (0,) and hybrid.doubt(query, poor, " ").tolist() == [0]
     hybrid._cross_encoder = None
     assert hybrid.doubt(query, poor, QUESTION).tolist() == [0]
+    assert hybrid.rivals(query, poor, QUESTION).tolist() == [False] and hybrid.rivals(query, [], QUESTION).shape == (0,)
 
 
 @pytest.mark.parametrize(("logit", "likely", "doubt"), [(-1e4, 0.0, 9999.0), (-400, 0, 399), (0, 0.5, 0), (1e4, 1, 0)])

@@ -126,3 +126,54 @@ def test_a_chunk_that_somebody_wants_in_memory_is_not_doubted(session, monkeypat
     ids = sorted(mass)
     weighed = [answer_logprob(session, QUESTION, wanted.token_ids, ids, options=each) for each in (told, AskOptions())]
     assert weighed[0] == pytest.approx(wanted.logprob, abs=1e-3) and weighed[0] != weighed[1]
+
+
+@pytest.fixture
+def rivals(monkeypatch, make_session, long_text):
+    """Return ``rivals(mask, forced)``: what recency alone adds to five chunks of two documents, one number each."""
+    session = make_session(recency_strength=3.0)
+    session.read(long_text)
+    session.read("Another text. " + long_text)
+    second = min(record.chunk_id for record in session.bank.records() if record.doc_id == 1)
+    ids = [2, 4, 7, second, second + 1]
+
+    def found(*mask: bool, forced=()) -> list[float]:
+        monkeypatch.setattr(session.retriever, "rivals", lambda vector, parts, asked: np.array(mask))
+        bias = relevance_of(session, Query(session.embed_query(QUESTION), QUESTION, forced), ids)
+        rows = bias.view(len(ids), -1)
+        assert torch.equal(rows, rows[:, :1].expand_as(rows))
+        return rows[:, 0].tolist()
+
+    return found
+
+
+def test_of_rivals_in_a_document_the_later_one_counts(rivals):
+    assert rivals(True, True, True, True, True) == [-6.0, -3.0, 0.0, -3.0, 0.0]
+    assert rivals(True, False, True, False, True) == [-3.0, 0.0, 0.0, 0.0, 0.0]
+    assert rivals(True, False, False, True, False) == [0.0] * 5, "another document's is no later telling"
+    assert rivals(False, False, False, False, False) == [0.0] * 5
+
+
+def test_a_forced_chunk_is_no_earlier_telling_and_supersedes_none(rivals):
+    assert rivals(True, True, True, False, False, forced=(2,)) == [0.0, -3.0, 0.0, 0.0, 0.0]
+    assert rivals(True, True, True, False, False, forced=(7,)) == [-3.0, 0.0, 0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("strength", [-1.0, float("inf"), float("nan")])
+def test_a_recency_that_is_none_is_refused(strength):
+    with pytest.raises(ConfigError, match="recency_strength"):
+        MemoryConfig(recency_strength=strength)
+
+
+def test_recency_alone_and_relevance_add_up(make_session, long_text, monkeypatch):
+    parts = {}
+    for name, settings in (
+        ("relevance", {"relevance_strength": 4.0}), ("recency", {"recency_strength": 2.0}),
+        ("both", {"relevance_strength": 4.0, "recency_strength": 2.0}),
+    ):  # fmt: skip
+        session = make_session(**settings)
+        session.read(long_text)
+        monkeypatch.setattr(session.retriever, "rivals", lambda vector, chunks, asked: np.ones(len(chunks), bool))
+        parts[name] = relevance_of(session, Query(session.embed_query(QUESTION), QUESTION), [1, 3, 5])
+    assert parts["recency"].min() == -4.0 and parts["relevance"].min() < 0
+    torch.testing.assert_close(parts["both"], parts["relevance"] + parts["recency"])
