@@ -58,7 +58,7 @@ def ask(chosen: argparse.Namespace) -> int:
         print(_json(answer.to_dict() | {"evicted": evicted}))
         return 0
     for step in answer.steps:
-        print(f"(Found first: {step.question} {step.text})")
+        print(f"(Asked first: {step.question} {step.text})")
     print(answer.text)
     if answer.low_evidence:
         print("(The text may not contain the answer: little was found, or little attention was paid to it.)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from app import asking
@@ -152,13 +153,14 @@ def _list(exchange: Exchange, index: int) -> str:
     listed = _rows(own, exchange, index, most, "Retrieved chunks")
     for number, step in enumerate(steps, 1):
         listed += f'<p class="ml-step">{_step(step.question, step.text)}</p>'
-        listed += _rows(step.retrieved, exchange, index, most, f"Chunks retrieved for step {number}")
-    asked = f'<p class="ml-step">Then asked: <q>{escape(exchange.asked)}</q></p>' if steps else ""
-    return asked + listed
+        own_words = replace(exchange, text=step.text)  # what a chunk of a step says is what the step found
+        listed += _rows(step.retrieved, own_words, index, most, f"Chunks retrieved for step {number}")
+    then = escape(one_line(exchange.asked, 200))
+    return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if steps else "") + listed
 
 
 def _step(question: str, found: str) -> str:
-    return f"Found first: <q>{escape(one_line(question, 200))}</q> <b>{escape(one_line(found, 200)) or '...'}</b>"
+    return f"Asked first: <q>{escape(one_line(question, 200))}</q> <b>{escape(one_line(found, 200)) or '...'}</b>"
 
 
 def _rows(items: Sequence[Evidence], exchange: Exchange, index: int, most: float, label: str) -> str:

@@ -15,6 +15,7 @@ Shapes: T tokens, E states.
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ WEIGHTS = "decomposer.safetensors"
 UNITS = {"span": 2, "person": 1}  # outputs of the linear units
 _SURE = 3.0  # logits between the span and the null place; EXPERIMENTS.md has others
 _LONGEST = 32  # tokens of a span
+_WHO_DID = re.compile(r"(?:the|a|an) (?:person|one|man|woman|boy|girl) who (.+)", re.IGNORECASE | re.DOTALL)
 
 
 class Decomposer:
@@ -79,7 +81,7 @@ class Decomposer:
         words = text[slice(*span)]
         if not words.strip() or words == text.strip():
             return None
-        return Step(span, f"{'Who' if bool(somebody) else 'What'} is {_inside(words)}?")
+        return Step(span, asking(words, bool(somebody)))
 
     def _unit(self, name: str, states_E: Tensor) -> Tensor:
         weight, bias = self._units[name]
@@ -104,7 +106,10 @@ def best_span(logits_T2: Tensor, longest: int) -> tuple[int, int, float] | None:
     return start + 1, end + 1, float(flat[at] - logits_T2[0].sum())
 
 
-def _inside(words: str) -> str:
-    """Return words from the beginning of a sentence as they stand inside one, where an article tells."""
+def asking(words: str, somebody: bool) -> str:
+    """Return the question for what words stand for: "Who built it?" for "the person who built it"."""
+    if somebody and (done := _WHO_DID.fullmatch(words)):
+        return f"Who {done[1]}?"
     first = words.split(maxsplit=1)[0]
-    return words[:1].lower() + words[1:] if first in ("The", "A", "An", "Whoever") else words
+    inside = words[:1].lower() + words[1:] if first in ("The", "A", "An", "Whoever") else words
+    return f"{'Who' if somebody else 'What'} is {inside}?"

@@ -61,9 +61,9 @@ def test_steps_have_their_own_evidence_and_say_what_they_found(read: Visit) -> N
     in_steps(read)
     shown = pane.evidence(read)
     assert "Then asked: <q>Where is Ada &lt;b&gt;?</q>" in shown
-    assert "Found first: <q>Who is &lt;the keeper&gt;?</q> <b>Ada &lt;b&gt;</b>" in shown
+    assert "Asked first: <q>Who is &lt;the keeper&gt;?</q> <b>Ada &lt;b&gt;</b>" in shown
     assert shown.count('<ol class="ml-evidence"') == 2 and "Chunks retrieved for step 1" in shown
-    assert shown.index("Retrieved chunks") < shown.index("Found first") < shown.index("retrieved for step 1")
+    assert shown.index("Retrieved chunks") < shown.index("Asked first") < shown.index("retrieved for step 1")
     assert {item.chunk_id for item in read.exchanges[0].evidence} == {item.chunk_id for item in whole}
 
 
@@ -78,5 +78,5 @@ def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None
 
 def test_exports_tell_the_steps(read: Visit) -> None:
     in_steps(read)
-    assert "Found first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;" in conversation_page(read)
-    assert "Found first: Who is" in conversation(read)
+    assert "Asked first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;" in conversation_page(read)
+    assert "Asked first: Who is" in conversation(read)

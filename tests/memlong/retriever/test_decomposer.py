@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from memlong.errors import RetrieverError
 from memlong.retriever import make_retriever
-from memlong.retriever.decomposer import WEIGHTS, Decomposer, best_span
+from memlong.retriever.decomposer import WEIGHTS, Decomposer, asking, best_span
 from memlong.retriever.hybrid import HybridRetriever
 
 QUESTION = "who kept the ledger of the harbour"
@@ -71,6 +71,15 @@ def test_it_marks_what_the_units_of_its_file_say(bert, written):
     assert len(seen) > 3 and None in seen
 
 
+def test_words_become_a_question():
+    assert asking("the person who built the mill", True) == "Who built the mill?"
+    assert asking("The woman who was a miller", True) == "Who was a miller?"
+    assert asking("the person whom Ada married", True) == "Who is the person whom Ada married?"
+    assert asking("The teacher of Ada", True) == "Who is the teacher of Ada?"
+    assert asking("Ada's brother", True) == "Who is Ada's brother?"
+    assert asking("the one who sank", False) == "What is the one who sank?"
+
+
 def test_nothing_is_marked_where_the_null_place_is_as_likely(bert, written):
     weights = units(1.0)
     weights["span.weight"] = torch.zeros(2, 32)
@@ -113,7 +122,7 @@ def hybrid():
 @pytest.mark.parametrize(
     ("question", "step"),
     [
-        ("Where was the person who built the Fenwick Mill born?", "Who is the person who built the Fenwick Mill?"),
+        ("Where was the person who built the Fenwick Mill born?", "Who built the Fenwick Mill?"),
         ("What is the keeper of the bell Orlath afraid of?", "Who is the keeper of the bell Orlath?"),
         ("The teacher of Ada Brenn lives in which street?", "Who is the teacher of Ada Brenn?"),
         ("How old is the town in which Ada Brenn was born?", "What is the town in which Ada Brenn was born?"),
@@ -124,7 +133,7 @@ def test_ours_says_what_must_be_found_first(hybrid, question, step):
     found = hybrid.first_step(question)
     assert found is not None and found.question == step
     words = question[slice(*found.span)]
-    assert words.lower() in step.lower()
+    assert asking(words, step.startswith("Who")) == step
 
 
 @pytest.mark.parametrize(
