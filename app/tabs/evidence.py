@@ -198,6 +198,9 @@ def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
     tag = '<span class="ml-tag">most attention</span>' if item.attention_mass == most >= LEAST_MASS / 10 else ""
     if exchange.answer is not None and words_of(exchange.text, item.text):
         tag += '<span class="ml-tag">says the same words</span>'
+    if item.superseded:
+        why = "A later chunk answers as surely, and the last telling counts."
+        tag += f'<span class="ml-tag" title="{why}">told anew later</span>'
     return (
         f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{index}" '
         f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'

@@ -20,7 +20,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import Query, doubt_about, memory_of, reranked
+from memlong.session.relevance import Query, doubt_about, memory_of, reranked, told_later
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.spelling import Spelling, whole_words
 from memlong.trace import events
@@ -60,6 +60,7 @@ class _Fetched:
     count: int
     evidence: Evidence
     mass: float = 0.0
+    superseded: bool = False
 
 
 @dataclass
@@ -182,6 +183,10 @@ class Answering:
             else:
                 known.score, known.count = max(known.score, hit.score), hit.trigger_count
         ids = [hit.chunk_id for hit in triggered]
+        if ids and session.config.recency_strength and options.answer_from in ("memory", "both"):
+            later = session.timed("search", told_later, session, self._query, ids)
+            for chunk_id, count in zip(ids, later, strict=True):
+                self.fetched[chunk_id].superseded = bool(count)
         if query == "question":
             # Now: chunks may leave while the answer is written.
             self._doubted = session.timed("search", doubt_about, session, self._query, ids) > 0
@@ -303,4 +308,5 @@ def _with(chunk: _Fetched, rank: int, mass: float | None) -> Evidence:
         base.place,
         base.span,
         base.text,
+        chunk.superseded,
     )

@@ -14,7 +14,7 @@ import torch
 
 from memlong.attention.context import MassObserver, MemoryContext
 from memlong.bank.results import Hit
-from memlong.retriever.base import Parts, Rivals
+from memlong.retriever.base import Parts
 from memlong.retriever.parts import cut_parts, relevance_to, second_look
 
 if TYPE_CHECKING:
@@ -73,32 +73,34 @@ def relevance_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> to
     config = session.config
     if not chunk_ids or not (config.relevance_strength or config.recency_strength):
         return None
-    trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced]
-    parts, added_NC = parts_of(session, chunk_ids), np.zeros((len(chunk_ids), config.chunk_tokens), dtype=np.float32)
+    added_NC = np.zeros((len(chunk_ids), config.chunk_tokens), dtype=np.float32)
     if config.relevance_strength:
-        asked = (query.vector_E, query.question, parts)
+        trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced]
+        asked = (query.vector_E, query.question, parts_of(session, chunk_ids))
         found_NC = relevance_to(session.retriever, *asked, config.chunk_tokens, trusted)
         added_NC += config.relevance_strength * found_NC
     if config.recency_strength:
-        rivals_N = session.retriever.rivals(query.vector_E, parts, query.question)
-        rivals_N = rivals_N & ~np.isin(np.arange(len(chunk_ids)), trusted)
-        added_NC -= config.recency_strength * told_later(session, chunk_ids, rivals_N)[:, None]
+        added_NC -= config.recency_strength * told_later(session, query, chunk_ids)[:, None]
     return torch.from_numpy(added_NC).view(1, -1).to(session.model.device)
 
 
-def told_later(session: Session, chunk_ids: Sequence[int], rivals_N: Rivals) -> np.ndarray:
-    """Return for each rival how many others stand behind it in its document, [N] float32; 0 for all else.
+def told_later(session: Session, query: Query, chunk_ids: Sequence[int]) -> np.ndarray:
+    """Return for each chunk how many later ones of its document answer as surely (see ``Retriever.rivals``), [N].
+
+    Chunks that somebody wants are not counted, nor are others for them.
 
     Raises:
         BankError: for a chunk that is not held.
     """
+    rivals_N = session.retriever.rivals(query.vector_E, parts_of(session, chunk_ids), query.question)
     records = [session.bank.get(chunk_id) for chunk_id in chunk_ids]
+    rivals_N = rivals_N & np.array([record.chunk_id not in query.forced for record in records])
     rivals = [record for record, rival in zip(records, rivals_N, strict=True) if rival]
     later = [
         sum(other.doc_id == record.doc_id and other.index_in_doc > record.index_in_doc for other in rivals)
         for record in records
     ]
-    return np.where(rivals_N, np.array(later, dtype=np.float32), 0).astype(np.float32)
+    return np.where(rivals_N, later, 0).astype(np.float32)
 
 
 def doubt_about(session: Session, query: Query, chunk_ids: Sequence[int]) -> float:

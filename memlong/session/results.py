@@ -99,6 +99,7 @@ class Evidence:
             heads; None when nobody looked.
         trigger_count_before, trigger_count: before and after this answer. place: page or chapter, in words.
         span: characters of the document's text. text: the chunk itself.
+        superseded: whether a later chunk of its document answers as surely, so that memory looks at it less.
     """
 
     chunk_id: int
@@ -112,6 +113,7 @@ class Evidence:
     place: str
     span: tuple[int, int]
     text: str
+    superseded: bool = False
 
 
 @dataclass(frozen=True)

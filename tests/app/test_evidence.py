@@ -80,3 +80,11 @@ def test_exports_tell_the_steps(read: Visit) -> None:
     in_steps(read)
     assert "Asked first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;" in conversation_page(read)
     assert "Asked first: Who is" in conversation(read)
+
+
+def test_a_chunk_that_was_told_anew_later_is_named_so(read: Visit) -> None:
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None and "told anew later" not in pane.evidence(read)
+    first, *others = exchange.answer.retrieved
+    exchange.answer = replace(exchange.answer, retrieved=(replace(first, superseded=True), *others))
+    assert pane.evidence(read).count("told anew later") == 1

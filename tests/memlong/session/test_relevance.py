@@ -177,3 +177,14 @@ def test_recency_alone_and_relevance_add_up(make_session, long_text, monkeypatch
         parts[name] = relevance_of(session, Query(session.embed_query(QUESTION), QUESTION), [1, 3, 5])
     assert parts["recency"].min() == -4.0 and parts["relevance"].min() < 0
     torch.testing.assert_close(parts["both"], parts["relevance"] + parts["recency"])
+
+
+def test_evidence_says_what_was_told_anew_later(make_session, long_text, monkeypatch):
+    def superseded(**settings) -> list[bool]:
+        session = make_session(**settings)
+        session.read(long_text)
+        monkeypatch.setattr(session.retriever, "rivals", lambda vector, parts, asked: np.ones(len(parts), bool))
+        answer = session.ask(QUESTION, AskOptions(max_tokens=1, top_k=3))
+        return [item.superseded for item in sorted(answer.retrieved, key=lambda item: item.chunk_id)]
+
+    assert superseded(recency_strength=2.0) == [True, True, False] and superseded() == [False] * 3
