@@ -102,13 +102,25 @@ def ask(
     Raises:
         MemLongError: when nothing was read yet, or for options that are not allowed.
     """
-    options = AskOptions(answer_from=answer_from, top_k=top_k or None, max_tokens=max_tokens)
+    options = AskOptions(answer_from=answer_from, top_k=_top_k(top_k), max_tokens=max_tokens)
     *_, exchange = asking.ask(visit, question, options)
     if exchange.error is not None:
         raise exchange.error
     if exchange.answer is None:
         raise ConfigError("The question was stopped before an answer began", "One question at a time", "Ask again")
     return exchange.answer.to_dict()
+
+
+def _top_k(given: Any) -> int | None:
+    """Return the number of chunks as AskOptions takes it: 0, which a program may send, is the model's own number.
+
+    Raises:
+        ConfigError: for anything but a whole number from 0; AskOptions would say "from 1".
+    """
+    if type(given) is not int or given < 0:
+        do = "Send 0 for the model's own number"
+        raise ConfigError(f"top_k={shorten(repr(given), 60)}", "A whole number from 0", do)
+    return given or None
 
 
 def memory_state(visit: Visit) -> dict[str, Any]:
@@ -144,7 +156,7 @@ def compare(visit: Visit, question: str, top_k: int = 0, max_tokens: int = 64) -
     Raises:
         MemLongError: when nothing was read, or for values that are not allowed.
     """
-    *_, found = lab.four_ways(visit, question, AskOptions(top_k=top_k or None, max_tokens=max_tokens))
+    *_, found = lab.four_ways(visit, question, AskOptions(top_k=_top_k(top_k), max_tokens=max_tokens))
     return {way: answer.to_dict() for way, answer in found.answers.items() if not isinstance(answer, str)}
 
 

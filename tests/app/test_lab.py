@@ -316,6 +316,14 @@ def test_programs_compare_and_replay_with_plain_values(read: Visit) -> None:
             api.policies(read, shares)
 
 
+@pytest.mark.parametrize("top_k", [-1, 2.5, "x", True])
+def test_programs_are_told_that_top_k_may_be_0(read: Visit, top_k: Any) -> None:
+    for asked in (api.ask, api.compare):
+        with pytest.raises(ConfigError, match=r"from 0\. Send 0 for"):
+            asked(read, QUESTION, top_k=top_k, max_tokens=1)
+    assert api.ask(read, QUESTION, top_k=0, max_tokens=1)["retrieved"]
+
+
 def test_evidence_of_every_way_is_shown_and_escaped(read: Visit) -> None:
     *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=2))
     html = pieces.four(last)
