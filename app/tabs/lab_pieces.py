@@ -33,7 +33,7 @@ CHANGE = (
     "This answer alone is given them; 'Pin these in memory' changes your memory itself."
 )
 EMPTY = {
-    "ways": "Type a question about what was read, and see whether memory helped at all.",
+    "ways": "Ask a question about what was read four ways, and see whether memory helped at all.",
     "policies": "Read a document, ask some questions about it, and replay: no model runs, so it takes a moment.",
     "needle": "Hide a sentence in a text you read, and see whether it is kept, found and told.",
     "owed": "Ask a question on the tab Ask, choose it here, and see which chunk its answer needed.",
