@@ -139,7 +139,10 @@ def questions(visit: Visit | None) -> list[str]:
 
 
 def ask_again(visit: Visit, question: str | None) -> Iterator[tuple[Exchange | None, Exchange]]:
-    """Ask an earlier question again, greedily; yields the earlier exchange and the growing new one.
+    """Ask an earlier question again, as it was asked; yields the earlier exchange and the growing new one.
+
+    What it was asked with is kept, the seed too, so that only memory makes the difference. Of several answers the last
+    that chunks were fetched for is the earlier one: memory makes no difference to one from nothing.
 
     Raises:
         ConfigError: when there is no question to ask again, or an answer is being written.
@@ -147,8 +150,10 @@ def ask_again(visit: Visit, question: str | None) -> Iterator[tuple[Exchange | N
     if not question:
         raise ConfigError("No question was asked yet", "A question of the tab Ask", "Ask one there, then come back")
     earlier = [each for each in visit.exchanges if each.question == question and each.answer is not None]
-    for exchange in asking.ask(visit, question, AskOptions()):
-        yield (earlier[-1] if earlier else None), exchange
+    fetched = [each for each in earlier if each.evidence]
+    before = next(reversed(fetched or earlier), None)
+    for exchange in asking.ask(visit, question, (before and before.options) or AskOptions()):
+        yield before, exchange
 
 
 def _page_words(n: int, start: int, end: int, noun: str) -> str:

@@ -117,7 +117,7 @@ def _again() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
             value=None,
             label="Question asked before",
             elem_id="again-question",
-            info="Pin, delete or bring back a chunk first; the same question then shows what it changed.",
+            info="Pin, delete or bring back a chunk first; asked as it was, it then shows what that changed.",
         )
         again = gr.Button("Ask again", elem_id="again", size="sm")
         answers = gr.HTML("", elem_id="again-answers")

@@ -175,6 +175,19 @@ def test_the_question_to_ask_again_stays_the_one_that_was_chosen(read_visit: Vis
     assert memory.first_of(read_visit, Look(), "One of another memory")[2].value == second
 
 
+def test_a_question_is_asked_again_as_it_was(read_visit: Visit) -> None:
+    question = "Where did the brass lantern stand?"
+    sampled = AskOptions(answer_from="both", top_k=2, temperature=0.7, seed=3, max_tokens=3)
+    for options in (AskOptions(max_tokens=2), sampled, AskOptions(answer_from="nothing", max_tokens=2)):
+        for _ in asking.ask(read_visit, question, options):
+            pass
+    *_, (before, after) = looking.ask_again(read_visit, question)
+    assert before is read_visit.exchanges[1]
+    assert after.options == sampled
+    assert before.answer is not None and after.answer is not None
+    assert after.answer.token_ids == before.answer.token_ids
+
+
 def test_asking_again_without_a_question_says_what_to_do(visit: Visit) -> None:
     assert "tab Ask" in "".join(memory.compare(visit, None, None))
 
