@@ -53,9 +53,8 @@ def wire(app: App, parts: Parts) -> None:
     def draw_details(request: gr.Request, *looks: Any) -> list[Any]:
         return details(app.visit(request), look_of(*looks))
 
-    def arrive(request: gr.Request, *looks: Any) -> list[Any]:
-        visit = app.visit(request)
-        return [gr.Timer(active=visit.busy), *first_of(visit, look_of(*looks))]
+    def pick(question: str) -> str:
+        return question
 
     def tick(request: gr.Request, question: str | None, *looks: Any) -> list[Any]:
         visit = app.visit(request)
@@ -72,7 +71,9 @@ def wire(app: App, parts: Parts) -> None:
     def save(request: gr.Request, *looks: Any) -> str:
         return str(chunks_file(app.visit(request), look_of(*looks)))
 
-    came = parts.tab.select(arrive, parts.looks, [parts.timer, *first], **latest)
+    # What was chosen stays when the tab is opened anew; who chose nothing finds what they asked meanwhile.
+    parts.question.input(pick, parts.question, parts.picked, **latest)
+    came = parts.tab.select(tick, [parts.picked, *parts.looks], [parts.timer, *first], **latest)
     seen = [parts.question, *parts.looks]
     ticked = parts.timer.tick(tick, seen, [parts.timer, *first], **latest)
     # The second click of two would be refused, and hide what came of the first.

@@ -30,6 +30,7 @@ class Parts:
     Attributes:
         looks: what decides what is shown, in the order of :func:`app.tabs.memory.look_of`.
         top, details: what is redrawn, in the order of the functions of these names in ``app.tabs.memory``.
+        picked: the question that the visitor chose to be asked again; None while it is the newest.
         changed: events after which memory is another; other tabs hang their own redrawing on them.
     """
 
@@ -43,6 +44,7 @@ class Parts:
     map: gr.HTML
     life: gr.HTML
     question: gr.Dropdown
+    picked: gr.State
     again: gr.Button
     answers: gr.HTML
     said: gr.HTML
@@ -57,6 +59,7 @@ def lay_out() -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``."""
     with gr.Tab(TITLE, id="memory", elem_id="tab-memory") as tab:
         timer, step, chunk = gr.Timer(1.0, active=False), gr.State(None), gr.State(None)
+        picked = gr.State(None)
         head = gr.HTML(life.NOTHING_READ, elem_id="memory-head")
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             with gr.Column(scale=7, min_width=320):
@@ -86,7 +89,7 @@ def lay_out() -> Parts:
         table_looks, table, save = _table()
         log_looks, events = _log()
     return Parts(
-        tab, timer, step, chunk, slider, jump, now, cells, shown, question, again, answers, said, save,
+        tab, timer, step, chunk, slider, jump, now, cells, shown, question, picked, again, answers, said, save,
         looks=[step, colour, arrangement, chunk, *table_looks, *log_looks],
         top=[head, cells, moment, shown], details=[figures[0], figures[1], *table, *events, shown], changed=[],
     )  # fmt: skip

@@ -136,6 +136,17 @@ def test_what_comes_of_asking_again_leaves_the_chosen_question(page: Any) -> Non
     assert "again-question" in [each.elem_id for each in after.inputs]
 
 
+def test_opening_memory_anew_keeps_the_question_that_was_chosen(page: Any) -> None:
+    tab, chosen = (
+        next(block for block in page.blocks.values() if block.elem_id == name)
+        for name in ("tab-memory", "again-question")
+    )
+    (keeps,) = [fn for fn in page.fns.values() if (chosen._id, "input") in fn.targets]
+    (came,) = [fn for fn in page.fns.values() if (tab._id, "select") in fn.targets]
+    assert keeps.fn is not None and keeps.fn("Why?") == "Why?"
+    assert came.inputs[0] is keeps.outputs[0]
+
+
 def test_the_form_of_a_run_is_described_as_it_was_left_last(page: Any) -> None:
     describing = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "describe"]
     assert [(fn.trigger_mode, len(fn.targets)) for fn in describing] == [("always_last", 2)]
