@@ -33,7 +33,9 @@ def occupancy(
     )
     if not fills:
         return say(fig, "Read a document, and the bank fills here.")
-    kept = _thin(fills)
+    # A capacity that was changed before anything was read never held anything, and would flatten all that follows.
+    empty = next((at for at, fill in enumerate(fills) if fill[1]), len(fills))
+    kept = _thin(fills[max(empty - 1, 0) :])
     if now is not None and now > kept[-1][0]:
         kept = [*kept, (now, *kept[-1][1:])]
     steps, written, evicted, tokens, capacity = (np.array(column, dtype=np.float32) for column in zip(*kept))

@@ -37,6 +37,14 @@ def test_the_bank_is_drawn_up_to_the_last_event():
     assert memory.occupancy(FILLS, now=last[0]).data[0].x[-1] == last[0]
 
 
+def test_a_capacity_of_before_anything_was_read_does_not_flatten_the_picture() -> None:
+    before = [(0, 0, 0, 0, 131_072), (1, 0, 0, 0, 512)]
+    held, capacity, _ = memory.occupancy([*before, *((step + 2, *rest) for step, *rest in FILLS)]).data
+    assert set(capacity.y) == {512}
+    assert (held.x[0], held.y[0]) == (1, 0)
+    assert list(memory.occupancy(before).data[0].x) == [1]
+
+
 def test_occupancy_without_a_capacity_leaves_its_line_out() -> None:
     fig = memory.occupancy([(1, 1, 0, 256, None)])
     assert [trace.name for trace in fig.data] == ["held", "evicted"]
