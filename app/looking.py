@@ -114,7 +114,8 @@ def act(visit: Visit, what: str, chunk_id: int) -> str:
     if what == "restore":
         refuse_bringing(visit, session, chunk_id)
         left = run(session.restore, chunk_id)
-        gone = f" Chunk {', '.join(str(chunk_number(each)) for each in left)} had to leave for it." if left else ""
+        named = f"Chunk{'s' * (len(left) > 1)} {', '.join(str(chunk_number(each)) for each in left)}"
+        gone = f" {named} had to leave for it." if left else ""
         return f"{name} is back in memory, and pinned.{gone} Ask again to see what it changes."
     raise ConfigError(f"{what!r}", "pin, unpin, delete or restore", "Use the buttons")
 

@@ -138,6 +138,13 @@ def test_pin_unpin_delete_and_bring_back(read_visit: Visit) -> None:
     assert looking.timeline(read_visit).state().chunks.keys() == {record.chunk_id for record in session.bank.records()}
 
 
+def test_several_that_had_to_leave_are_told_as_several(read_visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = next(iter(looking.timeline(read_visit).state().evicted))
+    for left, words in (([], "pinned. Ask again"), ([2], "Chunk 3 had to leave"), ([2, 6], "Chunks 3, 7 had to leave")):
+        monkeypatch.setattr(read_visit.memory(), "restore", lambda chunk_id, left=left: left)
+        assert words in looking.act(read_visit, "restore", gone)
+
+
 def test_what_cannot_be_done_says_why(read_visit: Visit) -> None:
     with pytest.raises(ConfigError, match="Chunk 10000 has left memory"):
         looking.act(read_visit, "pin", 9_999)
