@@ -121,7 +121,14 @@ def _layers(station: Station) -> str:
     return (
         f'<span class="mm-layers" role="img" aria-label="Attention by layer, {first} to {last}">{bars}</span>'
         f'<span class="mm-layers-ends"><span>layer {first}</span><span>{last}</span></span>'
+        f"{_each_layer(station)}"
     )
+
+
+def _each_layer(station: Station) -> str:
+    """Return the bars in words, folded away: a phone and a keyboard cannot point at one."""
+    items = "".join(f"<li>{_looked(each)}</li>" for each in station.layers)
+    return f'<details class="lab-evidence"><summary>Layer by layer</summary><ul class="lab-list">{items}</ul></details>'
 
 
 def _looked(each: Looking) -> str:

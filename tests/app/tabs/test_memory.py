@@ -107,6 +107,14 @@ def test_a_life_offers_what_can_be_done(made_visit: Visit) -> None:
     assert "Why: fewest triggers" in shown[gone]
 
 
+def test_the_attention_of_every_layer_can_be_read_without_a_mouse(made_visit: Visit) -> None:
+    seen = next(chunk_id for chunk_id, share in looking.timeline(made_visit).attention_share(None).items() if share)
+    shown = life.life_html(looking.life(made_visit, Look(chunk_id=seen)))
+    listed = shown.partition("<summary>Layer by layer</summary>")[2].partition("</details>")[0]
+    assert listed.count("<li>layer ") == shown.partition('class="mm-layers"')[2].partition("</span>")[0].count("<i ")
+    assert "most in head" in listed
+
+
 def test_a_chunk_has_one_number_wherever_a_person_sees_it(made_visit: Visit) -> None:
     """The first is 1, in the table, the life, the log and what is searched for; its id, for programs, is 0."""
     timeline, documents = looking.timeline(made_visit), looking.documents(made_visit)
