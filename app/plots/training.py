@@ -12,13 +12,14 @@ from app.plots.style import DOCUMENTS, LOCAL, MEMORY, figure, say
 from app.rows.training import SMOOTHED_OVER, Step, held_out, perplexity, running_mean
 
 NOTHING = "Start a run, and its curve is drawn here after the first step."
+NO_STEP = "The curve of this run is drawn here after its first step."
 HELD_OUT = DOCUMENTS[1]
 _MOST_POINTS = 600
 _FEW_STEPS = 10
 
 
-def loss(steps: Sequence[Step]) -> go.Figure:
-    """Draw the loss of every step, its running mean, and the loss on held-out questions."""
+def loss(steps: Sequence[Step], nothing: str = NOTHING) -> go.Figure:
+    """Draw the loss of every step, its mean, and that on held-out questions; ``nothing``: said before a first step."""
     fig = figure(
         "Loss",
         "optimiser step",
@@ -27,7 +28,7 @@ def loss(steps: Sequence[Step]) -> go.Figure:
         "on. Lower is better; rose rising while blue falls means that questions are being learnt by heart.",
     )
     if not steps:
-        return say(fig, NOTHING)
+        return say(fig, nothing)
     kept = _thin(steps)
     fig.add_trace(_line(kept, [step.loss for step in kept], "each step", {"color": LOCAL, "width": 1}))
     _means_and_held_out(fig, steps, lambda value: value)
@@ -35,8 +36,8 @@ def loss(steps: Sequence[Step]) -> go.Figure:
     return fig
 
 
-def perplexities(steps: Sequence[Step]) -> go.Figure:
-    """Draw the perplexity of the running mean, and on held-out questions."""
+def perplexities(steps: Sequence[Step], nothing: str = NOTHING) -> go.Figure:
+    """Draw the perplexity of the running mean, and on held-out questions; ``nothing``: said before a first step."""
     fig = figure(
         "Perplexity",
         "optimiser step",
@@ -45,7 +46,7 @@ def perplexities(steps: Sequence[Step]) -> go.Figure:
         "is training, rose held-out questions.",
     )
     if not steps:
-        return say(fig, NOTHING)
+        return say(fig, nothing)
     _means_and_held_out(fig, steps, perplexity)
     fig.update_yaxes(type="log", **_full_numbers(fig))
     return fig

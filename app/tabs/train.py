@@ -230,7 +230,8 @@ def followed(runs: Runs, name: str | None, drawn: Drawn | None) -> list[Any]:
     steps = run.steps if run else ()
     now: Drawn = (name or "", run.state if run else "", len(steps))
     same = drawn is not None and tuple(drawn) == now
-    pictures = [gr.skip(), gr.skip()] if same else [plots.loss(steps), plots.perplexities(steps)]
+    words = plots.NO_STEP if run else plots.NOTHING
+    pictures = [gr.skip(), gr.skip()] if same else [plots.loss(steps, words), plots.perplexities(steps, words)]
     alive = run is not None and run.alive
     return [
         pieces.state(run),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,15 @@ def test_start_follow_stop_resume_and_load(runs: Runs) -> None:
     assert "not running" in train.done(runs, "mine", runs.stop)[0]
     assert train.done(runs, "mine", runs.resume)[0] == ""
     assert runs.get("mine").alive
+
+
+def test_a_run_without_a_step_yet_is_not_told_to_be_started(runs: Runs) -> None:
+    run = runs.start("long", (LONG,), "early")
+    early = SimpleNamespace(get=lambda name: replace(run, steps=()))
+    *_, loss, hesitation, _, _ = train.followed(early, "early", None)  # type: ignore[arg-type]
+    for picture in (loss, hesitation):
+        assert "Start a run" not in str(picture.layout.annotations)
+        assert "first step" in str(picture.layout.annotations).replace("<br>", " ")
 
 
 def test_pictures_are_sent_only_when_they_changed(runs: Runs) -> None:
