@@ -110,6 +110,9 @@ def wire(app: App, parts: Parts) -> Runs:
     if not app.settings.changes_allowed:
         return runs
     quiet: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    # Opening the tab asks the training program for its recipes, which takes seconds. One after the other, its answer
+    # cannot come after a run was started, and offer the name and show the command of before.
+    in_order = quiet | {"concurrency_limit": 1, "concurrency_id": "form of a run"}
     follow = [parts.chosen, *parts.view, parts.drawn, parts.timer]
     recipe = parts.form[0]
 
@@ -141,14 +144,15 @@ def wire(app: App, parts: Parts) -> Runs:
         return followed(runs, name, drawn)
 
     about = [*parts.about, parts.said]
-    opened = parts.tab.select(arrive, [parts.chosen, recipe], [recipe, *follow], **quiet)
-    opened.then(choose, recipe, [parts.form[2], *about], **quiet)
-    recipe.input(choose, recipe, [parts.form[2], *about], **quiet)
+    opened = parts.tab.select(arrive, [parts.chosen, recipe], [recipe, *follow], **in_order)
+    opened.then(choose, recipe, [parts.form[2], *about], **in_order)
+    recipe.input(choose, recipe, [parts.form[2], *about], **in_order)
     # One event of both boxes: whoever goes from one to the other is told of what stands there last.
     left = [parts.form[1].blur, parts.form[2].blur]
     gr.on(left, describe, parts.form, about, trigger_mode="always_last", **quiet)
-    pressed = parts.start.click(start, parts.form, [parts.said, parts.form[2], *follow], trigger_mode="once", **quiet)
-    pressed.then(command, parts.form, parts.about[2], **quiet)  # that of the next run
+    out = [parts.said, parts.form[2], *follow]
+    pressed = parts.start.click(start, parts.form, out, trigger_mode="once", **in_order)
+    pressed.then(command, parts.form, parts.about[2], **in_order)  # that of the next run
     for button, function in ((parts.stop, stop_run), (parts.resume, resume)):
         button.click(function, parts.chosen, [parts.said, *follow[1:]], trigger_mode="once", **quiet)
     parts.chosen.input(look, parts.chosen, follow[1:], **quiet)
