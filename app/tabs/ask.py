@@ -166,6 +166,9 @@ def wire(app: App, parts: Parts) -> None:
     def edit(request: gr.Request, event: gr.EditData, *controls: Any) -> Iterator[list[Any]]:
         yield from again(app.visit(request), event.index, from_chat(str(event.value)), controls)
 
+    # The page works off what belongs to one click in this order: after the question it would wait for the whole answer.
+    for asked in (parts.question.submit, parts.send.click, parts.suggest.click):
+        asked(None, None, None, js=_TO_THE_END, **quick)
     parts.changed += [
         parts.question.submit(send, [parts.question, *parts.controls], out, **long),
         parts.send.click(send, [parts.question, *parts.controls], out, **long),
@@ -173,8 +176,6 @@ def wire(app: App, parts: Parts) -> None:
         parts.chat.retry(retry, parts.controls, out, **long),
         parts.chat.edit(edit, parts.controls, out, **long),
     ]
-    for asked in (parts.question.submit, parts.send.click, parts.suggest.click):
-        asked(None, None, None, js=_TO_THE_END, **quick)
     _wire_looking(app, parts, quick)
 
 

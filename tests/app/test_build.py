@@ -54,6 +54,9 @@ def test_asking_shows_the_end_of_the_conversation(page: Any) -> None:
     ids = {each._id: each.elem_id for each in page.blocks.values() if getattr(each, "elem_id", None)}
     scrolling = [fn for fn in page.fns.values() if isinstance(fn.js, str) and "#chat" in fn.js]
     assert {ids.get(number) for fn in scrolling for number, _ in fn.targets} == {"question", "send", "ask-questions"}
+    for fn in scrolling:
+        (other,) = [each for each in page.fns.values() if each is not fn and set(each.targets) & set(fn.targets)]
+        assert fn._id < other._id, "what is wired after the question waits for its answer"
     (name,) = {found for fn in scrolling for found in re.findall(r"#chat \.([\w-]+)", str(fn.js))}
     assets = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
     assert any(name in each.read_text("utf-8") for each in assets.glob("Index-*.js")), "gradio's own box, by its class"
