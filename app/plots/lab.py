@@ -13,7 +13,7 @@ _TALL = 380
 _LOOKS = {
     "trigger_count": (MEMORY, "circle", "solid"),
     "trigger_bands": (DOCUMENTS[2], "square", "dash"),
-    "fifo": (EVICTED, "diamond", "dot"),
+    "fifo": (DOCUMENTS[6], "diamond", "dot"),
     "lru": (DOCUMENTS[1], "triangle-up", "dashdot"),
     "decayed_count": (DOCUMENTS[3], "x", "longdash"),
 }

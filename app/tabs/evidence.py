@@ -22,6 +22,7 @@ _WORD = re.compile(r"\w+")
 _LETTER = "[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]"
 SNIPPET = 180  # characters of a chunk in the list
 LEAST_MASS = 0.01  # share of attention of a full bar at least: of next to none the largest is no long one
+_MUCH = 0.1  # share of attention that nobody calls little, whatever the memory's own threshold
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
 
@@ -64,10 +65,9 @@ def notices(exchange: Exchange) -> str:
     if answer is None:
         return ""
     if answer.low_evidence:
-        said.append(
-            "<strong>The text may not contain the answer.</strong> No chunk matched the question well, or memory "
-            "got little attention."
-        )
+        looked = answer.memory_mass is not None and answer.memory_mass >= _MUCH
+        why = "No chunk matched the question well" + ("." if looked else ", or memory got little attention.")
+        said.append(f"<strong>The text may not contain the answer.</strong> {why}")
         if exchange.options is not None and exchange.options.memory_strength < 0:
             said[-1] += (
                 f" It was asked with a memory strength of {exchange.options.memory_strength:g}: at 0, under <em>How to "

@@ -45,6 +45,17 @@ def test_a_bar_of_next_to_no_attention_is_short_and_the_most_of_none_is_not_name
     assert "width:100.0%" in pane.evidence(read) and "most attention" in pane.evidence(read)
 
 
+@pytest.mark.parametrize(("mass", "little"), [(None, True), (0.01, True), (0.68, False)])
+def test_memory_that_was_looked_at_is_not_said_to_have_got_little(
+    read: Visit, mass: float | None, little: bool
+) -> None:
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    exchange.answer = replace(exchange.answer, low_evidence=True, memory_mass=mass)
+    said = pane.notices(exchange)
+    assert "No chunk matched the question well" in said and ("little attention" in said) == little
+
+
 def in_steps(read: Visit) -> None:
     exchange = read.exchanges[0]
     answer = exchange.answer
