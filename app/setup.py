@@ -28,13 +28,13 @@ MOST_STEPS = 8  # of a question, each an answer of its own
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
     "retrieve_every", "memory_positions", "relevance_strength", "recency_strength", "rerank_candidates", "chunk_ends",
-    "spelling_strength", "question_steps",
+    "spelling_strength", "abstention_strength", "question_steps",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _COUNTS = (
     "chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every", "rerank_candidates", "question_steps",
 )  # fmt: skip
-_STRENGTHS = ("relevance_strength", "recency_strength", "spelling_strength")
+_STRENGTHS = ("relevance_strength", "recency_strength", "spelling_strength", "abstention_strength")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
@@ -69,6 +69,7 @@ class Setup:
     recency_strength: float | None = None
     rerank_candidates: int | None = None
     spelling_strength: float | None = None
+    abstention_strength: float | None = None
     question_steps: int | None = None
     chunk_ends: str = ""
 
@@ -163,7 +164,7 @@ class Setup:
 
 _EXAMPLES = {
     "top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "spelling_strength": 4,
-    "recency_strength": 8,
+    "recency_strength": 8, "abstention_strength": 6,
     "question_steps": 3, "capacity": 131_072,
 }  # fmt: skip
 

@@ -73,6 +73,9 @@ class MemoryConfig:
             own score, which ``top_k`` are fetched; 0 fetches what was found first, as the paper does.
         spelling_strength: logits that a token loses when it goes on with a word of an answer as no word of question and
             retrieved text does, though one of them begins so (see ``spelling.py``); 0 leaves words to the model.
+        abstention: words by which the model says that the text does not tell; "" for one that has none.
+        abstention_strength: logits that these words gain where the retriever holds it to be likelier than not that no
+            chunk fetched answers, and lose where one surely does (see ``abstaining.py``); 0 leaves it to the model.
         question_steps: answers that a question takes at most: what it needs to have found first is asked for before it
             where the retriever can tell (see ``retriever/decomposer.py``); 1 asks every question as it stands.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
@@ -101,6 +104,8 @@ class MemoryConfig:
     recency_strength: float = 0.0
     rerank_candidates: int = 0
     spelling_strength: float = 0.0
+    abstention: str = ""
+    abstention_strength: float = 0.0
     question_steps: int = 1
     bank_device: str = "model"
     read_batch_tokens: int = 512
@@ -134,7 +139,7 @@ class MemoryConfig:
             )
         if self.retrieve_every < 0:
             raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
-        for name in ("relevance_strength", "recency_strength", "spelling_strength"):
+        for name in ("relevance_strength", "recency_strength", "spelling_strength", "abstention_strength"):
             if not 0 <= getattr(self, name) < inf:
                 raise ConfigError(f"{name}={getattr(self, name)}", "0 (off) or more", "Try 4")
         if self.rerank_candidates < 0:

@@ -197,6 +197,11 @@ def _form(setup: Setup) -> list[Any]:
             info="How firmly words of an answer are spelt as the text spells them; 0: not at all.",
             **own | {"precision": None},
         )  # fmt: skip
+        made["abstention_strength"] = gr.Number(
+            values["abstention_strength"], label="Doubt", elem_id="abstention-strength",
+            info="How firmly the retriever has a say in whether the text does not tell; 0: not at all.",
+            **own | {"precision": None},
+        )  # fmt: skip
         made["question_steps"] = gr.Number(
             values["question_steps"], label="Steps", elem_id="question-steps",
             info="Answers a question may take: what it needs to have found is asked first; 1: none.", **own,

@@ -98,6 +98,14 @@ class Retriever(Protocol):
         """
         ...
 
+    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float | None:
+        """Return the log-odds that one of these chunks answers the question; None where nobody can say.
+
+        Args:
+            query_E, chunks, question: as of :meth:`score_parts`.
+        """
+        ...
+
     def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
         """Return which of these chunks surely answer the question, each of them telling of the same thing, [N].
 

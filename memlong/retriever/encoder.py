@@ -70,6 +70,9 @@ class EncoderRetriever:
         """Return zeros, [N]."""
         return no_doubt(chunks)
 
+    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> None:
+        """Return None: see :meth:`doubt`."""
+
     def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
         """Return none: vectors tell which chunk is nearest, not which ones answer."""
         return no_rivals(chunks)

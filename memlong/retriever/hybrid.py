@@ -162,6 +162,12 @@ class HybridRetriever:
         best = logits_N.max()
         return np.asarray(np.maximum(0, _EVIDENT - best) + np.maximum(0, best - _BEHIND - logits_N))
 
+    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float | None:
+        """Return the best logit of all: it was trained against a null part of logit 0."""
+        if not self.reads or not question.strip() or not chunks:
+            return None
+        return float(self._evidence(query_E, chunks, question)[0].max())
+
     def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
         """Return which chunks surely answer, in nearly as many of the question's words as the likeliest one."""
         if not self.reads or not question.strip() or not chunks:

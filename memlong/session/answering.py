@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
+from memlong.abstaining import Abstaining
 from memlong.attention.context import MassObserver
 from memlong.bank.bank import Hit
 from memlong.chunking import Chunk
@@ -20,7 +22,7 @@ from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import Query, doubt_about, memory_of, reranked, told_later
+from memlong.session.relevance import Query, doubt_about, log_odds_of, memory_of, reranked, told_later
 from memlong.session.results import Answer, AnswerDelta, Evidence
 from memlong.spelling import Spelling, whole_words
 from memlong.trace import events
@@ -82,10 +84,13 @@ class Answering:
     seconds: dict[str, float] = field(default_factory=dict)
     _query: Query = field(default_factory=lambda: Query(np.zeros(0), ""))
     _spelling: Spelling = field(init=False)
+    _abstaining: Abstaining = field(init=False)
     _doubted: bool = False
 
     def __post_init__(self) -> None:
-        self._spelling = Spelling(self.session.tokenizer, self.session.config.spelling_strength)
+        tokenizer, config = self.session.tokenizer, self.session.config
+        self._spelling = Spelling(tokenizer, config.spelling_strength)
+        self._abstaining = Abstaining(tokenizer, config.abstention, config.abstention_strength)
         told = self.session.turns[-self.options.history :] if self.options.history else ()
         for text in (self.question, *(part for turn in told for part in turn)):
             self._spelling.learn(text)
@@ -112,7 +117,7 @@ class Answering:
             session.model,
             prompt,
             options,
-            Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel, self._spelling.adjust),
+            Hooks(lambda newest: self._memory(newest, waiting), self._spill, cancel, self._adjust),
             room,
         )
         tokens: list[GeneratedToken] = []
@@ -149,6 +154,9 @@ class Answering:
         observer = MassObserver() if options.record_attention else None
         asked = (session, self._query, ordered, options.memory_strength, observer)
         return Retrieved(session.timed("gather", memory_of, *asked), tuple(ordered))
+
+    def _adjust(self, logits_V: Tensor, text: str, tokens: Sequence[int]) -> Tensor:
+        return self._abstaining.adjust(self._spelling.adjust(logits_V, text, tokens), tokens)
 
     def _fetch(self, text: str, query: str) -> list[int]:
         """Search with a text, trigger what was found, and remember it as evidence; return chunk ids, best first."""
@@ -190,6 +198,7 @@ class Answering:
         if query == "question":
             # Now: chunks may leave while the answer is written.
             self._doubted = session.timed("search", doubt_about, session, self._query, ids) > 0
+            self._abstaining.log_odds = session.timed("search", log_odds_of, session, self._query, ids)
         return ids
 
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:

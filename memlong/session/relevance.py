@@ -117,6 +117,18 @@ def doubt_about(session: Session, query: Query, chunk_ids: Sequence[int]) -> flo
     return float(session.retriever.doubt(query.vector_E, parts_of(session, chunk_ids), query.question).min())
 
 
+def log_odds_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> float | None:
+    """Return the log-odds that one of these chunks answers; None where nobody can say, or somebody wants one of them.
+
+    Raises:
+        BankError: for a chunk that is not held.
+    """
+    if not chunk_ids or not session.config.abstention_strength or set(chunk_ids) & set(query.forced):
+        return None
+    found: float | None = session.retriever.log_odds(query.vector_E, parts_of(session, chunk_ids), query.question)
+    return found
+
+
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:
     """Return these hits with their scores after a second look at their parts, best first."""
     ids, found = [hit.chunk_id for hit in hits], [hit.score for hit in hits]

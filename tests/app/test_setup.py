@@ -19,7 +19,7 @@ FULL = Setup(
     model="Qwen/Qwen2.5-0.5B-Instruct", precision="4bit", retriever="hashing", preset="own", stored_layers=(8, 9, 14),
     retrieval_layers=(8, 10), chunk_tokens=128, window_tokens=256, top_k=8, capacity=4096, policy="lru",
     store_dtype="int8", retrieve_every=0, memory_positions="before", relevance_strength=2.5, spelling_strength=1.5,
-    question_steps=2, recency_strength=3.5,
+    question_steps=2, recency_strength=3.5, abstention_strength=1.0,
     rerank_candidates=24, chunk_ends="sentences",
 )  # fmt: skip
 

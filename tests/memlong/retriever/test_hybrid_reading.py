@@ -156,6 +156,7 @@ def test_a_chunk_far_behind_the_best_is_doubted_and_a_near_one_its_rival(
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, doubts, atol=1e-6)
     assert hybrid.rivals(query, chunks, QUESTION).tolist() == rivals
+    assert hybrid.log_odds(query, chunks, QUESTION) == max(logits)
 
 
 def test_a_chunk_that_tells_of_something_else_is_no_rival(hybrid, query, monkeypatch):
@@ -170,6 +171,7 @@ def test_without_a_reader_a_question_or_chunks_nothing_is_doubted(hybrid, query)
     assert hybrid.doubt(query, [], QUESTION).shape == (0,) and hybrid.doubt(query, poor, " ").tolist() == [0]
     hybrid._cross_encoder = None
     assert hybrid.doubt(query, poor, QUESTION).tolist() == [0]
+    assert hybrid.log_odds(query, poor, QUESTION) is None is hybrid.log_odds(query, [], QUESTION)
     assert hybrid.rivals(query, poor, QUESTION).tolist() == [False] and hybrid.rivals(query, [], QUESTION).shape == (0,)
 
 
