@@ -171,8 +171,11 @@ class Answer:
     @property
     def evidence(self) -> tuple[Evidence, ...]:
         """Every chunk fetched for it and its steps, those of the last question first, each once."""
-        found = {item.chunk_id: item for answer in (*self.steps, self) for item in reversed(answer.retrieved)}
-        return tuple(reversed(found.values()))
+        found: dict[int, Evidence] = {}
+        for answer in (self, *reversed(self.steps)):
+            for item in answer.retrieved:
+                found.setdefault(item.chunk_id, item)
+        return tuple(found.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-safe values; ``answer`` is the text."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from memlong.config import AskOptions
@@ -114,6 +116,17 @@ def test_evidence_triggers_and_seconds_of_steps_count(session, found):
     assert all(answer.seconds[name] >= step.seconds[name] for name in answer.seconds)
     values = answer.to_dict()
     assert values["steps"][0]["answer"] == step.text and values["asked"] == answer.asked
+
+
+def test_evidence_begins_with_that_of_the_last_question_best_first(session):
+    answer = session(1).ask(QUESTION, max_tokens=1)
+
+    def fetched(*ids: int) -> tuple[Evidence, ...]:
+        return tuple(replace(answer.retrieved[0], chunk_id=each, rank=at) for at, each in enumerate(ids, 1))
+
+    steps = tuple(replace(answer, retrieved=fetched(*ids)) for ids in ((5, 1, 2), (2, 3)))
+    whole = replace(answer, retrieved=fetched(1, 4, 2), steps=steps)
+    assert [(item.chunk_id, item.rank) for item in whole.evidence] == [(1, 1), (4, 2), (2, 3), (3, 2), (5, 1)]
 
 
 def test_the_trace_tells_of_every_step_what_it_is_a_step_of(session, found):
