@@ -202,7 +202,7 @@ class AskOptions:
         forced: chunk ids that it returns whatever their score, in place of the worst others; no doubt weakens them.
         temperature: 0 decodes greedily; above 0 samples.
         top_p: nucleus of the sampling distribution, in (0, 1].
-        max_tokens: tokens of the answer at most.
+        max_tokens: tokens of the answer at most; its steps have a limit of their own.
         seed: seed of the sampling.
         retrieve_every: generated tokens between retrievals; None takes the memory's setting.
         record_attention: whether attention mass is computed (evidence shows it; the Attention view needs it).

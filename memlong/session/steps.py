@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"\w+")
 _MOST_WORDS = 12  # of what is found: it takes the place of a few words
-_MOST_TOKENS = 32  # of a step's answer
+_STEP_TOKENS = 32  # of a step's answer: a name that a short answer cuts off is none
 
 Deltas = Generator[AnswerDelta, None, Answer]
 
@@ -58,7 +58,7 @@ class StepwiseAnswering:
             inner = yield from self._resolve(step.question)
             if self.cancel():
                 break
-            options = self.options.replace(max_tokens=min(self.options.max_tokens, _MOST_TOKENS), history=0)
+            options = self.options.replace(max_tokens=_STEP_TOKENS, history=0)
             answer = yield from self._answer(inner, options, self._told(), step=True)
             self._steps.append(answer)
             found = answer.text.strip().rstrip(".")

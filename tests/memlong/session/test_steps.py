@@ -94,6 +94,11 @@ def test_what_does_not_stand_in_the_text_is_not_put_in_its_place(session):
     assert len(answer.steps) == 1 and answer.asked == answer.question == QUESTION
 
 
+def test_a_short_answer_leaves_its_steps_room_for_a_name(session):
+    answer = session(2).ask(QUESTION, max_tokens=1)
+    assert answer.n_tokens == 1 < answer.steps[0].n_tokens
+
+
 @pytest.mark.parametrize(("steps", "answer_from"), [(1, "memory"), (3, "nothing")])
 def test_it_is_asked_as_it_stands_where_steps_are_not_wanted(session, steps, answer_from):
     made = session(steps)
