@@ -160,7 +160,7 @@ def _side(name: str, exchange: Exchange, chunk_id: int | None) -> str:
         facts = f"log-probability {answer.logprob:.2f} over {plural(answer.n_tokens, 'token')}"
         if answer.memory_mass is not None:
             facts += f" · {mass_words(answer.memory_mass)} of attention on memory"
-        facts += f" · {_found(answer.retrieved, chunk_id)}"
+        facts += f" · {_found(answer.evidence, chunk_id)}"
     text = escape_lines(exchange.text.strip() or "(no words)")
     return f'<article><h4>{name}</h4><p class="mm-said">{text}</p><p class="mm-where">{facts}</p></article>'
 

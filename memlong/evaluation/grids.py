@@ -182,7 +182,7 @@ class _Grid:
                     capacity_tokens=capacity[1],
                     policy=policy,
                     kept=any(_overlap(session.bank.get(chunk_id).span, probe.span) for chunk_id in kept),
-                    found=any(_overlap(item.span, probe.span) for item in answer.retrieved),
+                    found=any(_overlap(item.span, probe.span) for item in answer.evidence),
                     right=contains_answer(answer.text, [probe.expected]),
                     answer=answer.text,
                 )

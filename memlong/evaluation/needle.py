@@ -112,7 +112,7 @@ def _judge(session: Session, answer: Answer, needle: Needle, span: tuple[int, in
     reading = next(iter(session.readings.values()))
     index = next(chunk.index for chunk in reading.chunks if chunk.span[1] > span[0])
     held = index in session.bank
-    found = any(item.chunk_id == index for item in answer.retrieved)
+    found = any(item.chunk_id == index for item in answer.evidence)
     right = contains_answer(answer.text, [needle.expected])
     outcome = OUTCOMES[0] if right else OUTCOMES[1] if found else OUTCOMES[2] if held else OUTCOMES[3]
     return Try(depth, session.config.capacity_tokens, outcome, answer.text, index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -178,6 +179,17 @@ def test_ask_again_shows_both_answers(read_visit: Visit) -> None:
     assert "<h4>Before</h4>" in shown and "<h4>Now</h4>" in shown
     assert f"(chunk {best + 1} among them)" in shown and f"(not chunk {best + 1})" in shown
     assert "log-probability" in shown
+
+
+def test_a_chunk_that_a_step_fetched_is_among_those_of_both_answers(read_visit: Visit) -> None:
+    for _ in asking.ask(read_visit, "Where did the brass lantern stand?", AskOptions(max_tokens=1)):
+        pass
+    exchange = read_visit.exchanges[0]
+    assert exchange.answer is not None
+    first, *others = exchange.answer.retrieved
+    step = replace(exchange.answer, retrieved=(first,))
+    exchange.answer = replace(exchange.answer, retrieved=tuple(others), steps=(step,))
+    assert f"(chunk {first.chunk_id + 1} among them)" in life.comparison(None, exchange, first.chunk_id)
 
 
 def test_the_question_to_ask_again_stays_the_one_that_was_chosen(read_visit: Visit) -> None:

@@ -70,6 +70,23 @@ def test_a_right_answer_is_one_that_says_what_was_hidden(model, monkeypatch):
     assert [row.right for row in rows] == [True, False]
 
 
+def test_what_a_step_retrieved_was_found(model, monkeypatch):
+    real = Session.ask
+
+    def in_steps(*given):
+        answer = real(*given)
+        return replace(answer, retrieved=(), steps=(answer,))
+
+    probe = Probe(0.0, (0, len(TEXT)), "What?", "42")
+    found = []
+    for ask in (real, in_steps, lambda *given: replace(real(*given), retrieved=())):
+        monkeypatch.setattr(Session, "ask", ask)
+        stacks = iter([Haystack(TEXT, (probe,))])
+        result = run_grid(model, HashingRetriever(64), lambda *_, s=stacks: s, Axes((1,), (1,), ("fifo",)), OPTIONS)
+        found += [row.found for row in result.rows]
+    assert found == [True, True, False]
+
+
 def test_needles_are_hidden_at_every_depth_and_differ_by_try(model):
     needle = numbered_needle(7)
     assert needle(0) == numbered_needle(7)(0) and len({needle(n).expected for n in range(5)}) == 5
