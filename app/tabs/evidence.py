@@ -147,14 +147,14 @@ def _list(exchange: Exchange, index: int) -> str:
         ended = exchange.answer or exchange.error or exchange.cut
         words = "Nothing was retrieved for this answer." if ended else "Searching memory ..."
         return f'<p class="ml-empty">{words}</p>'
-    most = max((item.attention_mass or 0.0 for item in exchange.evidence), default=0.0)
     steps = exchange.answer.steps if exchange.answer else ()
     own = exchange.answer.retrieved if exchange.answer else exchange.evidence
-    listed = _rows(own, exchange, index, most, "Retrieved chunks")
+    listed = _rows(own, exchange, index, "Retrieved chunks")
     for number, step in enumerate(steps, 1):
         listed += f'<p class="ml-step">{_step(step.question, step.text)}</p>'
-        own_words = replace(exchange, text=step.text)  # what a chunk of a step says is what the step found
-        listed += _rows(step.retrieved, own_words, index, most, f"Chunks retrieved for step {number}")
+        # What a chunk of a step says is what the step asked and found.
+        of_step = replace(exchange, question=step.question, text=step.text)
+        listed += _rows(step.retrieved, of_step, index, f"Chunks retrieved for step {number}")
     then = escape(one_line(exchange.asked, 200))
     return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if steps else "") + listed
 
@@ -163,7 +163,8 @@ def _step(question: str, found: str) -> str:
     return f"Asked first: <q>{escape(one_line(question, 200))}</q> <b>{escape(one_line(found, 200)) or '...'}</b>"
 
 
-def _rows(items: Sequence[Evidence], exchange: Exchange, index: int, most: float, label: str) -> str:
+def _rows(items: Sequence[Evidence], exchange: Exchange, index: int, label: str) -> str:
+    most = max((item.attention_mass or 0.0 for item in items), default=0.0)
     rows = "".join(_row(item, index, most, exchange) for item in items)
     return f'<ol class="ml-evidence" aria-label="{label}">{rows}</ol>'
 

@@ -78,6 +78,30 @@ def test_steps_have_their_own_evidence_and_say_what_they_found(read: Visit) -> N
     assert {item.chunk_id for item in read.exchanges[0].evidence} == {item.chunk_id for item in whole}
 
 
+def test_every_step_names_the_chunk_that_it_looked_at_most(read: Visit) -> None:
+    in_steps(read)
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    (step,), last = exchange.answer.steps, exchange.answer.retrieved
+    twice = replace(last[0], attention_mass=0.8)
+    seen = [replace(item, attention_mass=0.4 / at) for at, item in enumerate(last, 1)]
+    exchange.answer = replace(exchange.answer, retrieved=tuple(seen), steps=(replace(step, retrieved=(twice,)),))
+    shown = pane.evidence(read)
+    assert shown.count("most attention") == shown.count("width:100.0%") == 2
+
+
+def test_a_chunk_of_a_step_shows_what_the_step_asked_for(read: Visit) -> None:
+    in_steps(read)
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    (step,) = exchange.answer.steps
+    text = f"{'Rain fell. ' * 60}The quartermaster came. {'Snow fell. ' * 60}"
+    item = replace(step.retrieved[0], text=text)
+    step = replace(step, question="Who is the quartermaster?", text="Ada", retrieved=(item,))
+    exchange.answer = replace(exchange.answer, steps=(step,))
+    assert "quartermaster came" in pane.evidence(read)
+
+
 def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None:
     in_steps(read)
     said = messages(read)[1]["content"]
