@@ -160,7 +160,9 @@ def _facts(exchange: Exchange) -> str:
     assert answer is not None
     mass = "" if answer.memory_mass is None else f", {answer.memory_mass:.1%} of attention on memory"
     seconds = duration_words(sum(answer.seconds.values()))
-    lines = [f"Asked first: {step.question} {step.text}" for step in answer.steps]
+    lines = [
+        f"Asked first: {step.question} {one_line(step.text, 200).rstrip('.') or 'Nothing'}." for step in answer.steps
+    ]
     lines += [f"Answered from {answer.answer_from} in {seconds}, {plural(answer.n_tokens, 'token')}{mass}."]
     if answer.low_evidence:
         lines.append("The text may not contain the answer.")

@@ -113,7 +113,7 @@ def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None
 
 def test_exports_tell_the_steps(read: Visit) -> None:
     in_steps(read)
-    assert "Asked first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;" in conversation_page(read)
+    assert "Asked first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;. Answered from" in conversation_page(read)
     assert "Asked first: Who is" in conversation(read)
 
 
