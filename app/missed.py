@@ -37,38 +37,43 @@ def may_have_missed(visit: Visit, index: int) -> bool:
 def missed(visit: Visit, index: int) -> tuple[Missed, ...]:
     """Return the chunks that had left when a question was asked and would have been fetched for it, best first.
 
-    They are searched as the question searched: the same documents, the same number, looked at twice where it was.
-    Chunks whose document was removed since cannot be read any more, and are left out.
+    They are searched as the question searched: the same documents, the same number, looked at twice where it was; so
+    are those of its steps, without which it may have gone wrong. Chunks whose document was removed since cannot be read
+    any more, and are left out.
 
     Raises:
         ConfigError: for an answer that did not search, that no chunk was missing for, or whose documents were removed.
     """
     session, vectors = visit.session, visit.vectors
     asked = _asked(visit, index)
-    if asked is None or session is None or vectors is None or not may_have_missed(visit, index):
+    if not asked or session is None or vectors is None or not may_have_missed(visit, index):
         raise ConfigError(
             "No chunk had left memory when this was asked", "Answers to what was asked later", "Choose another answer"
         )
     made = recording_of(session)
     for _ in visit.engine.steps(vectors.embed([text for _, text in made.questions]), "question"):
         pass
-    chunks, scores = _best(visit, made, vectors, asked)
-    held = looking.timeline(visit).state(asked.event.step).chunks
     fetched = {item.chunk_id for item in visit.exchanges[index].evidence}
-    return tuple(
-        Missed(chunk.chunk_id, session.documents[chunk.doc_id].place(chunk.span), float(score), rank)
-        for rank, (chunk, score) in enumerate(zip(chunks, scores, strict=True), 1)
-        if chunk.chunk_id not in held and chunk.chunk_id not in fetched
-    )
+    found: dict[int, Missed] = {}
+    for each in asked:
+        chunks, scores = _best(visit, made, vectors, each)
+        held = looking.timeline(visit).state(each.event.step).chunks
+        for rank, (chunk, score) in enumerate(zip(chunks, scores, strict=True), 1):
+            known = found.get(chunk.chunk_id)
+            if chunk.chunk_id not in held and chunk.chunk_id not in fetched and (known is None or rank < known.rank):
+                place = session.documents[chunk.doc_id].place(chunk.span)
+                found[chunk.chunk_id] = Missed(chunk.chunk_id, place, float(score), rank)
+    return tuple(sorted(found.values(), key=lambda one: one.rank))
 
 
-def _asked(visit: Visit, index: int) -> _Asked | None:
+def _asked(visit: Visit, index: int) -> list[_Asked]:
     answer = visit.exchanges[index].answer if 0 <= index < len(visit.exchanges) else None
     if visit.session is None or answer is None:
-        return None
+        return []
+    ids = {part.answer_id for part in (answer, *answer.steps)}
     events = visit.session.recorder.filter("QuestionAsked")
     searched = [event for event in events if isinstance(event, QuestionAsked) and event.answer_from != "nothing"]
-    return next((_Asked(at, event) for at, event in enumerate(searched) if event.answer_id == answer.answer_id), None)
+    return [_Asked(at, event) for at, event in enumerate(searched) if event.answer_id in ids]
 
 
 def _best(visit: Visit, made: Recording, vectors: Vectors, asked: _Asked) -> tuple[list[ChunkWritten], np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.tabs import ask
 from app.tabs.evidence import among_gone, evidence
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
+from memlong.retriever.base import Step
 from tests.app.conftest import FACT, QUESTION
 from tests.app.test_second_look import loader as looks_twice
 
@@ -93,6 +95,26 @@ def test_chunks_of_removed_and_of_other_documents_are_left_out(visit: Visit, lon
     reading.remove(visit, visit.shelf.of_doc(0).item_id)  # type: ignore[union-attr]
     with pytest.raises(ConfigError, match="was removed"):
         missed.missed(visit, 0)
+
+
+def test_what_a_step_would_have_fetched_was_missed(
+    visit: Visit, long_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = lose(visit, long_text)
+    session, whole = visit.memory(), "Who wrote of port 7 on day 7?"
+    session.config = session.config.replace(question_steps=2)
+    monkeypatch.setattr(
+        session.retriever, "first_step", lambda question: Step((13, 19), QUESTION) if question == whole else None
+    )
+    for _ in asking.ask(visit, whole, AskOptions(max_tokens=2)):
+        pass
+    answer = visit.exchanges[1].answer
+    assert answer is not None and [step.question for step in answer.steps] == [QUESTION] and answer.asked == whole
+    found = missed.missed(visit, 1)
+    assert (found[0].chunk_id, found[0].rank) == (lost, 1)
+    assert [each.rank for each in found] == sorted(each.rank for each in found)
+    answer = visit.exchanges[1].answer = replace(answer, steps=())
+    assert lost not in {each.chunk_id for each in missed.missed(visit, 1)}
 
 
 def test_an_answer_that_missed_nothing_offers_nothing(read: Visit) -> None:
