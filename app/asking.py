@@ -168,6 +168,12 @@ def find_evidence(visit: Visit, index: int, chunk_id: int) -> Evidence:
     raise ConfigError(given, "Chunks of this conversation", "Choose one of the list")
 
 
+def said_with(exchange: Exchange, item: Evidence) -> str:
+    """Return what was answered with a chunk of an exchange's evidence: the answer, or what a step found."""
+    parts = (exchange.answer, *exchange.answer.steps) if exchange.answer else ()
+    return next((part.text for part in parts if item in part.retrieved), exchange.text)
+
+
 def document_text(visit: Visit, doc_id: int) -> str:
     """Return the text of a document, also of one that was read anew since; "" when it was removed."""
     item = visit.shelf.of_doc(doc_id)

@@ -328,7 +328,7 @@ def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
         except MemLongError as error:
             return [gr.skip(), error_box(error)]
         text = asking.document_text(visit, item.doc_id)
-        said = visit.exchanges[int(index)].text
+        said = asking.said_with(visit.exchanges[int(index)], item)
         return [gr.skip(), pane.passage(item, text, int(around or pane.AROUND), int(index), said)]
     return [gr.skip(), gr.skip()]
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from app import asking
 from app.exports import conversation, conversation_page
 from app.sessions import Visit
 from app.tabs import evidence as pane
-from app.tabs.ask import messages
+from app.tabs.ask import look_at, messages
 from memlong.config import AskOptions
 
 
@@ -100,6 +101,18 @@ def test_a_chunk_of_a_step_shows_what_the_step_asked_for(read: Visit) -> None:
     step = replace(step, question="Who is the quartermaster?", text="Ada", retrieved=(item,))
     exchange.answer = replace(exchange.answer, steps=(step,))
     assert "quartermaster came" in pane.evidence(read)
+
+
+def test_the_passage_of_a_step_marks_what_the_step_found(read: Visit) -> None:
+    in_steps(read)
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    (step,) = exchange.answer.steps
+    (item,), words = step.retrieved, " ".join(step.retrieved[0].text.split()[1:4])
+    exchange.answer = replace(exchange.answer, steps=(replace(step, text=words),))
+    _, shown = look_at(read, {"act": "open", "id": str(item.chunk_id), "of": "0"})
+    assert f'<strong class="ml-own">{words}</strong>' in shown
+    assert asking.said_with(exchange, exchange.answer.retrieved[0]) == exchange.answer.text
 
 
 def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None:
