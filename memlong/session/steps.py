@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from memlong.config import AskOptions
+from memlong.retriever.base import Step
 from memlong.session.answering import Answering
 from memlong.session.results import Answer, AnswerDelta, Evidence
 
@@ -39,6 +40,7 @@ class StepwiseAnswering:
     cancel: Callable[[], bool]
     _steps: list[Answer] = field(default_factory=list)
     _left: int = 0
+    _seconds: float = 0.0  # of looking for steps
 
     def stream(self) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last; steps come first."""
@@ -51,7 +53,7 @@ class StepwiseAnswering:
     def _resolve(self, question: str) -> Generator[AnswerDelta, None, str]:
         """Return the question with what must be found first in its place, as far as it is found in the steps left."""
         while self._left > 0 and not self.cancel():
-            step = self.session.timed("embed", self.session.retriever.first_step, question)
+            step = self._first_step(question)
             if step is None:
                 break
             self._left -= 1
@@ -67,6 +69,13 @@ class StepwiseAnswering:
             start, end = step.span
             question = f"{question[:start]}{found}{question[end:]}"
         return question
+
+    def _first_step(self, question: str) -> Step | None:
+        seconds = self.session.seconds
+        before = seconds.get("embed", 0.0)
+        step: Step | None = self.session.timed("embed", self.session.retriever.first_step, question)
+        self._seconds += seconds["embed"] - before
+        return step
 
     def _answer(self, asked: str, options: AskOptions, told: tuple[tuple[str, str], ...], step: bool = False) -> Deltas:
         """Yield the growing answer of a step, or of the question itself, and return it."""
@@ -88,13 +97,15 @@ class StepwiseAnswering:
     def _joined(self, answer: Answer) -> Answer:
         """Return the answer of the last question as that of the one that was asked."""
         parts = (*self._steps, answer)
+        seconds = {name: sum(part.seconds[name] for part in parts) for name in answer.seconds}
+        seconds["embed"] += self._seconds
         return replace(
             answer,
             question=self.question,
             asked=answer.question,
             steps=tuple(self._steps),
             evicted=tuple(chunk_id for part in parts for chunk_id in part.evicted),
-            seconds={name: sum(part.seconds[name] for part in parts) for name in answer.seconds},
+            seconds=seconds,
             low_evidence=any(part.low_evidence for part in parts),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -121,6 +122,13 @@ def test_evidence_triggers_and_seconds_of_steps_count(session, found):
     assert all(answer.seconds[name] >= step.seconds[name] for name in answer.seconds)
     values = answer.to_dict()
     assert values["steps"][0]["answer"] == step.text and values["asked"] == answer.asked
+
+
+def test_looking_for_steps_takes_time_of_the_answer_too(session, monkeypatch):
+    made = session(2)
+    monkeypatch.setattr(made.retriever, "first_step", lambda question: time.sleep(0.2))
+    answer = made.ask(QUESTION, max_tokens=1)
+    assert answer.steps == () and answer.seconds["embed"] >= 0.2
 
 
 def test_evidence_begins_with_that_of_the_last_question_best_first(session):
