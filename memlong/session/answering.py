@@ -288,6 +288,7 @@ class Answering:
             reading=session.reading_in_words(),
             token_texts=tuple(session.tokenizer.decode([t.token_id]) for t in tokens),
             token_ids=tuple(token.token_id for token in tokens),
+            asked=self.question,
         )
         session.recorder.append(
             events.AnswerFinished(

@@ -102,7 +102,6 @@ class StepwiseAnswering:
         return replace(
             answer,
             question=self.question,
-            asked=answer.question,
             steps=tuple(self._steps),
             evicted=tuple(chunk_id for part in parts for chunk_id in part.evicted),
             seconds=seconds,

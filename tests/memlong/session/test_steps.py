@@ -122,6 +122,7 @@ def test_evidence_triggers_and_seconds_of_steps_count(session, found):
     assert all(answer.seconds[name] >= step.seconds[name] for name in answer.seconds)
     values = answer.to_dict()
     assert values["steps"][0]["answer"] == step.text and values["asked"] == answer.asked
+    assert values["steps"][0]["asked"] == step.question
 
 
 def test_looking_for_steps_takes_time_of_the_answer_too(session, monkeypatch):
