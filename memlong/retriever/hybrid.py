@@ -37,7 +37,7 @@ _EVIDENT = -1.0  # the least logit of what may be evidence; EXPERIMENTS.md says 
 _BEHIND = 5.0  # logits behind the best chunk from which one is doubted; EXPERIMENTS.md has others
 # Of parts that merely look like answers the last is no truer than the first; EXPERIMENTS.md has other numbers.
 _SURELY = 4.0  # logit of what surely answers
-_ALIKE = 0.7  # of the best part's match in words: the least of one that tells of the same thing
+_ALIKE = 0.7  # of the best match in words of what surely answers: the least of one that tells of the same thing
 _READ_SHARE = 0.3  # of how likely it holds the evidence in a part's score; EXPERIMENTS.md has others
 _LOOKED_AT = 2  # parts of a chunk that MiniLM sees where there is none: those whose words match best
 _DENSE_SHARE = 0.3  # of MiniLM in the score of a part that it saw; EXPERIMENTS.md has others
@@ -169,11 +169,15 @@ class HybridRetriever:
         return float(self._evidence(query_E, chunks, question)[0].max())
 
     def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
-        """Return which chunks surely answer, in nearly as many of the question's words as the likeliest one."""
+        """Return which chunks surely answer, in nearly as many of the question's words as any that does.
+
+        Who asks for a year does not want what was told of a later one: its number is a word like others.
+        """
         if not self.reads or not question.strip() or not chunks:
             return no_rivals(chunks)
         logits_N, words_N = self._evidence(query_E, chunks, question)
-        return np.asarray((logits_N >= _SURELY) & (words_N >= _ALIKE * words_N[logits_N.argmax()]))
+        sure_N = logits_N >= _SURELY
+        return np.asarray(sure_N & (words_N >= _ALIKE * words_N.max(initial=0, where=sure_N)))
 
     def first_step(self, question: str) -> Step | None:
         """Return what must be found before the question can be answered."""

@@ -165,6 +165,15 @@ def test_a_chunk_that_tells_of_something_else_is_no_rival(hybrid, query, monkeyp
     assert hybrid.rivals(query, chunks, QUESTION).tolist() == [True, False, True]
 
 
+def test_a_likelier_chunk_in_fewer_words_of_the_question_is_no_rival(hybrid, query, monkeypatch):
+    chunks = parted([(QUESTION,), ("Rain fell on the lantern.",), (f"{QUESTION} So it was.",)])
+    logits = {parts.around[0]: logit for parts, logit in zip(chunks, (5, 9, 5), strict=True)}
+    monkeypatch.setattr(
+        hybrid._cross_encoder, "logits", lambda question, texts: np.float32([logits[text] for text in texts])
+    )
+    assert hybrid.rivals(query, chunks, QUESTION).tolist() == [True, False, True]
+
+
 def test_without_a_reader_a_question_or_chunks_nothing_is_doubted(hybrid, query):
     poor = parted([("No.",)])
     assert hybrid.doubt(query, poor, QUESTION).tolist() > [0]
