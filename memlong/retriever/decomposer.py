@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memlong.chunking import without_surrogates
+from memlong.chunking import special_texts, without_surrogates
 from memlong.retriever.base import Step
 from memlong.retriever.cross_encoder import apply_updates, load_updates, refused_updates
 from memlong.retriever.encoder import mean_pooling
@@ -63,8 +63,8 @@ class Decomposer:
     def first_step(self, question: str) -> Step | None:
         """Return what must be found before the question can be answered; None where nothing must."""
         text = without_surrogates(question)
-        if len(text) != len(question):  # the span would be another one
-            return None
+        if len(text) != len(question) or any(name in text for name in special_texts(self._tokenizer)):
+            return None  # the span would be another one
         batch = self._tokenizer(
             text, truncation=True, max_length=self._max_tokens, return_tensors="pt", return_offsets_mapping=True
         )

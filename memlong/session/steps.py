@@ -60,11 +60,12 @@ class StepwiseAnswering:
             inner = yield from self._resolve(step.question)
             if self.cancel():
                 break
-            options = self.options.replace(max_tokens=_STEP_TOKENS, history=0)
+            # Greedily, whatever the answer is sampled with: a name that is looked up is no matter of taste.
+            options = self.options.replace(max_tokens=_STEP_TOKENS, history=0, temperature=0.0, stop=())
             answer = yield from self._answer(inner, options, self._told(), step=True)
             self._steps.append(answer)
             found = answer.text.strip().rstrip(".")
-            if self.cancel() or not _stands_in(found, answer.retrieved):
+            if self.cancel() or answer.low_evidence or not _stands_in(found, answer.retrieved):
                 break
             start, end = step.span
             question = f"{question[:start]}{found}{question[end:]}"

@@ -149,6 +149,7 @@ def test_ours_says_what_must_be_found_first(hybrid, question, step):
         "Why did the princess leave the castle?",
         "When was the university founded?",
         "Summarise the story.",
+        "Where was [SEP] the person who built the Fenwick Mill born?",
         "x",
         "",
     ],

@@ -100,6 +100,19 @@ def test_a_short_answer_leaves_its_steps_room_for_a_name(session):
     assert answer.n_tokens == 1 < answer.steps[0].n_tokens
 
 
+def test_a_name_that_little_speaks_for_is_not_put_in(session, found, monkeypatch):
+    made = session(2)
+    made.config = made.config.replace(low_score=2.0)
+    answer = made.ask(QUESTION, max_tokens=5)
+    assert answer.steps[0].low_evidence and answer.asked == QUESTION
+
+
+def test_steps_are_found_greedily_and_to_their_end(session, found):
+    plain = session(2).ask(QUESTION, max_tokens=5)
+    sampled = session(2).ask(QUESTION, max_tokens=5, temperature=1.5, seed=3, stop=("e",))
+    assert sampled.steps[0].text == plain.steps[0].text
+
+
 @pytest.mark.parametrize(("steps", "answer_from"), [(1, "memory"), (3, "nothing")])
 def test_it_is_asked_as_it_stands_where_steps_are_not_wanted(session, steps, answer_from):
     made = session(steps)
