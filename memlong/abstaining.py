@@ -2,7 +2,7 @@
 
 A small model that was trained to say so says it too seldom where no chunk answers, and at times where one surely does.
 Who reads the question beside the chunks knows better which of the two it is: so the tokens of these words gain some
-logits where it is likelier than not that none of the chunks answers, and lose as many where one surely does.
+logits where most likely none of the chunks answers, and lose as many where one surely does.
 
 Shapes: V vocabulary.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-_UNLIKELY = 0.0  # log-odds below which the words gain; EXPERIMENTS.md has others
+_UNLIKELY = -1.0  # log-odds below which the words gain; EXPERIMENTS.md has others
 _SURE = 4.0  # log-odds from which they lose
 _BEGINNING = 2  # tokens of the words that lose: behind them nothing else would make sense
 

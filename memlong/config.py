@@ -74,7 +74,7 @@ class MemoryConfig:
         spelling_strength: logits that a token loses when it goes on with a word of an answer as no word of question and
             retrieved text does, though one of them begins so (see ``spelling.py``); 0 leaves words to the model.
         abstention: words by which the model says that the text does not tell; "" for one that has none.
-        abstention_strength: logits that these words gain where the retriever holds it to be likelier than not that no
+        abstention_strength: logits that these words gain where the retriever holds it to be most likely that no
             chunk fetched answers, and lose where one surely does (see ``abstaining.py``); 0 leaves it to the model.
         question_steps: answers that a question takes at most: what it needs to have found first is asked for before it
             where the retriever can tell (see ``retriever/decomposer.py``); 1 asks every question as it stands.

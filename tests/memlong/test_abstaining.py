@@ -31,8 +31,8 @@ def moved(tiny_tokenizer, log_odds, tokens, strength: float = 6.0, words: str = 
 def test_in_doubt_each_token_of_the_words_gains(tiny_tokenizer):
     ids = tiny_tokenizer(WORDS, add_special_tokens=False)["input_ids"]
     for at, token in enumerate(ids):
-        assert moved(tiny_tokenizer, -0.5, ids[:at]) == {token: 6.0}
-    assert moved(tiny_tokenizer, -0.5, ids) == {} == moved(tiny_tokenizer, -0.5, [ids[0] + 1])
+        assert moved(tiny_tokenizer, -1.5, ids[:at]) == {token: 6.0}
+    assert moved(tiny_tokenizer, -1.5, ids) == {} == moved(tiny_tokenizer, -1.5, [ids[0] + 1])
 
 
 def test_the_beginning_loses_where_a_chunk_surely_answers(tiny_tokenizer):
@@ -42,7 +42,7 @@ def test_the_beginning_loses_where_a_chunk_surely_answers(tiny_tokenizer):
     assert moved(tiny_tokenizer, 9.0, ids[:2]) == {}
 
 
-@pytest.mark.parametrize("log_odds", [None, 0.0, 3.9])
+@pytest.mark.parametrize("log_odds", [None, -1.0, 0.0, 3.9])
 def test_where_nobody_can_say_it_is_left_to_the_model(tiny_tokenizer, log_odds):
     assert moved(tiny_tokenizer, log_odds, []) == {}
 
@@ -75,15 +75,15 @@ def say(tiny_llama, tiny_tokenizer):
 
 
 def test_an_answer_abstains_in_doubt_and_only_then(say):
-    assert say(-1.0).startswith(WORDS)
+    assert say(-2.0).startswith(WORDS)
     plain = say(None)
     assert not plain.startswith("The text") and say(2.0) == plain
-    assert say(-1.0, answer_from="passages").startswith(WORDS)
-    assert say(-1.0, answer_from="nothing") == say(9.0, answer_from="nothing")
+    assert say(-2.0, answer_from="passages").startswith(WORDS)
+    assert say(-2.0, answer_from="nothing") == say(9.0, answer_from="nothing")
 
 
 def test_nobody_doubts_a_chunk_that_somebody_wants(say):
-    assert say(-1.0, forced=(0,)) == say(None, forced=(0,))
+    assert say(-2.0, forced=(0,)) == say(None, forced=(0,))
 
 
 @pytest.mark.parametrize("strength", [-1.0, math.inf, math.nan])
