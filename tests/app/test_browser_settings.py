@@ -139,7 +139,7 @@ def test_a_run_is_started_told_to_have_failed_and_found_by_another_page(browser:
     page.fill("#overrides textarea", "stps=3")
     page.press("#overrides textarea", "Tab")
     says(page, "#train-said", "Did you mean 'steps'?")
-    page.fill("#overrides textarea", "model=./gone data=./gone")
+    page.fill("#overrides textarea", "data=./gone")
     page.press("#overrides textarea", "Tab")
     says(page, "#command", "data=./gone")
     page.click("#start-run")
