@@ -150,6 +150,41 @@ class Retriever(Protocol):
         ...
 
 
+class VectorsAlone:
+    """What a retriever does of :class:`Retriever` where vectors are all there is.
+
+    They tell which chunk is nearest, not whether it answers, nor what a question needs to have found first.
+    """
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Return unit vectors [n, E]."""
+        raise NotImplementedError
+
+    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
+        """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
+        return score_embedded(self.embed_documents, query_E, chunks)
+
+    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
+        """Return zeros, [N]."""
+        return no_doubt(chunks)
+
+    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> float | None:
+        """Return None."""
+        return None
+
+    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
+        """Return none of them, [N]."""
+        return no_rivals(chunks)
+
+    def first_step(self, question: str) -> Step | None:
+        """Return None."""
+        return None
+
+    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
+        """Return the query as it is."""
+        return query_E
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A text, or a piece of one that was too long: what is embedded at once."""
@@ -207,10 +242,7 @@ def score_embedded(
 
 
 def no_doubt(chunks: Sequence[Parts]) -> Vectors:
-    """Return what :meth:`Retriever.doubt` says where vectors are all there is.
-
-    They tell which chunk is nearest, not whether it answers.
-    """
+    """Return what :meth:`Retriever.doubt` says where vectors are all there is."""
     return np.zeros(len(chunks), dtype=np.float32)
 
 

@@ -19,14 +19,10 @@ from memlong.errors import MemLongError, RetrieverError
 from memlong.files import files_hash
 from memlong.retriever.base import (
     Part,
-    Parts,
-    Rivals,
     TooLong,
     Vectors,
+    VectorsAlone,
     join_parts,
-    no_doubt,
-    no_rivals,
-    score_embedded,
     split_to_fit,
     too_long,
 )
@@ -35,7 +31,7 @@ from memlong.retriever.base import (
 Forward = Callable[[Tensor, Tensor], Tensor]
 
 
-class EncoderRetriever:
+class EncoderRetriever(VectorsAlone):
     """A retriever around ``forward``, which turns padded token ids into vectors.
 
     Subclasses load a model and set the attributes of :class:`~memlong.retriever.base.Retriever`.
@@ -62,31 +58,9 @@ class EncoderRetriever:
         parts = split_to_fit(texts, self._tokenise, self.max_tokens)
         return join_parts(parts, self._embed(parts), len(texts))
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
-        """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
-        return score_embedded(self.embed_documents, query_E, chunks)
-
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
-        """Return zeros, [N]."""
-        return no_doubt(chunks)
-
-    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> None:
-        """Return None: see :meth:`doubt`."""
-
-    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
-        """Return none: vectors tell which chunk is nearest, not which ones answer."""
-        return no_rivals(chunks)
-
-    def first_step(self, question: str) -> None:
-        """Return None: vectors do not tell what a question needs to have found first."""
-
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])
-
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
-        """Return the query as it is."""
-        return query_E
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return the tokens of each text, special ones included."""

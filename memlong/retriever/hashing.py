@@ -14,7 +14,7 @@ from math import log
 import numpy as np
 
 from memlong.errors import RetrieverError
-from memlong.retriever.base import Parts, Rivals, TooLong, Vectors, no_doubt, no_rivals, normalise, score_embedded
+from memlong.retriever.base import TooLong, Vectors, VectorsAlone, normalise
 from memlong.retriever.recent import digest
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -31,7 +31,7 @@ _COMMON_WEIGHT = 0.1
 _MOST_KEPT = 200_000  # words; some 150 bytes each
 
 
-class HashingRetriever:
+class HashingRetriever(VectorsAlone):
     """Bag of hashed words and character trigrams.
 
     Args:
@@ -75,31 +75,9 @@ class HashingRetriever:
                 row[0] = 1.0
         return normalise(vectors)
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
-        """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
-        return score_embedded(self.embed_documents, query_E, chunks)
-
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
-        """Return zeros, [N]."""
-        return no_doubt(chunks)
-
-    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> None:
-        """Return None: see :meth:`doubt`."""
-
-    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
-        """Return none: vectors tell which chunk is nearest, not which ones answer."""
-        return no_rivals(chunks)
-
-    def first_step(self, question: str) -> None:
-        """Return None: vectors do not tell what a question needs to have found first."""
-
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self.embed_documents([text])[0])
-
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
-        """Return the query as it is."""
-        return query_E
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return None: words are counted, not tokenised."""

@@ -13,22 +13,18 @@ from memlong.errors import RetrieverError
 from memlong.hardware import fastest_dtype, resolve_device
 from memlong.quiet import quiet
 from memlong.retriever.base import (
-    Parts,
-    Rivals,
     TooLong,
     Vectors,
+    VectorsAlone,
     join_parts,
-    no_doubt,
-    no_rivals,
     normalise,
-    score_embedded,
     split_to_fit,
     too_long,
 )
 from memlong.retriever.encoder import default_batch, refusals, weights_fingerprint
 
 
-class SentenceRetriever:
+class SentenceRetriever(VectorsAlone):
     """A model of the sentence-transformers library.
 
     Args:
@@ -79,31 +75,9 @@ class SentenceRetriever:
         """Return unit vectors [n, E]; a text over ``max_tokens`` is the mean of its parts."""
         return self._embed(texts, self._prompts["document"])
 
-    def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
-        """Return the score of each chunk's parts, [parts] each, as of whole chunks."""
-        return score_embedded(self.embed_documents, query_E, chunks)
-
-    def doubt(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Vectors:
-        """Return zeros, [N]."""
-        return no_doubt(chunks)
-
-    def log_odds(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> None:
-        """Return None: see :meth:`doubt`."""
-
-    def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
-        """Return none: vectors tell which chunk is nearest, not which ones answer."""
-        return no_rivals(chunks)
-
-    def first_step(self, question: str) -> None:
-        """Return None: vectors do not tell what a question needs to have found first."""
-
     def embed_query(self, text: str) -> Vectors:
         """Return one unit vector [E]."""
         return np.asarray(self._embed([text], self._prompts["query"])[0])
-
-    def weigh_query(self, query_E: Vectors, mean_squares_E: Vectors, held: int) -> Vectors:
-        """Return the query as it is."""
-        return query_E
 
     def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Return the tokens of each text with the document prompt, special ones included."""
