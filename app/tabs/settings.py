@@ -40,6 +40,22 @@ PRESET_WORDS = {
 POSITION_WORDS = {
     "zero": "zero: all at position 0, as in the paper", "before": "before: in their order, right before the question",
 }  # fmt: skip
+STRENGTHS = {
+    "relevance_strength": ("Relevance", "Less attention where what stands around answers the question less; 0: none."),
+    "recency_strength": (
+        "Recency",
+        "Of chunks that may answer equally well the last one counts; 0: early and late alike.",
+    ),
+    "spelling_strength": (
+        "Spelling",
+        "How firmly words of an answer are spelt as the text spells them; 0: not at all.",
+    ),
+    "abstention_strength": (
+        "Doubt",
+        "How firmly the retriever has a say in whether the text does not tell; 0: not at all.",
+    ),
+}
+"""Numbers from 0, with or without a fraction, and what they do."""
 _LARGEST_FILE = 100_000  # characters of a settings file
 
 
@@ -178,35 +194,26 @@ def _form(setup: Setup) -> list[Any]:
         made["chunk_ends"] = _menu(
             "chunk_ends", "Where chunks end", ends, values, "With a sentence they may be shorter, by half at most."
         )
-        made["relevance_strength"] = gr.Number(
-            values["relevance_strength"], label="Relevance", elem_id="relevance-strength",
-            info="Less attention where what stands around answers the question less; 0: none.",
-            **own | {"precision": None},
-        )  # fmt: skip
-        made["recency_strength"] = gr.Number(
-            values["recency_strength"], label="Recency", elem_id="recency-strength",
-            info="Of chunks that may answer equally well the last one counts; 0: early and late alike.",
-            **own | {"precision": None},
-        )  # fmt: skip
+        made["relevance_strength"] = _strength("relevance_strength", values, own)
+        made["recency_strength"] = _strength("recency_strength", values, own)
         made["rerank_candidates"] = gr.Number(
             values["rerank_candidates"], label="Looked at twice", elem_id="rerank-candidates",
             info="Chunks found first; their best parts decide which are fetched; 0: none.", **own,
         )  # fmt: skip
-        made["spelling_strength"] = gr.Number(
-            values["spelling_strength"], label="Spelling", elem_id="spelling-strength",
-            info="How firmly words of an answer are spelt as the text spells them; 0: not at all.",
-            **own | {"precision": None},
-        )  # fmt: skip
-        made["abstention_strength"] = gr.Number(
-            values["abstention_strength"], label="Doubt", elem_id="abstention-strength",
-            info="How firmly the retriever has a say in whether the text does not tell; 0: not at all.",
-            **own | {"precision": None},
-        )  # fmt: skip
+        made["spelling_strength"] = _strength("spelling_strength", values, own)
+        made["abstention_strength"] = _strength("abstention_strength", values, own)
         made["question_steps"] = gr.Number(
             values["question_steps"], label="Steps", elem_id="question-steps",
             info="Answers a question may take: what it needs to have found is asked first; 1: none.", **own,
         )  # fmt: skip
     return [made[name] for name in NAMES]
+
+
+def _strength(name: str, values: dict[str, Any], own: dict[str, Any]) -> gr.Number:
+    label, info = STRENGTHS[name]
+    return gr.Number(
+        values[name], label=label, info=info, elem_id=name.replace("_", "-"), **own | {"precision": None},
+    )  # fmt: skip
 
 
 def _menu(name: str, label: str, choices: list[tuple[str, str]], values: dict[str, Any], info: str = "") -> gr.Dropdown:
