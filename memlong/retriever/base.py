@@ -6,6 +6,7 @@ product is a cosine.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -150,15 +151,15 @@ class Retriever(Protocol):
         ...
 
 
-class VectorsAlone:
+class VectorsAlone(ABC):
     """What a retriever does of :class:`Retriever` where vectors are all there is.
 
     They tell which chunk is nearest, not whether it answers, nor what a question needs to have found first.
     """
 
+    @abstractmethod
     def embed_documents(self, texts: Sequence[str]) -> Vectors:
         """Return unit vectors [n, E]."""
-        raise NotImplementedError
 
     def score_parts(self, query_E: Vectors, chunks: Sequence[Parts], question: str = "") -> list[Vectors]:
         """Return the score of each chunk's parts, [parts] each, as of whole chunks."""

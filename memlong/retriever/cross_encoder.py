@@ -13,25 +13,22 @@ Shapes: n pairs, T tokens, E states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy import asarray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from memlong.chunking import without_surrogates
-from memlong.errors import RetrieverError
 from memlong.retriever.base import Vectors
 from memlong.retriever.encoder import mean_pooling
+from memlong.retriever.updates import updated
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "cross_encoder"
 WEIGHTS = "cross_encoder.safetensors"
-DOWN, UP = ".lora_A", ".lora_B"  # [rank, in] and [out, rank] of a linear layer
 UNIT = "score"  # .weight [1, E] and .bias [1] of the linear unit
 _AT_ONCE = 32  # pairs in one forward pass
 
@@ -50,13 +47,9 @@ class CrossEncoder:
     def __init__(self, encoder: nn.Module, tokenizer: Any, folder: Path = BUNDLED, max_tokens: int = 512) -> None:
         # Its own: calling a tokenizer sets how it pads and cuts off, and vectors may be made in another thread.
         self._tokenizer, self._max_tokens = deepcopy(tokenizer), max_tokens
-        self._encoder = deepcopy(encoder, {id(shared): shared for shared in [encoder.get_submodule("embeddings")]})
-        weights = load_updates(folder / WEIGHTS, "rank")
-        unit = [weights.pop(f"{UNIT}.weight", None), weights.pop(f"{UNIT}.bias", None)]
-        if unit[0] is None or unit[1] is None:
-            raise refused_updates(folder / WEIGHTS, f"no {UNIT}.weight or {UNIT}.bias", "rank")
-        self._weight_E, self._bias = unit[0].float().flatten(), float(unit[1])
-        apply_updates(self._encoder, weights, folder / WEIGHTS, "rank")
+        self._encoder, units = updated(encoder, folder / WEIGHTS, {UNIT: 1}, "rank")
+        weight_1E, bias_1 = units[UNIT]
+        self._weight_E, self._bias = weight_1E.flatten(), float(bias_1)
 
     def logits(self, question: str, texts: Sequence[str]) -> Vectors:
         """Return one logit per text, [n]: above 0 for evidence."""
@@ -78,54 +71,3 @@ class CrossEncoder:
             states_nTE = self._encoder(**batch.to(device)).last_hidden_state
             pooled_nE = mean_pooling(states_nTE.float(), batch["attention_mask"].to(device))
             return (pooled_nE.cpu() @ self._weight_E) + self._bias
-
-
-def apply_updates(encoder: nn.Module, weights: Mapping[str, Tensor], source: Path, command: str) -> None:
-    """Add low-rank updates to linear layers, and put other weights (of norms) in place.
-
-    Args:
-        weights: NAME.lora_A and NAME.lora_B of linear layers, and whole parameters by their names.
-        source, command: for the error: the file, and the training command that writes such ones.
-
-    Raises:
-        RetrieverError: for weights that do not fit the encoder.
-    """
-    own = dict(encoder.named_parameters())
-    for name, given in weights.items():
-        if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in weights:
-            continue
-        stem, low = name.removesuffix(UP), name.endswith(UP)
-        target, down = own.get(f"{stem}.weight" if low else name), weights.get(stem + DOWN) if low else None
-        if target is None or (low and down is None):
-            raise refused_updates(source, f"{name}, which fits nothing", command)
-        update = given.float() if down is None else given.float() @ down.float()
-        if update.shape != target.shape:
-            found = f"{name} of the shape {list(update.shape)} for {list(target.shape)}"
-            raise refused_updates(source, found, command)
-        with torch.no_grad():
-            target.copy_(update if down is None else target.float() + update.to(target.device))
-
-
-def load_updates(path: Path, command: str) -> dict[str, Tensor]:
-    """Return the tensors of a file by name.
-
-    Raises:
-        RetrieverError: when it cannot be read.
-    """
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise RetrieverError(
-            f"{path} could not be read ({type(error).__name__})",
-            f"A safetensors file as 'python -m training {command}' writes it",
-            "Fetch the project's assets again, or choose the retriever 'minilm', which takes none",
-        ) from error
-
-
-def refused_updates(path: Path, found: str, command: str) -> RetrieverError:
-    """Return the refusal of weights that are not updates of MiniLM."""
-    return RetrieverError(
-        f"{path} has {found}",
-        f"Updates of all-MiniLM-L6-v2 as 'python -m training {command}' writes them",
-        "Train them again, or fetch the project's assets again",
-    )

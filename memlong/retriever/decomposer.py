@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from memlong.chunking import special_texts, without_surrogates
 from memlong.retriever.base import Step
-from memlong.retriever.cross_encoder import apply_updates, load_updates, refused_updates
 from memlong.retriever.encoder import mean_pooling
+from memlong.retriever.updates import updated
 
 BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "decomposer"
 WEIGHTS = "decomposer.safetensors"
 UNITS = {"span": 2, "person": 1}  # outputs of the linear units
 _SURE = 3.0  # logits between the span and the null place; EXPERIMENTS.md has others
-_LONGEST = 32  # tokens of a span
+LONGEST = 32  # tokens of a span
 _WHO_DID = re.compile(r"(?:the|a|an) (?:person|one|man|woman|boy|girl) who (.+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -49,16 +49,7 @@ class Decomposer:
 
     def __init__(self, encoder: nn.Module, tokenizer: Any, folder: Path = BUNDLED, max_tokens: int = 512) -> None:
         self._tokenizer, self._max_tokens = deepcopy(tokenizer), max_tokens
-        self._encoder = deepcopy(encoder, {id(shared): shared for shared in [encoder.get_submodule("embeddings")]})
-        path = folder / WEIGHTS
-        weights = load_updates(path, "decompose")
-        self._units: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, outputs in UNITS.items():
-            unit = weights.pop(f"{name}.weight", None), weights.pop(f"{name}.bias", None)
-            if unit[0] is None or unit[1] is None or len(unit[0]) != outputs:
-                raise refused_updates(path, f"no {name}.weight and {name}.bias of {outputs}", "decompose")
-            self._units[name] = unit[0].float(), unit[1].float()
-        apply_updates(self._encoder, weights, path, "decompose")
+        self._encoder, self._units = updated(encoder, folder / WEIGHTS, UNITS, "decompose")
 
     def first_step(self, question: str) -> Step | None:
         """Return what must be found before the question can be answered; None where nothing must."""
@@ -73,7 +64,7 @@ class Decomposer:
             device = next(self._encoder.parameters()).device
             states_1TE = self._encoder(**batch.to(device)).last_hidden_state.float().cpu()
         logits_T2 = self._unit("span", states_1TE[0])
-        found = best_span(logits_T2[:-1], _LONGEST)  # the last token ends the sequence
+        found = best_span(logits_T2[:-1], LONGEST)  # the last token ends the sequence
         if found is None or found[2] < _SURE:
             return None
         span = places[found[0]][0], places[found[1]][1]

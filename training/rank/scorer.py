@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from memlong.chunking import without_surrogates
 from memlong.quiet import quiet
-from memlong.retriever.cross_encoder import DOWN, UP
 from memlong.retriever.encoder import mean_pooling
 from memlong.retriever.minilm import minilm_folder
+from memlong.retriever.updates import DOWN, UP
 from training.adapters import trainable
 from training.loop import halve_frozen
 

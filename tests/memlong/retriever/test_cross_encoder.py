@@ -110,7 +110,7 @@ def test_how_the_encoder_s_own_tokenizer_cuts_and_pads_is_left_alone(bert, writt
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"score__bias": None}, "no score.weight or score.bias"),
+        ({"score__bias": None}, "no score.weight and score.bias of 1"),
         ({f"{QUERY.replace('.', '__')}__lora_A": None}, "lora_B, which fits nothing"),
         ({"encoder__layer__9__output__LayerNorm__bias": torch.zeros(32)}, "which fits nothing"),
         ({NORM.replace(".", "__"): torch.zeros(7)}, r"of the shape \[7\] for \[32\]"),
