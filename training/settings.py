@@ -66,6 +66,13 @@ def at_least_one(settings: Any, names: tuple[str, ...]) -> None:
             raise ConfigError(f"{name}={getattr(settings, name)}", "A whole number from 1", f"Raise {name}")
 
 
+def above_zero(settings: Any, names: tuple[str, ...]) -> None:
+    """Raise ConfigError for a number that is not above 0."""
+    for name in names:
+        if not getattr(settings, name) > 0:
+            raise ConfigError(f"{name}={getattr(settings, name)}", "A number above 0", f"Leave {name} out")
+
+
 def assignments(items: Iterable[str]) -> dict[str, str]:
     """Return ``key=value`` texts as key -> value.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from memlong.errors import ConfigError, unknown_name
 from training.config import ARITHMETIC
-from training.settings import Settings, at_least_one
+from training.settings import Settings, above_zero, at_least_one
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,6 @@ class DecomposeConfig(Settings):
         if not (self.told >= 0 and self.made >= 0 and self.told + self.made < 1):
             given = f"told={self.told} made={self.made}"
             raise ConfigError(given, "Shares of 0 or more, together below 1", "Write told=0.25 made=0.25")
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}", "A number above 0", f"Leave {name} out")
+        above_zero(self, ("learning_rate", "clip_norm"))
         if self.arithmetic not in ARITHMETIC:
             raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from memlong.errors import MemLongError
-from memlong.retriever.decomposer import best_span
-from training import checkpoint
-from training.adapters import trainable
+from memlong.retriever.decomposer import LONGEST, best_span
 from training.decompose.config import DecomposeConfig
 from training.decompose.examples import ExampleSets, draw
 from training.decompose.patterns import Example
 from training.decompose.scorer import SpanScorer
-from training.metrics import forget_after
 from training.rate import cosine_rate
-from training.stepping import Stepping
+from training.scoring import ScorerTrainer
 from training.watch import time_left
 
 _LATE = 50  # steps whose mean tells loss and pace
@@ -42,7 +39,7 @@ class DecomposeReport:
     evaluation: dict[str, float] | None = None
 
 
-class DecomposeTrainer(Stepping[DecomposeReport]):
+class DecomposeTrainer(ScorerTrainer[DecomposeReport]):
     """Trains a scorer.
 
     Args:
@@ -50,22 +47,8 @@ class DecomposeTrainer(Stepping[DecomposeReport]):
     """
 
     def __init__(self, config: DecomposeConfig, scorer: SpanScorer, sets: ExampleSets, folder: Path) -> None:
-        self.config, self.scorer, self.sets, self.folder, self.step = config, scorer, sets, folder, 0
-        self.parameters = trainable(scorer)
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.learning_rate, weight_decay=0.0)
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def resume(self) -> bool:
-        """Continue from the folder's checkpoint if there is one, and say whether there was.
-
-        Raises:
-            PersistError: when the checkpoint holds other parameters.
-        """
-        found = checkpoint.find(self.folder / "checkpoint")
-        if found is not None:
-            self.step = int(checkpoint.load(found, self.parameters, self.optimizer)["step"])
-        forget_after(self.folder, self.step)
-        return found is not None
+        super().__init__(config, scorer, folder)
+        self.scorer, self.sets = scorer, sets
 
     def advance(self) -> DecomposeReport:
         """Take one step, measure where it is due, and report it."""
@@ -73,39 +56,14 @@ class DecomposeTrainer(Stepping[DecomposeReport]):
         loss = self.train_step()
         self.step += 1
         seconds = time.perf_counter() - started
-        due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
-        evaluation = measure(self.scorer, self.sets.held_out) if due else None
+        evaluation = measure(self.scorer, self.sets.held_out) if self.due else None
         rate = cosine_rate(self.config, self.step)
         return DecomposeReport(self.step, self.config.steps, loss, rate, seconds, evaluation)
 
-    def save(self) -> None:
-        """Write a checkpoint that :meth:`resume` continues exactly."""
-        about = {"config": self.config.to_dict()}
-        checkpoint.save(self.folder / "checkpoint", self.step, self.parameters, self.optimizer, about)
-
-    def train_step(self) -> float:
-        """Draw, learn, and return the mean loss per question.
-
-        Raises:
-            MemLongError: when the loss is not finite; the questions are saved for inspection and nothing is updated.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = cosine_rate(self.config, self.step + 1)
-        self.optimizer.zero_grad(set_to_none=True)
+    def losses(self) -> Iterator[tuple[Tensor, list[dict[str, Any]]]]:
+        """Yield the mean loss of all questions of a step."""
         drawn = draw(self.sets.training, self.config, self.step)
-        loss = self.scorer.loss(drawn)
-        if not math.isfinite(loss.item()):
-            bad = self.folder / f"non-finite-{self.step + 1}.json"
-            bad.write_text(json.dumps([each._asdict() for each in drawn], indent=1))
-            raise MemLongError(
-                f"The loss of step {self.step + 1} is {loss.item()}",
-                "A finite loss",
-                f"Look at {bad.name}, lower the learning rate and resume from the last checkpoint",
-            )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
-        self.optimizer.step()
-        return loss.item()
+        yield self.scorer.loss(drawn), [each._asdict() for each in drawn]
 
 
 def measure(scorer: SpanScorer, examples: Mapping[str, Sequence[Example]]) -> dict[str, float]:
@@ -122,7 +80,7 @@ def measure(scorer: SpanScorer, examples: Mapping[str, Sequence[Example]]) -> di
             with torch.inference_mode():
                 logits = scorer([example.question for example in some])
             for row, example in enumerate(some):
-                found = best_span(logits.span_nT2[row].float().cpu(), logits.span_nT2.shape[1])
+                found = best_span(logits.span_nT2[row].float().cpu(), LONGEST)
                 margin = found[2] if found else -math.inf
                 places = logits.places[row]
                 span = (places[found[0]][0], places[found[1]][1]) if found else None

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
+from training import scoring_cli
 from training.rank.config import RankConfig, parse_source
 from training.rank.documents import require_known
-from training.settings import assignments
 
 OUT = Path("runs") / "rank"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what ``rank`` takes."""
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="any setting, changed (see --show)")
-    parser.add_argument("--out", type=Path, default=OUT, help=f"folder of the run (default: {OUT})")
-    parser.add_argument("--show", action="store_true", help="print every setting and train nothing")
+    scoring_cli.add_arguments(parser, OUT)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Train (or go on) and write ``cross_encoder.safetensors``; an interrupt stops after the step at hand.
+    """Train (or go on) and write ``cross_encoder.safetensors``.
 
     Raises:
-        MemLongError: for unknown settings, sources that are not there, or a loss that is not finite.
+        MemLongError: see :func:`training.scoring_cli.run`.
     """
-    config = RankConfig().override(assignments(chosen.settings))
-    if chosen.show:
-        print(json.dumps(config.to_dict(), indent=1))
-        return 0
-    from training.interrupts import remember_interrupts
-
-    train(config, chosen.out, lambda words: print(words, flush=True), remember_interrupts)
-    return 0
+    return scoring_cli.run(chosen, RankConfig(), train)
 
 
 def train(

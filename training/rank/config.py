@@ -7,7 +7,7 @@ from math import inf
 
 from memlong.errors import ConfigError, unknown_name
 from training.config import ARITHMETIC
-from training.settings import Settings, at_least_one
+from training.settings import Settings, above_zero, at_least_one
 
 CHRONICLE = "chronicle"
 MOST_TOKENS = 512
@@ -118,8 +118,6 @@ class RankConfig(Settings):
                 "One weight above 0 for every source, in their order",
                 "Write for example sources=squad,nq:90 weights=0.8,0.2",
             )
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}", "A number above 0", f"Leave {name} out")
+        above_zero(self, ("learning_rate", "clip_norm"))
         if self.arithmetic not in ARITHMETIC:
             raise unknown_name("arithmetic", self.arithmetic, ARITHMETIC)

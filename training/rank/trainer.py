@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from memlong.errors import ConfigError, MemLongError
-from training import checkpoint
-from training.adapters import trainable
-from training.metrics import forget_after
+from memlong.errors import ConfigError
 from training.rank.config import RankConfig, parse_source
 from training.rank.loss import listwise_loss
 from training.rank.measure import measure, spread
 from training.rank.pairs import PairSets, RankedQuestion
 from training.rank.scorer import PairScorer
 from training.rate import cosine_rate
-from training.stepping import Stepping
+from training.scoring import ScorerTrainer
 from training.watch import time_left
 
 _LATE = 50  # steps whose mean tells loss and pace
@@ -56,7 +53,7 @@ class DrawnPairs:
         return len(self.question) + max(map(len, self.texts))
 
 
-class RankTrainer(Stepping[RankReport]):
+class RankTrainer(ScorerTrainer[RankReport]):
     """Trains a scorer.
 
     Args:
@@ -67,27 +64,13 @@ class RankTrainer(Stepping[RankReport]):
     """
 
     def __init__(self, config: RankConfig, scorer: PairScorer, pairs: PairSets, folder: Path) -> None:
-        self.config, self.scorer, self.folder, self.step = config, scorer, folder, 0
-        self.parameters = trainable(scorer)
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.learning_rate, weight_decay=0.0)
+        self.scorer = scorer
         self.training = [pairs.training.get(parse_source(text).name, []) for text in config.sources]
         self.held_out = spread(pairs.held_out, config.eval_questions)
         for text, questions in zip(config.sources, self.training):
             if not questions:
                 raise ConfigError(f"The source {text} has no question", "Sources with some", "Leave it out")
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def resume(self) -> bool:
-        """Continue from the folder's checkpoint if there is one, and say whether there was.
-
-        Raises:
-            PersistError: when the checkpoint holds other parameters.
-        """
-        found = checkpoint.find(self.folder / "checkpoint")
-        if found is not None:
-            self.step = int(checkpoint.load(found, self.parameters, self.optimizer)["step"])
-        forget_after(self.folder, self.step)
-        return found is not None
+        super().__init__(config, scorer, folder)
 
     def advance(self) -> RankReport:
         """Take one step, measure where it is due, and report it."""
@@ -95,42 +78,16 @@ class RankTrainer(Stepping[RankReport]):
         loss = self.train_step()
         self.step += 1
         speed = self.config.questions / (time.perf_counter() - started)
-        due = self.step % self.config.eval_every == 0 or self.step == self.config.steps
-        evaluation = measure(self.scorer, self.held_out) if due else None
+        evaluation = measure(self.scorer, self.held_out) if self.due else None
         rate, seconds = cosine_rate(self.config, self.step), time.perf_counter() - started
         return RankReport(self.step, self.config.steps, loss, rate, seconds, speed, evaluation)
 
-    def save(self) -> None:
-        """Write a checkpoint that :meth:`resume` continues exactly."""
-        about = {"config": self.config.to_dict()}
-        checkpoint.save(self.folder / "checkpoint", self.step, self.parameters, self.optimizer, about)
-
-    def train_step(self) -> float:
-        """Draw, learn, and return the mean loss per question.
-
-        Raises:
-            MemLongError: when the loss is not finite; the pairs are saved for inspection and nothing is updated.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = cosine_rate(self.config, self.step + 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        drawn, total = self.draw(self.step), 0.0
+    def losses(self) -> Iterator[tuple[Tensor, list[dict[str, Any]]]]:
+        """Yield the losses of a few questions at a time, as shares of the mean per question."""
+        drawn = self.draw(self.step)
         for start in range(0, len(drawn), self.config.at_once):
             some = drawn[start : start + self.config.at_once]
-            loss = self._loss(some) / len(drawn)
-            if not math.isfinite(loss.item()):
-                bad = self.folder / f"non-finite-{self.step + 1}.json"
-                bad.write_text(json.dumps([vars(each) for each in some], indent=1))
-                raise MemLongError(
-                    f"The loss of step {self.step + 1} is {loss.item()}",
-                    "A finite loss",
-                    f"Look at {bad.name}, lower the learning rate and resume from the last checkpoint",
-                )
-            loss.backward()
-            total += loss.item()
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
-        self.optimizer.step()
-        return total
+            yield self._loss(some) / len(drawn), [vars(each) for each in some]
 
     def draw(self, step: int) -> list[DrawnPairs]:
         """Return the questions of a step, short ones first, so that what is read at once is about equally long."""
@@ -139,7 +96,7 @@ class RankTrainer(Stepping[RankReport]):
         drawn = [draw_pairs(rng.choice(source), self.config, rng) for source in sources]
         return sorted(drawn, key=lambda each: each.characters)
 
-    def _loss(self, drawn: Sequence[DrawnPairs]) -> torch.Tensor:
+    def _loss(self, drawn: Sequence[DrawnPairs]) -> Tensor:
         """Return the sum of the losses of questions."""
         questions = [each.question for each in drawn for _ in each.texts]
         logits = self.scorer(questions, [text for each in drawn for text in each.texts])
