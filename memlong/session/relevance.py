@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from memlong.session.session import Session
 
 
+_KEPT = 64  # chunks whose parts are kept
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """What chunks are fetched for.
@@ -137,11 +140,17 @@ def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequenc
 
 
 def parts_of(session: Session, chunk_ids: Sequence[int]) -> list[Parts]:
-    """Return the parts of chunks that are held.
+    """Return the parts of chunks that are held; those of late are kept, since a question asks for them several times.
 
     Raises:
         BankError: for a chunk that is not.
     """
-    lengths = session.bank.lengths(chunk_ids)
-    texts = [session.evidence_of(chunk_id).text for chunk_id in chunk_ids]
-    return [cut_parts(session.tokenizer, text, length) for text, length in zip(texts, lengths, strict=True)]
+    kept, lengths = session.parts, session.bank.lengths(chunk_ids)
+    for chunk_id, length in zip(chunk_ids, lengths, strict=True):
+        if chunk_id not in kept:
+            kept[chunk_id] = cut_parts(session.tokenizer, session.evidence_of(chunk_id).text, length)
+    found = [kept[chunk_id] for chunk_id in chunk_ids]
+    # No text outlives its chunk here, and of many the first go.
+    for chunk_id in [each for each in kept if each not in session.bank] + list(kept)[: max(0, len(kept) - _KEPT)]:
+        kept.pop(chunk_id, None)
+    return found

@@ -15,6 +15,7 @@ from memlong.chunking import Chunk, PageSpan, chunk_text
 from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import BankError, ConfigError, DocumentError
 from memlong.model.wrapper import MemoryModel
+from memlong.retriever.base import Parts
 from memlong.session import saving
 from memlong.session.answering import CONVERSATION, refuse
 from memlong.session.banking import bring_back, make_bank, note_evictions
@@ -77,6 +78,7 @@ class Session:
         self.turns: list[tuple[str, str]] = []
         self.seconds: dict[str, float] = {}
         self.readings: dict[int, Reading] = {}
+        self.parts: dict[int, Parts] = {}
         self.gone: dict[int, ChunkRecord] = {}
         self.asked = 0
         self.speed: float | None = None

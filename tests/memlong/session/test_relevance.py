@@ -188,3 +188,18 @@ def test_evidence_says_what_was_told_anew_later(make_session, long_text, monkeyp
         return [item.superseded for item in sorted(answer.retrieved, key=lambda item: item.chunk_id)]
 
     assert superseded(recency_strength=2.0) == [True, True, False] and superseded() == [False] * 3
+
+
+def test_parts_are_cut_once_while_a_chunk_is_held_and_few_are_kept(make_session, long_text, monkeypatch):
+    session = make_session()
+    session.read(long_text)
+    cut: list[str] = []
+    real = relevance.cut_parts
+    monkeypatch.setattr(relevance, "cut_parts", lambda *given: cut.append(given[1]) or real(*given))
+    monkeypatch.setattr(relevance, "_KEPT", 3)
+    first = relevance.parts_of(session, [0, 1])
+    assert relevance.parts_of(session, [1, 0]) == first[::-1] and len(cut) == 2
+    assert len(relevance.parts_of(session, [4, 5, 6, 7])) == 4 and len(session.parts) == 3
+    session.delete_chunk(7)
+    relevance.parts_of(session, [6])
+    assert 7 not in session.parts and len(cut) == 6
