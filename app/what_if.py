@@ -208,7 +208,8 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
 
 def _turns(visit: Visit, number: int) -> list[tuple[str, str]]:
     """Return the conversation before a question."""
-    return [(each.question, each.text) for each in visit.exchanges[:number] if each.answer]
+    answered = [each for each in visit.exchanges[:number] if each.answer and not each.answer.stopped_in_steps]
+    return [(each.question, each.text) for each in answered]
 
 
 def _bring(session: Session, chunk_id: int) -> None:

@@ -297,6 +297,8 @@ def _shown(visit: Visit, exchange: Exchange) -> str:
     steps = "".join(f"\u21b3 {question} {found or '...'}\n" for question, found in exchange.steps)
     if steps and not exchange.text and exchange.answer is None:
         return steps
+    if exchange.answer is not None and exchange.answer.stopped_in_steps:
+        return steps + "(Stopped before the question itself was asked.)"
     if exchange.text or exchange.answer is not None:
         return steps + (exchange.text or "(The model ended its answer without a word.)")
     if exchange.cut:

@@ -84,6 +84,8 @@ def notices(exchange: Exchange) -> str:
         quiet = (
             f"Cut at {plural(answer.n_tokens, 'token')}: raise <em>Length</em> under <em>How to answer</em> for more."
         )
+    elif answer.stopped_in_steps:
+        quiet = "You stopped this question in its steps; ask again for its answer."
     elif answer.stop_reason == "cancelled":
         quiet = "You stopped this answer; ask again for the rest."
     notices = "".join(f'<p class="ml-notice" role="status">{text}</p>' for text in said)
@@ -149,14 +151,14 @@ def _list(exchange: Exchange, index: int) -> str:
         return f'<p class="ml-empty">{words}</p>'
     steps = exchange.answer.steps if exchange.answer else ()
     own = exchange.answer.retrieved if exchange.answer else exchange.evidence
-    listed = _rows(own, exchange, index, "Retrieved chunks")
+    listed = _rows(own, exchange, index, "Retrieved chunks") if own else ""
     for number, step in enumerate(steps, 1):
         listed += f'<p class="ml-step">{_step(step.question, step.text)}</p>'
         # What a chunk of a step says is what the step asked and found.
         of_step = replace(exchange, question=step.question, text=step.text)
         listed += _rows(step.retrieved, of_step, index, f"Chunks retrieved for step {number}")
-    then = escape(one_line(exchange.asked, 200))
-    return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if steps else "") + listed
+    then = escape(one_line(exchange.asked, 200)) if steps else ""
+    return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if then else "") + listed
 
 
 def _step(question: str, found: str) -> str:

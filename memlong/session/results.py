@@ -137,7 +137,9 @@ class Answer:
     """A finished answer.
 
     Attributes:
-        question: as it was asked. asked: as memory was asked in the end, with what the steps found in its place.
+        answer_id: of the last step for one that was stopped in its steps.
+        question: as it was asked. asked: as memory was asked in the end, with what the steps found in its place; ""
+            when it was stopped before.
         steps: the answers to what had to be found first, in their order; mostly none.
         retrieved: every chunk fetched for it, best first; those of the steps are theirs.
         evicted: chunks that left while answering.
@@ -167,6 +169,11 @@ class Answer:
     token_ids: tuple[int, ...] = field(default=(), repr=False)
     asked: str = ""
     steps: tuple[Answer, ...] = ()
+
+    @property
+    def stopped_in_steps(self) -> bool:
+        """Whether it was stopped while its steps were asked, before the question itself was."""
+        return bool(self.steps) and not self.asked
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:

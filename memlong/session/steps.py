@@ -46,6 +46,9 @@ class StepwiseAnswering:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last; steps come first."""
         self._left = self.session.config.question_steps - 1 if self.options.answer_from != "nothing" else 0
         asked = yield from self._resolve(self.question)
+        if self._steps and self.cancel():
+            yield self._stopped()  # nobody waits for the question itself any more, and no turn of words came of it
+            return
         answer = yield from self._answer(asked, self.options, self._told())
         self.session.turns.append((self.question, answer.text))
         yield self._joined(answer)
@@ -94,6 +97,25 @@ class StepwiseAnswering:
 
     def _told(self) -> tuple[tuple[str, str], ...]:
         return tuple((step.question, step.text) for step in self._steps)
+
+    def _stopped(self) -> Answer:
+        """Return the answer of a question that was stopped in its steps: it has no words, and was not asked itself."""
+        last = self._steps[-1]
+        nothing = replace(
+            last,
+            text="",
+            retrieved=(),
+            evicted=(),
+            seconds=dict.fromkeys(last.seconds, 0.0),
+            n_tokens=0,
+            stop_reason="cancelled",
+            memory_mass=None,
+            logprob=0.0,
+            token_texts=(),
+            token_ids=(),
+            asked="",
+        )
+        return replace(self._joined(nothing), low_evidence=False)
 
     def _joined(self, answer: Answer) -> Answer:
         """Return the answer of the last question as that of the one that was asked."""

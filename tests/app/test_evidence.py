@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from app import asking
+from app import asking, what_if
 from app.exports import conversation, conversation_page
 from app.sessions import Visit
 from app.tabs import evidence as pane
 from app.tabs.ask import look_at, messages
 from memlong.config import AskOptions
+from memlong.retriever.base import Step
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,29 @@ def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None
     exchange = read.exchanges[0]
     exchange.answer, exchange.text, exchange.steps = None, "", (("Who is she?", ""),)
     assert messages(read)[1]["content"] == "\u21b3 Who is she? ...\n"
+
+
+def test_a_question_that_is_stopped_in_a_step_shows_what_was_found_and_no_more(
+    read: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = read.memory()
+    session.config = session.config.replace(question_steps=2)
+    step = Step((0, 5), "Who wrote of wind 3?")
+    monkeypatch.setattr(session.retriever, "first_step", lambda question: step)
+    growing = asking.ask(read, "Where did they live?", AskOptions(max_tokens=50), show_every=0)
+    next(each for each in growing if each.steps)
+    asking.stop(read)
+    *_, exchange = growing
+    assert exchange.answer is not None and exchange.answer.stopped_in_steps
+    said, shown = messages(read)[-1]["content"], pane.evidence(read)
+    assert said.startswith("\u21b3 Who wrote of wind 3? ") and said.endswith(
+        "\n(Stopped before the question itself was asked.)"
+    )
+    assert "Then asked" not in shown and shown.count('<ol class="ml-evidence"') == 1
+    assert "in its steps" in pane.notices(exchange)
+    assert what_if._turns(read, 2) == session.turns and len(session.turns) == 1
+    for export in (conversation, conversation_page):
+        assert "(no answer)" in export(read)
 
 
 def test_exports_tell_the_steps(read: Visit) -> None:

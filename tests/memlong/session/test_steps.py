@@ -183,7 +183,7 @@ def test_the_steps_are_told_while_they_grow(session, found):
     assert own[-1].text.strip() == answer.text
 
 
-def test_a_question_that_is_stopped_in_a_step_takes_no_further_one(session, found):
+def test_a_question_that_is_stopped_in_a_step_ends_there(session, found):
     made, seen = session(3), []
 
     def stop() -> bool:
@@ -192,8 +192,19 @@ def test_a_question_that_is_stopped_in_a_step_takes_no_further_one(session, foun
     for item in made.stream(QUESTION, AskOptions(max_tokens=8), stop):
         seen.append(item)
     answer = seen[-1]
-    assert isinstance(answer, Answer) and answer.stop_reason == "cancelled"
-    assert len(answer.steps) == 1 and answer.asked == QUESTION and answer.n_tokens <= 1
+    assert isinstance(answer, Answer) and answer.stop_reason == "cancelled" and answer.stopped_in_steps
+    (step,) = answer.steps
+    assert (answer.text, answer.asked, answer.retrieved, answer.n_tokens) == ("", "", (), 0)
+    assert answer.question == QUESTION and answer.evidence == step.retrieved and step.n_tokens == 2
+    assert not answer.low_evidence and answer.seconds["decode"] == step.seconds["decode"]
+    asked = [event.question for event in made.recorder.events if isinstance(event, QuestionAsked)]
+    assert asked == [step.question], "neither memory nor the model hears of the question itself"
+    assert made.turns == []
+
+
+def test_a_question_that_is_stopped_before_its_steps_is_cut_as_any_other(session):
+    *_, answer = session(3).stream(QUESTION, AskOptions(max_tokens=8), lambda: True)
+    assert answer.steps == () and answer.n_tokens == 1 and not answer.stopped_in_steps
 
 
 def test_from_aside_the_same_steps_are_taken(session, found):
