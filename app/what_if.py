@@ -44,6 +44,7 @@ class Changed:
         text: the answer so far. answer: the finished one. before, after: log-probability of the earlier answer with
             its own chunks and with these; None until known. recorded: what it was while it was written, when memory
             may have changed between two tokens. gone: how many of its chunks have left memory since.
+        reworded: the question as memory was asked it now, where its steps found something else than before; else "".
     """
 
     text: str
@@ -52,6 +53,7 @@ class Changed:
     after: float | None = None
     recorded: float | None = None
     gone: int = 0
+    reworded: str = ""
 
 
 def exchange_of(visit: Visit, number: int | None) -> Exchange:
@@ -196,14 +198,18 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         turns = _turns(visit, number)
         asked = exchange.options or AskOptions()
 
-        def weigh(chunk_ids: list[int], wanted: Sequence[int]) -> float:
-            """Return the log-probability of the earlier answer, asked as it was, with these chunks."""
+        def weigh(question: str, chunk_ids: list[int], wanted: Sequence[int]) -> float:
+            """Return the log-probability of the earlier answer to a question, with these chunks."""
             as_asked = replace(asked, forced=tuple(wanted))
-            return answer_logprob(onlooker, earlier.asked, earlier.token_ids, chunk_ids, options=as_asked, turns=turns)
+            return answer_logprob(onlooker, question, earlier.token_ids, chunk_ids, options=as_asked, turns=turns)
 
-        before, after = visit.engine.run(weigh, own, asked.forced), visit.engine.run(weigh, now, instead)
+        # Other chunks may have its steps find other names: what it is asked then belongs to the change.
+        asked_now = last.answer.asked
+        before = visit.engine.run(weigh, earlier.asked, own, asked.forced)
+        after = visit.engine.run(weigh, asked_now, now, instead)
+        reworded = asked_now if asked_now != earlier.asked else ""
         gone = len(earlier.retrieved) - len(own)
-        yield replace(last, before=before, after=after, recorded=earlier.logprob, gone=gone)
+        yield replace(last, before=before, after=after, recorded=earlier.logprob, gone=gone, reworded=reworded)
 
 
 def _turns(visit: Visit, number: int) -> list[tuple[str, str]]:

@@ -303,7 +303,8 @@ def moved(step: Changed) -> str:
     move = step.after - step.before
     recorded = step.before if step.recorded is None else step.recorded
     words = _weighed("the answer before", step.before, recorded, step.gone)
-    words += f"; with the chunks it is given now it has {step.after:.2f}"
+    asked = f", asked “{one_line(step.reworded, 160)}”," if step.reworded else ""
+    words += f"; with the chunks it is given now{asked} it has {step.after:.2f}"
     if abs(move) <= MOVED:
         return conclude(words + ": nearly the same.")
     return conclude(words + f": {_times(abs(move))} {'more' if move > 0 else 'less'} likely.")

@@ -64,7 +64,8 @@ class StepwiseAnswering:
             if self.cancel():
                 break
             # Greedily, whatever the answer is sampled with: a name that is looked up is no matter of taste.
-            options = self.options.replace(max_tokens=_STEP_TOKENS, history=0, temperature=0.0, stop=())
+            # Chunks that somebody wants are for the question: as many as a step fetches would leave it none of its own.
+            options = self.options.replace(max_tokens=_STEP_TOKENS, history=0, temperature=0.0, stop=(), forced=())
             answer = yield from self._answer(inner, options, self._told(), step=True)
             self._steps.append(answer)
             found = answer.text.strip().rstrip(".")

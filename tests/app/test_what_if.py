@@ -12,6 +12,10 @@ from app.tabs import lab_pieces as pieces
 from app.tabs import lab_runs as runs
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
+from memlong.evaluation.counterfactual import answer_logprob
+from memlong.retriever.base import Step
+from memlong.session import steps
+from tests.app.conftest import QUESTION
 from tests.app.test_lab import marks
 
 
@@ -97,6 +101,29 @@ def test_a_chunk_that_left_is_brought_back_for_one_answer(crowded: Visit) -> Non
     assert crowded.session.bank.get(gone).pinned, "now it was asked for"
     with pytest.raises(ConfigError, match="No chunk is chosen"):
         what_if.keep(crowded, [])
+
+
+def test_what_its_steps_find_now_is_part_of_the_change(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, whole = read.memory(), "Where did that one live?"
+    session.config = session.config.replace(question_steps=2)
+    found = iter([True, False])
+    step = Step((10, 18), QUESTION)
+    monkeypatch.setattr(session.retriever, "first_step", lambda question: step if question == whole else None)
+    monkeypatch.setattr(steps, "_stands_in", lambda text, evidence: next(found))
+    for _ in asking.ask(read, whole, AskOptions(max_tokens=4)):
+        pass
+    answer = read.exchanges[1].answer
+    assert answer is not None and answer.asked != whole
+    *_, after = what_if.ask_again(read, 1, [], [])
+    assert after.answer is not None and (after.answer.asked, after.reworded) == (whole, whole)
+    held = [item.chunk_id for item in after.answer.retrieved]
+    assert after.before == pytest.approx(answer_logprob(session, answer.asked, answer.token_ids, [
+        item.chunk_id for item in answer.retrieved]), abs=0.02)  # fmt: skip
+    assert after.after == pytest.approx(answer_logprob(session, whole, answer.token_ids, held), abs=0.02)
+    assert f"asked “{whole}”" in pieces.moved(after)
+    monkeypatch.setattr(steps, "_stands_in", lambda text, evidence: True)
+    *_, same = what_if.ask_again(read, 1, [], [])
+    assert same.reworded == "" and "asked “" not in pieces.moved(same) and same.before == pytest.approx(same.after)
 
 
 @pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), ["0"]])

@@ -113,6 +113,21 @@ def test_steps_are_found_greedily_and_to_their_end(session, found):
     assert sampled.steps[0].text == plain.steps[0].text
 
 
+def test_chunks_that_somebody_wants_are_for_the_last_question_alone(session, found):
+    made = session(2)
+    once = AskOptions(max_tokens=5, retrieve_every=0)
+    plain = made.ask(QUESTION, once)
+    used = {item.chunk_id for item in plain.evidence}
+    held = [record.chunk_id for record in made.bank.records()]
+    wanted = tuple(each for each in held if each not in used)[: made.config.top_k]
+    out = plain.steps[0].retrieved[0].chunk_id
+    answer = made.ask(QUESTION, once, forced=wanted, masked=(out,))
+    assert {item.chunk_id for item in answer.retrieved} == set(wanted)
+    (step,) = answer.steps
+    fetched = {item.chunk_id for item in step.retrieved}
+    assert len(fetched) == made.config.top_k and not fetched & set(wanted) and out not in fetched
+
+
 @pytest.mark.parametrize(("steps", "answer_from"), [(1, "memory"), (3, "nothing")])
 def test_it_is_asked_as_it_stands_where_steps_are_not_wanted(session, steps, answer_from):
     made = session(steps)
