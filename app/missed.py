@@ -15,7 +15,7 @@ from memlong.trace.events import ChunkWritten, QuestionAsked
 
 if TYPE_CHECKING:
     from app.vectors import Vectors
-    from memlong.evaluation.policies import Recording
+    from memlong.evaluation.recording import Recording
 
 
 @dataclass(frozen=True)

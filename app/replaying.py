@@ -15,7 +15,8 @@ from memlong.errors import ConfigError
 from memlong.trace.events import Deleted, Evicted
 
 if TYPE_CHECKING:
-    from memlong.evaluation.policies import Recording, Replayed
+    from memlong.evaluation.policies import Replayed
+    from memlong.evaluation.recording import Recording
     from memlong.session.session import Session
 
 SHOW_EVERY = 0.5  # seconds between two pictures of a replay that goes on
@@ -29,7 +30,7 @@ class PolicyResult:
 
     Attributes:
         share: done, 0 to 1. words: what is going on, or the conclusion. rows: finished replays.
-        tokens: of all chunks read. questions: that were asked. used: the session's own policy.
+        tokens: of all chunks read. questions: that people asked. used: the session's own policy.
     """
 
     share: float
@@ -82,7 +83,7 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
             done = len(rows) == total
             words = conclusion(rows, used) if done else words
             share = 1.0 if done else 0.1 + 0.9 * len(rows) / total
-            yield PolicyResult(share, words, tuple(rows), made.tokens, len(asked), used)
+            yield PolicyResult(share, words, tuple(rows), made.tokens, made.asked(), used)
 
 
 def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None, at_once: bool = False) -> str | None:
@@ -107,7 +108,7 @@ def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None, at
         pass
     second = vectors.second_look(made, visit.engine.run)
     chunks, questions = wanted_later(made, vectors.wanted(made, second), chunk_id, written)
-    since, asked = len(made.chunks) - written, sum(at >= written for at, _ in made.questions)
+    since, asked = len(made.chunks) - written, made.asked(written)
     return _later_words(chunks, questions, since, asked)
 
 
@@ -126,7 +127,7 @@ def _later_words(chunks: Sequence[int], questions: Sequence[str], since: int, as
 
 def recording_of(session: Session) -> Recording:
     """Return what was read into and asked of a memory. Raises ConfigError when nothing was read."""
-    from memlong.evaluation.policies import record
+    from memlong.evaluation.recording import record
 
     config = session.config
     return record(session.recorder.events, config.chunk_tokens, config.top_k, config.whole_sentences)

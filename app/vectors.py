@@ -18,7 +18,8 @@ from memlong.retriever.parts import cut_parts, second_look
 from memlong.trace.events import ChunkWritten, Event
 
 if TYPE_CHECKING:
-    from memlong.evaluation.policies import Recording, SecondLook, Wanted
+    from memlong.evaluation.policies import SecondLook, Wanted
+    from memlong.evaluation.recording import Recording
     from memlong.session.session import Session
 
 Vector = NDArray[np.float32]  # [E]

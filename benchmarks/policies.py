@@ -16,7 +16,8 @@ import numpy as np
 
 from benchmarks import common
 from memlong.bank.eviction import POLICIES
-from memlong.evaluation.policies import Recording, record, replay, wanted_by
+from memlong.evaluation.policies import replay, wanted_by
+from memlong.evaluation.recording import Recording, record
 from memlong.retriever import make_retriever
 from memlong.trace.events import ChunkWritten, QuestionAsked
 from training.data.chronicle import make_chronicle

@@ -21,7 +21,8 @@ from memlong.config import AskOptions
 from memlong.errors import ConfigError
 from memlong.evaluation.answers import contains_answer
 from memlong.evaluation.needle import Needle, hide
-from memlong.evaluation.policies import record, replay
+from memlong.evaluation.policies import replay
+from memlong.evaluation.recording import record
 from memlong.model.wrapper import MemoryModel
 from memlong.session import Session
 from memlong.session.results import Answer

@@ -10,7 +10,7 @@ Shapes: n chunks, Q queries, E embedding size. No torch.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,52 +19,13 @@ from numpy.typing import NDArray
 from memlong.bank.capacity import Capacity
 from memlong.bank.eviction import make_policy
 from memlong.bank.ledger import ChunkPlace, Ledger
-from memlong.errors import ConfigError
-from memlong.trace.events import ChunkWritten, Event, QuestionAsked
+from memlong.evaluation.recording import Recording
 
 Vectors = NDArray[np.float32]
 Wanted = Sequence[NDArray[np.int64]]  # for each query, reading first, the places of the chunks that it would fetch
 ENOUGH = 10  # chunks wanted by questions; fewer say little about a policy, and reading is judged by instead
 ALIKE = 0.02  # of recall; policies nearer to each other are called alike
 _AT_ONCE = 512  # queries whose scores lie in memory together: all of a large bank's would take gigabytes
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What happened in a session, as far as policies care.
-
-    Attributes:
-        chunks: the chunks in the order they were written. questions: (chunks written before it, its text), in order.
-        chunk_tokens: tokens of a full chunk. top_k: chunks a query fetches.
-        whole_sentences: whether chunks end with a sentence, and are mostly not full.
-    """
-
-    chunks: tuple[ChunkWritten, ...]
-    questions: tuple[tuple[int, str], ...]
-    chunk_tokens: int
-    top_k: int
-    whole_sentences: bool = False
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all chunks."""
-        return sum(chunk.n_tokens for chunk in self.chunks)
-
-    @property
-    def windows(self) -> list[tuple[int, int]]:
-        """Places of the first chunk and behind the last one of each window: all of it is asked for, then written."""
-        starts = [
-            at
-            for at, chunk in enumerate(self.chunks)
-            if not at or (chunk.doc_id, chunk.window) != (self.chunks[at - 1].doc_id, self.chunks[at - 1].window)
-        ]
-        return list(zip(starts, [*starts[1:], len(self.chunks)], strict=True))
-
-    @property
-    def ends(self) -> list[int]:
-        """For every query, reading first, how many chunks had been written before it."""
-        reading = [start for start, end in self.windows for _ in range(start, end)]
-        return [*reading, *(written for written, _ in self.questions)]
 
 
 @dataclass(frozen=True)
@@ -113,24 +74,6 @@ class Replayed:
         """The recall to judge by: over questions when there were enough, else over reading. Regret is 1 minus it."""
         recall = self.recall_questions if self.by_questions else self.recall_reading
         return 1.0 if recall is None else recall
-
-
-def record(events: Iterable[Event], chunk_tokens: int, top_k: int, whole_sentences: bool = False) -> Recording:
-    """Return what the events of a session say about its chunks and questions.
-
-    Raises:
-        ConfigError: when nothing was read.
-    """
-    chunks: list[ChunkWritten] = []
-    questions: list[tuple[int, str]] = []
-    for event in events:
-        if isinstance(event, ChunkWritten):
-            chunks.append(event)
-        elif isinstance(event, QuestionAsked) and event.answer_from != "nothing":
-            questions.append((len(chunks), event.question))
-    if not chunks:
-        raise ConfigError("Nothing has been read yet", "A session that has read a document", "Read one first")
-    return Recording(tuple(chunks), tuple(questions), chunk_tokens, top_k, whole_sentences)
 
 
 def replay(
@@ -219,6 +162,8 @@ def wanted_by(
 def wanted_later(recording: Recording, wanted: Wanted, chunk_id: int, written: int) -> tuple[list[int], list[str]]:
     """Return who would have fetched a chunk after it had left: ids of chunks read since, and questions asked since.
 
+    A question in steps is one of them, in the words of who asked it, whichever of its steps would have.
+
     Args:
         wanted: of :func:`wanted_by`, for all chunks and then all questions.
         written: chunks that had been written when it left.
@@ -226,12 +171,9 @@ def wanted_later(recording: Recording, wanted: Wanted, chunk_id: int, written: i
     ids = [chunk.chunk_id for chunk in recording.chunks]
     place, n = ids.index(chunk_id), len(ids)
     chunks = [ids[query] for query in range(written, n) if place in wanted[query]]
-    questions = [
-        text
-        for (at, text), found in zip(recording.questions, wanted[n:], strict=True)
-        if at >= written and place in found
-    ]
-    return chunks, questions
+    asked = zip(recording.questions, recording.origins, wanted[n:], strict=True)
+    questions = dict(origin for (at, _), origin, found in asked if at >= written and place in found)
+    return chunks, list(questions.values())
 
 
 def conclusion(rows: Sequence[Replayed], used: str) -> str:

@@ -27,6 +27,7 @@ from memlong.bank.eviction import POLICIES
 from memlong.config import ANSWER_FROM, AskOptions
 from memlong.errors import ConfigError
 from memlong.evaluation.needle import Needle
+from memlong.retriever.base import Step
 from tests.app.conftest import QUESTION
 
 
@@ -158,6 +159,18 @@ def test_policies_are_replayed_on_what_was_really_asked(read: Visit) -> None:
     assert "Too few questions" in said and "1 question asked" in said
 
 
+def test_a_question_in_steps_counts_as_the_one_that_was_asked(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, whole = read.memory(), "Where did that one live?"
+    session.config = session.config.replace(question_steps=2)
+    step = Step((10, 18), QUESTION)
+    monkeypatch.setattr(session.retriever, "first_step", lambda question: step if question == whole else None)
+    for _ in asking.ask(read, whole, AskOptions(max_tokens=2)):
+        pass
+    *_, last = replaying.policies(read, [0.5])
+    assert last.questions == 2 and last.rows[0].wanted_by_questions == 9, "two were asked, three were searched"
+    assert "2 questions asked" in pieces.policies(last)[0]
+
+
 def test_nothing_that_was_read_is_embedded_again(crowded: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     session, asked = crowded.session, []
     assert session is not None
@@ -181,7 +194,7 @@ def test_nothing_that_was_read_is_embedded_again(crowded: Visit, monkeypatch: py
 def test_lives_drawn_at_the_same_time_do_not_count_queries_twice(
     crowded: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from memlong.evaluation import policies
+    from memlong.evaluation import policies, recording
 
     def slowly(*given: Any) -> Any:
         time.sleep(0.05)  # others come in meanwhile, when they may
@@ -199,7 +212,7 @@ def test_lives_drawn_at_the_same_time_do_not_count_queries_twice(
     made, vectors = replaying.recording_of(session), crowded.vectors
     assert vectors is not None
     assert (len(vectors._by_chunks), len(vectors._by_questions)) == (len(made.chunks), len(made.questions))
-    earlier = policies.record(session.recorder.events[:60], session.config.chunk_tokens, session.config.top_k)
+    earlier = recording.record(session.recorder.events[:60], session.config.chunk_tokens, session.config.top_k)
     assert len(vectors.wanted(earlier)) == len(earlier.chunks), "also for who looked before the last ones came"
 
 

@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 
 from memlong.bank.eviction import POLICIES
-from memlong.errors import BankError, ConfigError
+from memlong.errors import BankError
 from memlong.evaluation import policies
 from memlong.evaluation.policies import (
     ENOUGH,
-    Recording,
     SecondLook,
     _best,
     conclusion,
-    record,
     replay,
     replays,
     wanted_by,
     wanted_later,
 )
+from memlong.evaluation.recording import Recording, record
 from memlong.trace.events import ChunkWritten, QuestionAsked
 
 
@@ -41,14 +40,6 @@ def recording(n: int = 40, questions: int = 3, top_k: int = 2) -> Recording:
 def vectors(n: int, seed: int = 0) -> np.ndarray:
     drawn = np.random.default_rng(seed).normal(size=(n, 8)).astype(np.float32)
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-
-def test_the_record_is_read_from_the_trace():
-    made = record([written(0), asked("a"), written(1), asked("b", "nothing"), asked("c", "both")], 10, 2)
-    assert [chunk.chunk_id for chunk in made.chunks] == [0, 1]
-    assert made.questions == ((1, "a"), (2, "c")) and made.tokens == 20
-    with pytest.raises(ConfigError, match="Nothing has been read"):
-        record([], 10, 2)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -111,6 +102,14 @@ def test_who_would_have_wanted_a_chunk_after_it_left():
     assert wanted_later(made, wanted, 0, 1) == ([1, 2, 3, 4], ["early"]), "ties go to the first chunk"
     assert wanted_later(made, wanted, 0, 4) == ([4], [])
     assert wanted_later(made, wanted, 3, 4) == ([5], ["late"])
+
+
+def test_a_question_in_steps_that_would_have_wanted_a_chunk_is_one_in_its_own_words():
+    chunks = np.eye(3, dtype=np.float32)
+    first, last = (QuestionAsked(at, text, "memory", 2, None, "Whole?") for at, text in enumerate(("First?", "Last?")))
+    made = record([*(written(i) for i in range(3)), first, last], 10, 1)
+    wanted = wanted_by(np.concatenate([chunks, chunks[[0, 0]]]), made.ends, chunks, 1)
+    assert wanted_later(made, wanted, 0, 3) == ([], ["Whole?"])
 
 
 def test_one_replay_equals_the_bank_it_stands_for(tiny_session_replay):
