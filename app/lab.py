@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from app import asking
@@ -66,11 +66,13 @@ class Ways:
 
     Attributes:
         answers: way -> the finished answer, or its text so far.
+        steps: way -> what it asked before, and found so far; every way asks for itself.
         with_memory, without: log-probability of the answer from memory, with its chunks and with none; None until
             known.
     """
 
     answers: Mapping[str, Answer | str]
+    steps: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     with_memory: float | None = None
     without: float | None = None
 
@@ -89,6 +91,7 @@ def four_ways(visit: Visit, question: str, options: AskOptions) -> Iterator[Ways
 
     asking.refuse(visit, question, options)
     found: dict[str, Answer | str] = {}
+    before: dict[str, tuple[tuple[str, str], ...]] = {}
     with experiment(visit, asks=True) as session:
         yield Ways({})
         for way in ANSWER_FROM:
@@ -96,8 +99,11 @@ def four_ways(visit: Visit, question: str, options: AskOptions) -> Iterator[Ways
             onlooker = visit.engine.run(aside, session)
             steps = onlooker.stream(question, replace(options, answer_from=way), visit.stop_lab.is_set)
             for step in visit.engine.steps(steps, "question"):
-                found[way] = step if isinstance(step, Answer) else step.text
-                yield Ways(dict(found))
+                if isinstance(step, Answer):
+                    found[way], before[way] = step, tuple((each.question, each.text) for each in step.steps)
+                else:
+                    found[way], before[way] = step.text, step.steps
+                yield Ways(dict(found), dict(before))
             if visit.stop_lab.is_set():
                 return
         answer = found["memory"]
@@ -105,7 +111,7 @@ def four_ways(visit: Visit, question: str, options: AskOptions) -> Iterator[Ways
         onlooker = visit.engine.run(aside, session)
         ids = [item.chunk_id for item in answer.retrieved if item.chunk_id in onlooker.bank]
         sure = [visit.engine.run(answer_logprob, onlooker, answer.asked, answer.token_ids, each) for each in (ids, [])]
-        yield Ways(found, *sure)
+        yield Ways(found, before, *sure)
 
 
 @dataclass(frozen=True)

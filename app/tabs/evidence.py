@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from app import asking
 from app.missed import may_have_missed, missed
 from app.sessions import Exchange, Visit
-from app.tabs.pieces import button, error_box
+from app.tabs.pieces import asked_first, button, error_box
 from app.text import chunk_number, duration_words, escape, escape_lines, number_words, one_line, plural
 from memlong.errors import MemLongError
 
@@ -153,16 +153,12 @@ def _list(exchange: Exchange, index: int) -> str:
     own = exchange.answer.retrieved if exchange.answer else exchange.evidence
     listed = _rows(own, exchange, index, "Retrieved chunks") if own else ""
     for number, step in enumerate(steps, 1):
-        listed += f'<p class="ml-step">{_step(step.question, step.text)}</p>'
+        listed += f'<p class="ml-step">{asked_first(step.question, step.text)}</p>'
         # What a chunk of a step says is what the step asked and found.
         of_step = replace(exchange, question=step.question, text=step.text)
         listed += _rows(step.retrieved, of_step, index, f"Chunks retrieved for step {number}")
     then = escape(one_line(exchange.asked, 200)) if steps else ""
     return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if then else "") + listed
-
-
-def _step(question: str, found: str) -> str:
-    return f"Asked first: <q>{escape(one_line(question, 200))}</q> <b>{escape(one_line(found, 200)) or '...'}</b>"
 
 
 def _rows(items: Sequence[Evidence], exchange: Exchange, index: int, label: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,12 @@ from app.replaying import PolicyResult
 from app.rows.chunks import RULES
 from app.rows.words import mass_words
 from app.sessions import Visit
-from app.tabs.pieces import bar
+from app.tabs.pieces import asked_first, bar
 from app.text import chunk_number, escape, escape_lines, number_words, one_line, plural
 from app.what_if import Changed
+
+if TYPE_CHECKING:
+    from memlong.session.results import Evidence
 
 WAYS = {
     "memory": ("From memory", "K-V of the retrieved chunks"),
@@ -73,10 +76,15 @@ def four(found: Ways, stopped: bool = False) -> str:
         said = escape_lines(text.strip()) or "&hellip;"
         cards.append(
             f'<article class="lab-card"><h4>{escape(title)}</h4><p class="ml-note-plain">{escape(how)}</p>'
-            f'<p class="mm-said">{said}</p><p class="ml-facts">{facts}</p>{_evidence(item)}</article>'
+            f'{_steps(found.steps.get(way, ()))}<p class="mm-said">{said}</p><p class="ml-facts">{facts}</p>'
+            f"{_evidence(item)}</article>"
         )
     said = note(STOPPED) if stopped else helped(found)
     return f'{said}<div class="lab-four">{"".join(cards)}</div>'
+
+
+def _steps(steps: Sequence[tuple[str, str]]) -> str:
+    return "".join(f'<p class="ml-step">{asked_first(*step)}</p>' for step in steps)
 
 
 def helped(found: Ways) -> str:
@@ -113,16 +121,22 @@ def _times(nats: float) -> str:
 
 
 def _evidence(item: Any) -> str:
-    """Return what an answer was given, folded away: documents, places and beginnings of its chunks."""
-    found = () if item is None or isinstance(item, str) else item.retrieved
-    if not found:
+    """Return what an answer and its steps were given, folded away: documents, places and beginnings of chunks."""
+    if item is None or isinstance(item, str) or not item.evidence:
         return ""
+    listed = _chunks(item.retrieved)
+    for number, step in enumerate(item.steps, 1):
+        listed += f'<p class="ml-line">For step {number}:</p>{_chunks(step.retrieved)}'
+    return f'<details class="lab-evidence"><summary>Evidence</summary>{listed}</details>'
+
+
+def _chunks(found: Sequence[Evidence]) -> str:
     lines = "".join(
         f"<li><b>chunk {chunk_number(each.chunk_id)}</b> {escape(one_line(each.place or each.title, 60))}, "
         f"score {each.score:.2f}: {escape(one_line(each.text, 140))}</li>"
         for each in found
     )
-    return f'<details class="lab-evidence"><summary>Evidence</summary><ul class="lab-list">{lines}</ul></details>'
+    return f'<ul class="lab-list">{lines}</ul>'
 
 
 def _facts(answer: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from app.engine import Engine
 from app.sessions import Visit
-from app.text import escape, number_words, plural
+from app.text import escape, number_words, one_line, plural
 from memlong.errors import MemLongError
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -89,6 +89,11 @@ def bank_line(visit: Visit | None) -> str:
         f"<strong>{plural(read, 'chunk')}</strong> read, and is {share:.0%} full."
         f"{bar(share, 'Bank occupancy')}</div>"
     )
+
+
+def asked_first(question: str, found: str) -> str:
+    """Return what was asked before a question, and what was found so far."""
+    return f"Asked first: <q>{escape(one_line(question, 200))}</q> <b>{escape(one_line(found, 200)) or '...'}</b>"
 
 
 def for_chat(text: str) -> str:

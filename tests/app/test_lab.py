@@ -61,6 +61,22 @@ def test_four_ways_answer_one_question_and_leave_no_mark(read: Visit) -> None:
     assert last.with_memory is not None and last.without is not None and "Memory" in pieces.helped(last)
 
 
+def test_every_way_shows_its_steps(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, whole = read.memory(), "Where did <that> one live?"
+    session.config = session.config.replace(question_steps=2)
+    step = Step((10, 20), "Who wrote of <wind> 3?")
+    monkeypatch.setattr(session.retriever, "first_step", lambda question: step if question == whole else None)
+    steps = list(lab.four_ways(read, whole, AskOptions(max_tokens=3)))
+    growing = next(each for each in steps if each.steps.get("memory") and each.answers["memory"] == "")
+    assert "Asked first: <q>Who wrote of &lt;wind&gt; 3?</q>" in pieces.four(growing), "while it is being answered"
+    answers, html = steps[-1].answers, pieces.four(steps[-1])
+    assert html.count("Asked first: <q>Who wrote of &lt;wind&gt; 3?</q>") == 3 == html.count("For step 1:")
+    assert not steps[-1].steps["nothing"]
+    for way in ("memory", "passages", "both"):
+        (mine,) = answers[way].steps  # type: ignore[union-attr]
+        assert steps[-1].steps[way] == ((mine.question, mine.text),)
+
+
 def test_memory_s_own_answer_is_the_same_from_aside(read: Visit) -> None:
     *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=3))
     told = read.exchanges[0].answer
@@ -71,13 +87,13 @@ def test_memory_s_own_answer_is_the_same_from_aside(read: Visit) -> None:
 @pytest.mark.parametrize(("move", "words"), [(20.0, "over a million"), (1.0, "2.7 times more"), (0.1, "no difference")])
 def test_whether_memory_helped_is_said_in_words(read: Visit, move: float, words: str) -> None:
     *_, last = lab.four_ways(read, QUESTION, AskOptions(max_tokens=2))
-    assert words in pieces.helped(lab.Ways(last.answers, -1.0, -1.0 - move))
-    assert "less likely with it" in pieces.helped(lab.Ways(last.answers, -3.0, -1.0))
+    assert words in pieces.helped(lab.Ways(last.answers, {}, -1.0, -1.0 - move))
+    assert "less likely with it" in pieces.helped(lab.Ways(last.answers, {}, -3.0, -1.0))
     answer = last.answers["memory"]
     assert not isinstance(answer, str)
     for low in (True, False):
         told = {**last.answers, "memory": replace(answer, low_evidence=low)}
-        assert ("may be wrong" in pieces.helped(lab.Ways(told, -1.0, -9.0))) == low
+        assert ("may be wrong" in pieces.helped(lab.Ways(told, {}, -1.0, -9.0))) == low
 
 
 def test_an_answer_without_evidence_points_to_what_has_left(crowded: Visit, read: Visit) -> None:
