@@ -158,20 +158,27 @@ def chosen(visit: Visit) -> tuple[int, Exchange] | None:
     return index, visit.exchanges[index]
 
 
-def find_evidence(visit: Visit, index: int, chunk_id: int) -> Evidence:
-    """Return a chunk of an answer's evidence. Raises ConfigError when it is not among it."""
+def find_evidence(visit: Visit, index: int, chunk_id: int, step: int = 0) -> Evidence:
+    """Return a chunk of an answer's evidence, or of that of one of its steps, which count from 1.
+
+    Raises:
+        ConfigError: when it is not among it.
+    """
     if 0 <= index < len(visit.exchanges):
-        for item in visit.exchanges[index].evidence:
+        exchange = visit.exchanges[index]
+        steps = exchange.answer.steps if exchange.answer else ()
+        for item in steps[step - 1].retrieved if 0 < step <= len(steps) else exchange.evidence:
             if item.chunk_id == chunk_id:
                 return item
     given = f"Chunk {chunk_number(chunk_id)} of answer {index + 1}"
     raise ConfigError(given, "Chunks of this conversation", "Choose one of the list")
 
 
-def said_with(exchange: Exchange, item: Evidence) -> str:
-    """Return what was answered with a chunk of an exchange's evidence: the answer, or what a step found."""
+def said_with(exchange: Exchange, item: Evidence) -> tuple[int, str]:
+    """Return which step fetched a chunk of an exchange's evidence, and what it found; 0 and the answer for none."""
     parts = (exchange.answer, *exchange.answer.steps) if exchange.answer else ()
-    return next((part.text for part in parts if item in part.retrieved), exchange.text)
+    found = ((step, part.text) for step, part in enumerate(parts) if item in part.retrieved)
+    return next(found, (0, exchange.text))
 
 
 def document_text(visit: Visit, doc_id: int) -> str:

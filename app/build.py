@@ -112,7 +112,11 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
             return [gr.Tabs(selected="memory"), int(number), gr.skip()]
         if act == "layers":
             visit = app.visit(request)
-            return [gr.Tabs(selected="attention"), gr.skip(), attention.menu_of(visit, int(number))]
+            return [
+                gr.Tabs(selected="attention"),
+                gr.skip(),
+                attention.menu_of(visit, int(number), int(event._data["of"])),
+            ]
         return [gr.skip()] * 3
 
     def open_life(event: gr.EventData) -> list[Any]:

@@ -324,14 +324,14 @@ def look_at(visit: Visit, data: dict[str, Any]) -> list[Any]:
         visit.exchanges[int(number)].looking = "asked"
         return [pane.evidence(visit), gr.skip()]
     if act in ("open", "more"):
-        index, _, around = of.partition("/")
+        index, around, step = (int(part or 0) for part in (*of.split("/"), "", "")[:3])
         try:
-            item = asking.find_evidence(visit, int(index), int(number))
+            item = asking.find_evidence(visit, index, int(number), step)
         except MemLongError as error:
             return [gr.skip(), error_box(error)]
         text = asking.document_text(visit, item.doc_id)
-        said = asking.said_with(visit.exchanges[int(index)], item)
-        return [gr.skip(), pane.passage(item, text, int(around or pane.AROUND), int(index), said)]
+        step, said = asking.said_with(visit.exchanges[index], item)
+        return [gr.skip(), pane.passage(item, text, around or pane.AROUND, (index, step), said)]
     return [gr.skip(), gr.skip()]
 
 

@@ -164,9 +164,14 @@ def chosen(timeline: Timeline, answer_id: int | None) -> int | None:
     return next((row.answer_id for row in rows if row.recorded), rows[0].answer_id if rows else None)
 
 
-def menu_of(visit: Visit, number: int) -> gr.Dropdown:
-    """Return the menu of answers with that of the conversation's exchange ``number`` chosen, as far as it has one."""
+def menu_of(visit: Visit, number: int, step: int = 0) -> gr.Dropdown:
+    """Return the menu of answers with that of the conversation's exchange ``number`` chosen, as far as it has one.
+
+    ``step``: of that answer, from 1, whose own answer is chosen.
+    """
     answer = visit.exchanges[number].answer if 0 <= number < len(visit.exchanges) else None
+    if answer is not None and 0 < step <= len(answer.steps):
+        answer = answer.steps[step - 1]
     visit.settle_layers()
     chosen_id = chosen(looking.timeline(visit), answer.answer_id if answer else None)
     menu: gr.Dropdown = choices(visit, chosen_id, ALL, MEAN)[0]

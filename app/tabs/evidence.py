@@ -151,19 +151,19 @@ def _list(exchange: Exchange, index: int) -> str:
         return f'<p class="ml-empty">{words}</p>'
     steps = exchange.answer.steps if exchange.answer else ()
     own = exchange.answer.retrieved if exchange.answer else exchange.evidence
-    listed = _rows(own, exchange, index, "Retrieved chunks") if own else ""
+    listed = _rows(own, exchange, (index, 0), "Retrieved chunks") if own else ""
     for number, step in enumerate(steps, 1):
         listed += f'<p class="ml-step">{asked_first(step.question, step.text)}</p>'
         # What a chunk of a step says is what the step asked and found.
         of_step = replace(exchange, question=step.question, text=step.text)
-        listed += _rows(step.retrieved, of_step, index, f"Chunks retrieved for step {number}")
+        listed += _rows(step.retrieved, of_step, (index, number), f"Chunks retrieved for step {number}")
     then = escape(one_line(exchange.asked, 200)) if steps else ""
     return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if then else "") + listed
 
 
-def _rows(items: Sequence[Evidence], exchange: Exchange, index: int, label: str) -> str:
+def _rows(items: Sequence[Evidence], exchange: Exchange, of: tuple[int, int], label: str) -> str:
     most = max((item.attention_mass or 0.0 for item in items), default=0.0)
-    rows = "".join(_row(item, index, most, exchange) for item in items)
+    rows = "".join(_row(item, of, most, exchange) for item in items)
     return f'<ol class="ml-evidence" aria-label="{label}">{rows}</ol>'
 
 
@@ -190,7 +190,7 @@ def snippet(text: str, answer: str, question: str) -> str:
     return f"{'… ' if start else ''}{escape(before)}{marked}{escape(after)}{' …' if end < len(text) else ''}"
 
 
-def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
+def _row(item: Evidence, of: tuple[int, int], most: float, exchange: Exchange) -> str:
     place = f" · {escape(item.place)}" if item.place else ""
     mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
     width = 100 * (item.attention_mass or 0.0) / max(most, LEAST_MASS)
@@ -201,7 +201,7 @@ def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
         why = "A later chunk answers as surely, and the last telling counts."
         tag += f'<span class="ml-tag" title="{why}">told anew later</span>'
     return (
-        f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{index}" '
+        f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{_of(of)}" '
         f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'
         f'<span class="ml-rank">{item.rank}</span><span class="ml-source">{escape(item.title)}{place}{tag}</span>'
         f'<span class="ml-snippet">{snippet(item.text, exchange.text, exchange.question)}</span>'
@@ -214,26 +214,32 @@ def _row(item: Evidence, index: int, most: float, exchange: Exchange) -> str:
     )
 
 
-def passage(item: Evidence, text: str, around: int = AROUND, index: int = 0, answer: str = "") -> str:
+def _of(of: tuple[int, int], around: int = AROUND) -> str:
+    """Return whose passage a button opens, and how much of it: an exchange, characters, and a step of it, or 0."""
+    return f"{of[0]}/{around}/{of[1]}"
+
+
+def passage(item: Evidence, text: str, around: int = AROUND, of: tuple[int, int] = (0, 0), answer: str = "") -> str:
     """Return the passage of a chunk highlighted in its document, ``around`` characters of context on each side.
 
     Args:
         text: the whole document; "" when it was removed (then the chunk alone is shown).
-        index: of the exchange that it is evidence of. answer: where the chunk says these words they stand out.
+        of: the exchange that it is evidence of, and the step that fetched it, from 1; 0 for the question itself.
+        answer: where the chunk says these words they stand out.
     """
     place = f" · {escape(item.place)}" if item.place else ""
     start, end = item.span if text else (0, len(item.text))
     text = text or item.text
     first, last = max(0, start - around), min(len(text), end + around)
-    earlier = button("Show more before", "more", item.chunk_id, f"{index}/{around + AROUND}") if first else ""
-    later = button("Show more after", "more", item.chunk_id, f"{index}/{around + AROUND}") if last < len(text) else ""
+    earlier = button("Show more before", "more", item.chunk_id, _of(of, around + AROUND)) if first else ""
+    later = button("Show more after", "more", item.chunk_id, _of(of, around + AROUND)) if last < len(text) else ""
     said = words_of(answer, text[start:end])
     own = [start + at for at in said] if said else [start, start]
     marked = escape_lines(text[start : own[0]])
     marked += f'<strong class="ml-own">{escape_lines(text[own[0] : own[1]])}</strong>' if said else ""
     marked += escape_lines(text[own[1] : end])
     leads = button("Its life", "life", item.chunk_id, label=f"Life of chunk {chunk_number(item.chunk_id)}")
-    leads += button("Which layers looked", "layers", index) if item.attention_mass is not None else ""
+    leads += button("Which layers looked", "layers", *of) if item.attention_mass is not None else ""
     return (
         f'<section class="ml-passage" aria-label="Passage in its document"><header><h3>{escape(item.title)}{place}</h3>'
         f"<span>characters {number_words(start)} to {number_words(end)} of {number_words(len(text))}, "

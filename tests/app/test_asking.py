@@ -170,9 +170,9 @@ def test_the_answer_s_own_words_stand_out_in_its_passage(read: Visit) -> None:
 
 def test_a_passage_leads_to_its_chunk_s_life_and_its_layers(read: Visit) -> None:
     item = ask(read).evidence[0]
-    html = pane.passage(item, asking.document_text(read, item.doc_id), index=0)
+    html = pane.passage(item, asking.document_text(read, item.doc_id), of=(0, 2))
     assert f'data-act="life" data-id="{item.chunk_id}"' in html
-    assert 'data-act="layers" data-id="0"' in html
+    assert 'data-act="layers" data-id="0" data-of="2"' in html
     assert 'data-act="layers"' not in pane.passage(replace(item, attention_mass=None), "")
 
 

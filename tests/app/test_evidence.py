@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from app.sessions import Visit
 from app.tabs import evidence as pane
 from app.tabs.ask import look_at, messages
 from memlong.config import AskOptions
+from memlong.errors import ConfigError
 from memlong.retriever.base import Step
 
 
@@ -113,7 +115,26 @@ def test_the_passage_of_a_step_marks_what_the_step_found(read: Visit) -> None:
     exchange.answer = replace(exchange.answer, steps=(replace(step, text=words),))
     _, shown = look_at(read, {"act": "open", "id": str(item.chunk_id), "of": "0"})
     assert f'<strong class="ml-own">{words}</strong>' in shown
-    assert asking.said_with(exchange, exchange.answer.retrieved[0]) == exchange.answer.text
+    assert 'data-act="layers" data-id="0" data-of="1"' in shown, "the step is what looked at it"
+    assert asking.said_with(exchange, exchange.answer.retrieved[0]) == (0, exchange.answer.text)
+
+
+def test_a_chunk_that_a_step_and_the_answer_fetched_opens_as_the_one_it_is_listed_under(read: Visit) -> None:
+    in_steps(read)
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    (step,), (own, *_) = exchange.answer.steps, exchange.answer.retrieved
+    twice = replace(own, trigger_count=own.trigger_count + 1)
+    exchange.answer = replace(exchange.answer, steps=(replace(step, retrieved=(twice,)),))
+    whose = re.findall(rf'data-id="{own.chunk_id}" data-of="([^"]+)"', pane.evidence(read))
+    assert len(whose) == 2
+    for of, number in zip(whose, (0, 1), strict=True):
+        _, shown = look_at(read, {"act": "open", "id": str(own.chunk_id), "of": of})
+        assert f'data-act="layers" data-id="0" data-of="{number}"' in shown
+        more = re.search(r'data-act="more" data-id="\d+" data-of="([^"]+)"', shown)
+        assert more and look_at(read, {"act": "more", "id": str(own.chunk_id), "of": more[1]})[1] != shown
+    with pytest.raises(ConfigError):
+        asking.find_evidence(read, 0, own.chunk_id + 100, 1)
 
 
 def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None:
