@@ -58,11 +58,12 @@ def missed(visit: Visit, index: int) -> tuple[Missed, ...]:
     for each in asked:
         chunks, scores = _best(visit, made, vectors, each)
         held = looking.timeline(visit).state(each.event.step).chunks
+        likely = visit.engine.run(vectors.likely, made.questions[each.place], chunks, scores.tolist())
         for rank, (chunk, score) in enumerate(zip(chunks, scores, strict=True), 1):
             known = found.get(chunk.chunk_id)
             if chunk.chunk_id not in held and chunk.chunk_id not in fetched and (known is None or rank < known.rank):
                 place = session.documents[chunk.doc_id].place(chunk.span)
-                found[chunk.chunk_id] = Missed(chunk.chunk_id, place, float(score), rank)
+                found[chunk.chunk_id] = Missed(chunk.chunk_id, place, float(score), rank, likely[rank - 1])
     return tuple(sorted(found.values(), key=lambda one: one.rank))
 
 

@@ -38,12 +38,14 @@ class Missed:
     Attributes:
         place: in words, or "". score, rank: among all that ever were here, 1 the best. A question's words are weighed
             by what may be found, so that the scores of what was fetched from the memory as it was are on another scale.
+        likely: whether it may well answer: something is always the nearest, also to a question of which no text tells.
     """
 
     chunk_id: int
     place: str
     score: float
     rank: int
+    likely: bool = True
 
 
 @dataclass

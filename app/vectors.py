@@ -20,6 +20,7 @@ from memlong.trace.events import ChunkWritten, Event
 if TYPE_CHECKING:
     from memlong.evaluation.policies import SecondLook, Wanted
     from memlong.evaluation.recording import Recording
+    from memlong.retriever.base import Parts
     from memlong.session.session import Session
 
 Vector = NDArray[np.float32]  # [E]
@@ -107,12 +108,33 @@ class Vectors:
         session, scores = self._session, list(found)
         # A chunk that holds the rest of one character has no text and is looked at all the same, as when asking.
         here = [at for at, chunk in enumerate(chunks) if session.documents[chunk.doc_id].status != "removed"]
-        texts = [session.documents[chunks[at].doc_id].text[slice(*chunks[at].span)] for at in here]
-        parts = [cut_parts(session.tokenizer, text, chunks[at].n_tokens) for at, text in zip(here, texts, strict=True)]
+        parts = self._parts([chunks[at] for at in here])
         looked = second_look(session.retriever, query_E, question, parts, [found[at] for at in here])
         for at, score in zip(here, looked, strict=True):
             scores[at] = score
         return scores
+
+    def likely(self, asked: tuple[int, str], chunks: Sequence[ChunkWritten], scores: Sequence[float]) -> list[bool]:
+        """Return which of these chunks may well answer a question, as an answer with such evidence would be judged.
+
+        Args:
+            asked: of :meth:`questions`. chunks: of documents that are here. scores: after a second look where there is
+                one.
+        """
+        session, config = self._session, self._session.config
+        least = config.low_score
+        if least is None:
+            least = session.retriever.low_score(config.chunk_tokens, config.rerank_candidates > 0)
+        doubt_N = np.zeros(len(chunks))
+        if config.rerank_candidates or config.relevance_strength:  # else nobody looks at parts of chunks
+            (query_E,) = self.questions([asked])
+            doubt_N = session.retriever.doubt(query_E, self._parts(chunks), asked[1])
+        return [bool(score >= least and doubt <= 0) for score, doubt in zip(scores, doubt_N, strict=True)]
+
+    def _parts(self, chunks: Sequence[ChunkWritten]) -> list[Parts]:
+        session = self._session
+        texts = [session.documents[chunk.doc_id].text[slice(*chunk.span)] for chunk in chunks]
+        return [cut_parts(session.tokenizer, text, chunk.n_tokens) for chunk, text in zip(chunks, texts, strict=True)]
 
     def missing(self, recording: Recording) -> int:
         """Return how many queries :meth:`wanted` has to work out; a question counts for many where a model is run.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app import asking
 from app.missed import may_have_missed, missed
-from app.sessions import Exchange, Visit
+from app.sessions import Exchange, Missed, Visit
 from app.tabs.pieces import asked_first, button, error_box
 from app.text import chunk_number, duration_words, escape, escape_lines, number_words, one_line, plural
 from memlong.errors import MemLongError
@@ -122,10 +122,21 @@ def _gone(visit: Visit, index: int) -> str:
         f"{button('Its life', 'life', each.chunk_id, label=f'Life of chunk {chunk_number(each.chunk_id)}')}</div>"
         for each in exchange.missed
     )
-    what = "The best match had left memory" if exchange.missed[0].rank == 1 else "This had left memory"
+    return f'<div class="ml-notice" role="status">{_what_left(exchange.missed)}{rows}</div>'
+
+
+def _what_left(missed: Sequence[Missed]) -> str:
+    """Return what to make of chunks that had left and would have been fetched, of which some may answer, or none."""
+    if not any(each.likely for each in missed):
+        return (
+            "<strong>Nothing that had left matches this question well.</strong> It would have been fetched only for "
+            "want of better."
+        )
+    best = missed[0].rank == 1 and missed[0].likely
+    what = "The best match had left memory" if best else "This had left memory"
     return (
-        f'<div class="ml-notice" role="status"><strong>{what},</strong> and would have been fetched for this question. '
-        f"Its life says why it left; bring it back there, and ask again.{rows}</div>"
+        f"<strong>{what},</strong> and would have been fetched for this question. Its life says why it left; bring it "
+        "back there, and ask again."
     )
 
 

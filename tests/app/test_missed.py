@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app import asking, missed, reading
@@ -59,6 +60,33 @@ def test_the_evidence_offers_to_look_and_tells_what_came_of_it(visit: Visit, lon
     )
     assert "<b>book" not in told
     assert among_gone(visit) == "" and 'data-act="missed"' not in evidence(visit)
+
+
+def test_what_matches_a_question_badly_is_no_best_match(
+    visit: Visit, long_text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(visit, long_text)
+    session = visit.memory()
+    for record in session.bank.records()[2:]:
+        session.delete_chunk(record.chunk_id)
+    for _ in asking.ask(visit, "Qwzx vbnk plmj?", AskOptions(max_tokens=2)):
+        pass
+    surely, nearest = missed.missed(visit, 0)[0], missed.missed(visit, 1)[0]
+    assert nearest.rank == 1 and surely.likely
+    session.config = session.config.replace(low_score=(surely.score + nearest.score) / 2)
+    assert missed.missed(visit, 0)[0].likely, "it answers"
+    found = visit.exchanges[1].missed = missed.missed(visit, 1)
+    assert found and not any(each.likely for each in found)
+    told = evidence(visit)
+    assert "Nothing that had left matches this question well" in told and "best match" not in told
+    nearest, *others = found
+    for likely, words in (([nearest], "The best match had left"), (others, "This had left memory")):
+        visit.exchanges[1].missed = tuple(replace(each, likely=each in likely) for each in found)
+        assert words in evidence(visit)
+    session.config = session.config.replace(low_score=0.0, relevance_strength=1.0)
+    assert missed.missed(visit, 1)[0].likely
+    monkeypatch.setattr(session.retriever, "doubt", lambda query_E, parts, question: np.full(len(parts), 2.0))
+    assert not any(each.likely for each in missed.missed(visit, 1)), "whoever reads them beside the question says no"
 
 
 def test_what_an_evicting_bank_lost_is_what_a_bank_without_limits_would_have_given(
