@@ -98,18 +98,31 @@ def conversation_page(visit: Visit) -> str:
     parts = [f"<h1>Conversation</h1><p>Read: {', '.join(titles) or 'nothing'}.</p>"]
     for number, each in enumerate(visit.exchanges, 1):
         said = each.error if each.error is not None else each.text or "(no answer)"
-        rows = "".join(
-            f"<li><b><bdi>{escape(item.title)}</bdi>{escape(f', {item.place}' if item.place else '')}</b>: "
-            f'{escape(_measures(item))}<blockquote dir="auto">{escape_lines(item.text.strip())}</blockquote></li>'
-            for item in each.evidence
-        )
+        found = "".join(_list(*part) for part in _evidence(each))
         parts.append(
             f'<h2>{number}. <bdi>{escape(each.question)}</bdi></h2><p dir="auto">{escape_lines(said)}</p>'
             + (f"<p>{escape(_facts(each))}</p>" if each.answer else "")
             + (f"<p>{_rated(each)}</p>" if each.liked is not None else "")
-            + (f"<details><summary>Evidence</summary><ol>{rows}</ol></details>" if rows else "")
+            + (f"<details><summary>Evidence</summary>{found}</details>" if found else "")
         )
     return _PAGE.format("".join(parts))
+
+
+def _evidence(exchange: Exchange) -> list[tuple[str, tuple[Evidence, ...]]]:
+    """Return the chunks of an answer and of each of its steps, with what they were found for where there are steps."""
+    answer = exchange.answer
+    if answer is None or not answer.steps:
+        return [("", exchange.evidence)] if exchange.evidence else []
+    return [(part.asked, part.retrieved) for part in (answer, *answer.steps) if part.retrieved]
+
+
+def _list(found_for: str, items: tuple[Evidence, ...]) -> str:
+    rows = "".join(
+        f"<li><b><bdi>{escape(item.title)}</bdi>{escape(f', {item.place}' if item.place else '')}</b>: "
+        f'{escape(_measures(item))}<blockquote dir="auto">{escape_lines(item.text.strip())}</blockquote></li>'
+        for item in items
+    )
+    return (f"<p>Found for <bdi>{escape(found_for)}</bdi></p>" if found_for else "") + f"<ol>{rows}</ol>"
 
 
 _PAGE = (
@@ -139,14 +152,16 @@ def _answer(exchange: Exchange) -> list[str]:
         lines.append(_plain(_facts(exchange)))
     if exchange.liked is not None:
         lines.append(_rated(exchange))
-    for item in exchange.evidence:
-        place = f", {_plain(item.place)}" if item.place else ""
-        lines += [
-            "",
-            f"{item.rank}. {_plain(item.title)}{place}: {_measures(item)}",
-            "",
-            f"   > {_plain(one_line(item.text, 600))}",
-        ]
+    for found_for, items in _evidence(exchange):
+        lines += ["", f"Found for {_plain(one_line(found_for, 500))}"] if found_for else []
+        for item in items:
+            place = f", {_plain(item.place)}" if item.place else ""
+            lines += [
+                "",
+                f"{item.rank}. {_plain(item.title)}{place}: {_measures(item)}",
+                "",
+                f"   > {_plain(one_line(item.text, 600))}",
+            ]
     return lines
 
 

@@ -17,6 +17,7 @@ from memlong.errors import ConfigError, MemLongError, PersistError
 if TYPE_CHECKING:
     from memlong.model.wrapper import MemoryModel
     from memlong.session import Session
+    from memlong.session.results import Evidence
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,15 +63,22 @@ def ask(chosen: argparse.Namespace) -> int:
     print(answer.text)
     if answer.low_evidence:
         print("(The text may not contain the answer: little was found, or little attention was paid to it.)")
-    for item in answer.evidence:
-        mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
-        print(
-            f"\n[{item.rank}] chunk {item.chunk_id + 1}  score {item.score:.3f}{mass}, "
-            f"triggered {'once' if item.trigger_count == 1 else f'{item.trigger_count} times'}  "
-            f"{' '.join(item.title.split())} {item.place}".rstrip()
-        )
-        print("    " + " ".join(item.text.split())[:300])
+    for part in (answer, *answer.steps):  # each has ranks of its own
+        if answer.steps:
+            print(f"\nFound for {part.asked}")
+        for item in part.retrieved:
+            _print_evidence(item)
     return 0
+
+
+def _print_evidence(item: Evidence) -> None:
+    mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
+    print(
+        f"\n[{item.rank}] chunk {item.chunk_id + 1}  score {item.score:.3f}{mass}, "
+        f"triggered {'once' if item.trigger_count == 1 else f'{item.trigger_count} times'}  "
+        f"{' '.join(item.title.split())} {item.place}".rstrip()
+    )
+    print("    " + " ".join(item.text.split())[:300])
 
 
 def read(chosen: argparse.Namespace) -> int:

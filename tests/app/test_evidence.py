@@ -65,7 +65,8 @@ def in_steps(read: Visit) -> None:
     answer = exchange.answer
     assert answer is not None
     first, last = answer.retrieved[:1], answer.retrieved[1:]
-    step = replace(answer, question="Who is <the keeper>?", text="Ada <b>", retrieved=first)
+    whole = "Who is <the keeper>?"
+    step = replace(answer, question=whole, asked=whole, text="Ada <b>", retrieved=first)
     exchange.answer = replace(answer, retrieved=last, steps=(step,), asked="Where is Ada <b>?")
     exchange.steps = ((step.question, step.text),)
 
@@ -172,7 +173,21 @@ def test_a_question_that_is_stopped_in_a_step_shows_what_was_found_and_no_more(
 def test_exports_tell_the_steps(read: Visit) -> None:
     in_steps(read)
     assert "Asked first: Who is &lt;the keeper&gt;? Ada &lt;b&gt;. Answered from" in conversation_page(read)
-    assert "Asked first: Who is" in conversation(read)
+    said = conversation(read)
+    assert "Asked first: Who is" in said
+    own, of_step = said.split("Found for Who is")
+    assert "Found for Where is Ada" in own
+    ranks = [re.findall(r"^(\d)\. ", part, re.MULTILINE) for part in (own, of_step)]
+    answer = read.exchanges[0].answer
+    assert answer is not None
+    assert ranks == [[str(item.rank) for item in part.retrieved] for part in (answer, *answer.steps)]
+    page = conversation_page(read)
+    assert page.count("<ol>") == 2 and "<p>Found for <bdi>Who is &lt;the keeper&gt;?</bdi></p><ol>" in page
+
+
+def test_exports_of_a_question_without_steps_have_one_list(read: Visit) -> None:
+    assert conversation_page(read).count("<ol>") == 1
+    assert "Found for" not in conversation_page(read) + conversation(read)
 
 
 def test_a_chunk_that_was_told_anew_later_is_named_so(read: Visit) -> None:

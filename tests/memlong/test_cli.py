@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from memlong import cli
 from memlong.cli import main
+from memlong.config import AskOptions
 from memlong.errors import ConfigError
+from memlong.session import Answer, Session
 
 QUESTION = "Where stood the brass lantern?"
 
@@ -48,6 +52,25 @@ def test_ask_prints_the_answer_with_its_evidence(model_folder, book, capsys):
     assert said["chunks_read"] == said["chunks_kept"] + len(said["evicted"]) and said["evicted"]
     text = book.read_text()
     assert all(item["text"] == text[slice(*item["span"])] for item in said["retrieved"])
+
+
+def test_evidence_for_people_is_listed_under_what_it_was_found_for(model_folder, book, capsys, monkeypatch):
+    real = Session.ask
+
+    def in_steps(session: Session, question: str, options: AskOptions) -> Answer:
+        answer = real(session, question, options)
+        step = replace(answer, question="Who kept it?", asked="Who kept it?", retrieved=answer.retrieved[:2])
+        return replace(answer, steps=(step,), asked="Where did she stand?")
+
+    plain = ["ask", str(book), QUESTION, *options(model_folder)[:-1], "--max-tokens", "2", "--top-k", "3"]
+    assert main(plain) == 0
+    assert "Found for" not in capsys.readouterr().out
+    monkeypatch.setattr(Session, "ask", in_steps)
+    assert main(plain) == 0
+    said = capsys.readouterr().out
+    own, of_step = said.split("Found for Who kept it?")
+    assert "(Asked first: Who kept it?" in own and "Found for Where did she stand?" in own
+    assert [re.findall(r"^\[(\d)\]", part, re.MULTILINE) for part in (own, of_step)] == [["1", "2", "3"], ["1", "2"]]
 
 
 def test_a_saved_book_is_asked_without_reading_it_again(model_folder, book, tmp_path, capsys):
