@@ -24,7 +24,7 @@ FOLLOW = (
     + """
 let last = '';
 watch('value', () => {
-  const life = element.querySelector('.mm-life');
+  const life = element.querySelector('.mm-life, .mm-not-yet');
   const id = life ? life.dataset.id : '';
   const box = element.getBoundingClientRect();
   if (id && id !== last && (box.top > window.innerHeight - 120 || box.bottom < 60)) {
@@ -57,10 +57,13 @@ def moment(timeline: Timeline, step: int | None, visit: Visit) -> str:
     return f'<p class="ml-line mm-moment" role="status"><b>Event {number_words(step)}</b> {words}</p>'
 
 
-def life_html(life: Life | None) -> str:
-    """Return a chunk's life with what can be done about it, or how to choose one."""
+def life_html(life: Life | None, timeline: Timeline | None = None, chunk_id: int | None = None) -> str:
+    """Return a chunk's life with what can be done about it, or how to choose one.
+
+    ``timeline``, ``chunk_id``: of the chosen chunk; at a moment before it was read it is said when that was.
+    """
     if life is None:
-        return NOTHING_CHOSEN
+        return _not_read_yet(timeline, chunk_id) or NOTHING_CHOSEN
     row = life.row
     number = chunk_number(row.chunk_id)
     facts = f"{number_words(row.n_tokens)} tokens · {plural(row.trigger_count, 'trigger')}"
@@ -72,6 +75,16 @@ def life_html(life: Life | None) -> str:
         f'<p class="mm-sum">{escape(summary(life))}</p>'
         f'{_later(life)}<div class="mm-does">{_actions(life)}</div>'
         f"{_stations(life)}{_text(life)}</section>"
+    )
+
+
+def _not_read_yet(timeline: Timeline | None, chunk_id: int | None) -> str:
+    if timeline is None or chunk_id is None or chunk_id not in timeline.about:
+        return ""
+    number, step = chunk_number(chunk_id), timeline.about[chunk_id][0].step
+    return (
+        f'<div class="ml-empty mm-not-yet" data-id="{chunk_id}"><strong>Chunk {number} was not read yet.</strong> '
+        f"It was written at event {number_words(step)}: its life appears from there on.</div>"
     )
 
 

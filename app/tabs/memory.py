@@ -185,7 +185,7 @@ def top(visit: Visit, look: Look) -> list[Any]:
         bank_line(visit) if visit.emptied else life.head(timeline, look.step),
         map_update(visit.maps, MAP, timeline, look),
         life.moment(timeline, look.step, visit),
-        life.life_html(looking.life(visit, look, at_once=True)),
+        life.life_html(looking.life(visit, look, at_once=True), timeline, look.chunk_id),
     ]
 
 

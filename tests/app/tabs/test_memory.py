@@ -108,6 +108,18 @@ def test_a_life_offers_what_can_be_done(made_visit: Visit) -> None:
     assert "Why: fewest triggers" in shown[gone]
 
 
+def test_before_a_chosen_chunk_was_read_it_is_said_when_that_was(made_visit: Visit) -> None:
+    timeline = looking.timeline(made_visit)
+    chosen = 30
+    read = timeline.about[chosen][0].step
+    before = memory.top(made_visit, Look(step=read - 1, chunk_id=chosen))[3]
+    assert "Chunk 31 was not read yet" in before and f"written at event {read}" in before
+    assert 'data-id="30"' in before, "the page does not take its coming back for another choice"
+    assert "mm-life" in memory.top(made_visit, Look(step=read, chunk_id=chosen))[3]
+    assert memory.top(made_visit, Look(step=1, chunk_id=9_999))[3] == life.NOTHING_CHOSEN, "there never was one"
+    assert memory.top(made_visit, Look(step=read - 1))[3] == life.NOTHING_CHOSEN
+
+
 def test_the_attention_of_every_layer_can_be_read_without_a_mouse(made_visit: Visit) -> None:
     seen = next(chunk_id for chunk_id, share in looking.timeline(made_visit).attention_share(None).items() if share)
     shown = life.life_html(looking.life(made_visit, Look(chunk_id=seen)))
