@@ -85,7 +85,7 @@ def upload(app: App, visit: Visit, file: Mapping[str, Any], folder: Path) -> dic
     *_, item = reading.add_files(visit, [(path, name)], reading.limits_of(app.settings))
     if item.error is not None:
         raise item.error
-    for _ in reading.read_all(visit):
+    for _ in reading.read_all(visit, only=item):
         pass
     if item.error is not None:
         raise item.error

@@ -120,13 +120,25 @@ def _cut(visit: Visit, text: str) -> list[Chunk]:
     return chunks
 
 
-def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | None]:
+def read_all(visit: Visit, show_every: float = SHOW_EVERY, only: Item | None = None) -> Iterator[Item | None]:
     """Read everything that waits, one document after the other; yields what is being read, now and then.
 
-    Waits for the model first (yielding None). A second call while one is at work only returns: documents
-    added meanwhile are read by the first. Ends early when ``visit.stop_reading`` is set; what was read stays.
-    When its page goes away it ends too, and :func:`go_on` has it go on.
+    Waits for the model first (yielding None). A second call while one is at work only returns: what it wants, and of
+    "everything" also what is added meanwhile, is read by the first. Ends early when ``visit.stop_reading`` is set; what
+    was read stays. When its page goes away it ends too, and :func:`go_on` has it go on.
+
+    Args:
+        only: the one document that is wanted.
     """
+    with visit.lock:
+        if only is None:
+            visit.wants_all = True
+        else:
+            only.wanted = True
+    yield from _read_wanted(visit, show_every)
+
+
+def _read_wanted(visit: Visit, show_every: float) -> Iterator[Item | None]:
     with visit.lock:
         if visit.reading:
             return
@@ -137,13 +149,17 @@ def read_all(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | No
             if visit.engine.state.error:
                 raise visit.engine.state.error
             yield None
-        while not visit.stop_reading.is_set() and (item := visit.shelf.next_unread()) is not None:
+        while not visit.stop_reading.is_set() and (item := visit.shelf.next_unread(visit.wants_all)) is not None:
             yield from _read_one(visit, item, show_every)
     except GeneratorExit:
         visit.interrupted = not visit.stop_reading.is_set()
         raise
     finally:
         visit.reading = False
+        if not visit.interrupted:  # what Stop left is wanted no longer
+            visit.wants_all = False
+            for each in visit.shelf:
+                each.wanted = False
 
 
 def go_on(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | None]:
@@ -155,7 +171,7 @@ def go_on(visit: Visit, show_every: float = SHOW_EVERY) -> Iterator[Item | None]
         time.sleep(show_every)
         yield None
     if visit.interrupted and not visit.closed:
-        yield from read_all(visit, show_every)
+        yield from _read_wanted(visit, show_every)
 
 
 def _read_one(visit: Visit, item: Item, show_every: float) -> Iterator[Item]:

@@ -96,7 +96,8 @@ class Visit:
         reading, answering, experimenting: whether that work is going on now; comparing: whether the experiment answers
             questions. stop_reading, stop_answering, stop_lab: asked once a step.
         vectors: what the session's chunks were embedded to; made with it.
-        interrupted: whether reading ended because its page went away; it goes on when the page is back.
+        interrupted: whether reading ended because its page went away; it goes on when the page is back. wants_all:
+            whether it goes on with every document, and not only with such as were asked for by name.
         refused: why the last question was not taken; None after one that was.
         emptied: whether another model took memory and conversation away, until something is read again; stale: whether
             the page does not show that yet.
@@ -118,6 +119,7 @@ class Visit:
     experimenting: bool = False
     comparing: bool = False
     interrupted: bool = False
+    wants_all: bool = False
     refused: MemLongError | None = None
     emptied: bool = False
     stale: bool = False

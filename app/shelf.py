@@ -30,7 +30,7 @@ class Item:
         document: its text; None while it is being opened, or when that failed. error: why it failed.
         estimate, progress, report: what reading will take, how far it is, and what came of it.
         doc_ids: ids in the session, the newest last; reading it anew gives it another one.
-        questions: worth asking about it (samples have some).
+        questions: worth asking about it (samples have some). wanted: whether somebody asked for it alone to be read.
     """
 
     item_id: int
@@ -43,6 +43,7 @@ class Item:
     report: ReadReport | None = None
     doc_ids: list[int] = field(default_factory=list)
     questions: tuple[str, ...] = ()
+    wanted: bool = False
 
     @property
     def title(self) -> str:
@@ -102,11 +103,14 @@ class Shelf:
         """Forget a document; removing it twice is fine."""
         self.items = [other for other in self.items if other is not item]
 
-    def next_unread(self) -> Item | None:
-        """Return the document to go on with: one that was stopped, else the oldest that waits."""
+    def next_unread(self, every: bool = True) -> Item | None:
+        """Return the document to go on with: one that was stopped, else the oldest that waits.
+
+        ``every``: whether all are wanted; else only such as somebody asked for.
+        """
         for state in ("stopped", "waiting"):
             for item in self.items:
-                if item.state == state:
+                if item.state == state and (every or item.wanted):
                     return item
         return None
 

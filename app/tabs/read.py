@@ -239,13 +239,15 @@ def picture(visit: Visit) -> list[Any]:
 def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:
     """Do what a button on a card or a sample says. Raises MemLongError for what cannot be done."""
     if what == "sample":
-        yield reading.add_sample(visit, number)
-        yield from _read_new(visit)
+        item = reading.add_sample(visit, number)
+        yield item
+        yield from _read_new(visit, item)
     elif what in ("read", "resume"):
-        yield from _read_new(visit)
+        yield from _read_new(visit, visit.shelf.get(int(number)))
     elif what == "again":
-        yield reading.read_again(visit, int(number))
-        yield from _read_new(visit)
+        item = reading.read_again(visit, int(number))
+        yield item
+        yield from _read_new(visit, item)
     elif what == "stop":
         reading.stop(visit)
     elif what == "remove":
@@ -253,8 +255,8 @@ def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:
         yield None
 
 
-def _read_new(visit: Visit) -> Iterator[Item | None]:
-    yield from reading.read_all(visit)
+def _read_new(visit: Visit, only: Item | None = None) -> Iterator[Item | None]:
+    yield from reading.read_all(visit, only=only)
     reading.refresh_reports(visit)
 
 

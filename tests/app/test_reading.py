@@ -14,8 +14,9 @@ from app.context import App
 from app.documents import Limits
 from app.samples import samples
 from app.sessions import Visit
-from app.shelf import part_words
+from app.shelf import from_text, part_words
 from app.tabs.cards import card, shelf
+from app.tabs.read import act
 from memlong.chunking import PageSpan
 from memlong.errors import DocumentError, MemLongError
 
@@ -130,6 +131,45 @@ def test_documents_added_meanwhile_are_read_by_the_first_reader(visit: Visit, lo
     list(steps)
     assert late.state == "done"
     assert not visit.reading
+
+
+def test_one_that_is_wanted_is_read_alone(visit: Visit, long_text: str) -> None:
+    first, second, third = (reading.add_text(visit, long_text, name, Limits()) for name in ("First", "Second", "Third"))
+    list(reading.read_all(visit, only=second))
+    assert [item.state for item in visit.shelf] == ["waiting", "done", "waiting"]
+    steps = reading.read_all(visit, show_every=0, only=first)
+    next(steps), next(steps)
+    late = reading.add_text(visit, long_text[:900], "Late", Limits())
+    assert list(reading.read_all(visit, only=third)) == [], "there is a reader already, which is told of it"
+    list(steps)
+    assert [item.state for item in visit.shelf] == ["done", "done", "done", "waiting"]
+    list(reading.read_all(visit))
+    assert late.state == "done"
+
+
+def test_what_stop_left_is_wanted_no_longer(visit: Visit, long_text: str) -> None:
+    items = [reading.add_text(visit, long_text, name, Limits()) for name in ("First", "Second", "Third")]
+    steps = reading.read_all(visit, show_every=0)
+    next(steps), next(steps)
+    reading.stop(visit)
+    list(steps)
+    assert [item.state for item in items] == ["stopped", "waiting", "waiting"]
+    list(reading.read_all(visit, only=items[2]))
+    assert [item.state for item in items] == ["stopped", "waiting", "done"]
+    list(reading.read_all(visit, only=items[0]))
+    assert [item.state for item in items] == ["done", "waiting", "done"]
+
+
+def test_a_sample_and_a_card_read_what_they_name(visit: Visit, long_text: str) -> None:
+    waits = reading.add_text(visit, long_text, "Waits", Limits())
+    sample = samples()[0]
+    reading.add_sample(visit, sample.name).document = from_text(long_text, sample.title, Limits())
+    list(act(visit, "sample", sample.name))
+    assert [item.state for item in visit.shelf] == ["waiting", "done"]
+    other = reading.add_text(visit, long_text[:900], "Other", Limits())
+    list(act(visit, "read", str(other.item_id)))
+    list(act(visit, "again", "1"))
+    assert [item.state for item in visit.shelf] == ["waiting", "done", "done"] and not waits.doc_ids
 
 
 def test_capacity_and_policy_change_at_once(visit: Visit, long_text: str) -> None:

@@ -183,7 +183,8 @@ def test_reading_goes_on_when_its_page_is_back(make_app: Callable[..., App], lon
     visits = make_app().visits
     visit = visits.claim("a", TICKET)
     item = reading.add_text(visit, long_text, "Log", Limits())
-    steps = reading.read_all(visit, show_every=0)
+    other = reading.add_text(visit, long_text[:900], "Other", Limits())
+    steps = reading.read_all(visit, show_every=0, only=item)
     for _ in range(4):
         next(steps)
     steps.close()  # as the page goes
@@ -193,6 +194,7 @@ def test_reading_goes_on_when_its_page_is_back(make_app: Callable[..., App], lon
     assert item.state == "done"
     assert not visit.interrupted
     assert list(reading.go_on(visit)) == []
+    assert other.state == "waiting", "nobody asked for it"
 
 
 def test_reading_that_was_stopped_stays_so(make_app: Callable[..., App], long_text: str) -> None:
