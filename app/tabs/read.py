@@ -87,7 +87,7 @@ def build(app: App) -> Parts:
             with gr.Row(elem_classes="ml-actions"):
                 read = gr.Button("Read all", variant="primary", elem_id="read", scale=0, min_width=140)
                 stop = gr.Button("Stop", elem_id="stop-reading", scale=0, min_width=100)
-            heard = _CARD_CLICKS + oversize.watch(reading.limits_of(app.settings).file_bytes)
+            heard = _CARD_CLICKS + _SHOW_PROGRESS + oversize.watch(reading.limits_of(app.settings).file_bytes)
             cards = gr.HTML(shelf(None), js_on_load=heard, elem_id="shelf")
             export = gr.DownloadButton("Download the export", elem_id="export-file", visible="hidden")
         with gr.Column(scale=5, min_width=320):
@@ -141,6 +141,24 @@ def _bank_controls(app: App) -> tuple[gr.Number, gr.Dropdown, gr.Button, gr.HTML
 
 # Exports are a second event, because they alone have a file as their output.
 _CARD_CLICKS = CLICKS.replace("trigger('click',", "trigger(hit.dataset.act === 'export' ? 'select' : 'click',")
+# Whoever asks for a document to be read sees how far that is: on a phone its card lies below the samples, out of sight.
+_SHOW_PROGRESS = """
+let asked = false;
+document.addEventListener('click', (event) => {
+  const acts = '#samples [data-act], #read, #shelf :is([data-act=read], [data-act=resume], [data-act=again])';
+  if (event.target.closest(acts)) asked = true;
+}, true);
+watch('value', () => {
+  const of = (state) => [...element.querySelectorAll(`.ml-is-${state}`)].pop();
+  const card = asked && (of('reading') ?? of('waiting'));  // it waits while the model is being loaded
+  if (!card) return;
+  asked = false;
+  const box = card.getBoundingClientRect();
+  if (box.top > window.innerHeight - 120 || box.bottom < 120) {
+    card.scrollIntoView({block: window.innerWidth < 720 ? 'start' : 'nearest'});
+  }
+});
+"""
 _SAVE_FILE = """() => { setTimeout(() => {
   const e = document.querySelector('#export-file');
   (e?.matches('a,button') ? e : e?.querySelector('a,button'))?.click();

@@ -340,6 +340,24 @@ def test_first_screen_fits_and_samples_are_one_click_away(
     assert seen == Seen()
 
 
+def test_a_phone_shows_how_far_a_sample_is_once_and_then_stays_where_it_is_put(
+    browser: Any, address: str, seen: Seen
+) -> None:
+    page = open_page(browser, address, seen, 390)
+    top = "document.querySelector('#shelf .ml-card').getBoundingClientRect().top"
+    page.locator("#samples button").last.click()
+    page.wait_for_selector(".ml-is-reading", state="attached")
+    page.wait_for_function(f"0 <= {top} && {top} < window.innerHeight - 120")
+    page.evaluate("window.scrollTo(0, 0)")
+    said = page.inner_text(".ml-is-reading .ml-facts")
+    page.wait_for_function("(said) => document.querySelector('.ml-card .ml-facts').innerText !== said", arg=said)
+    assert page.evaluate("window.scrollY") == 0 and page.evaluate(top) > 780, "whoever looks elsewhere is left alone"
+    page.click("#stop-reading")
+    page.wait_for_selector(".ml-is-stopped, .ml-is-done")
+    page.close()
+    assert seen == Seen()
+
+
 def test_bundled_model_answers_from_the_short_sample(
     browser: Any, seen: Seen, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
