@@ -98,10 +98,11 @@ def _figures(exchange: Exchange) -> str:
         return ""
     seconds = sum(answer.seconds.values())
     mass = "" if answer.memory_mass is None else f"<span>{answer.memory_mass:.0%} of attention on memory</span>"
+    written = "stopped after" if answer.stopped_in_steps else f"{plural(answer.n_tokens, 'token')} in"
     from_words = {"memory": "from memory", "passages": "from passages", "both": "from memory and passages"}
     return (
         f'<p class="ml-facts"><span>{from_words.get(answer.answer_from, "from the model alone")}</span>{mass}'
-        f"<span>{plural(answer.n_tokens, 'token')} in {duration_words(seconds)}</span>"
+        f"<span>{written} {duration_words(seconds)}</span>"
         f"<span>{number_words(answer.chunks_kept)} of {plural(answer.chunks_read, 'chunk')} in memory</span></p>"
     )
 
@@ -129,8 +130,8 @@ def _what_left(missed: Sequence[Missed]) -> str:
     """Return what to make of chunks that had left and would have been fetched, of which some may answer, or none."""
     if not any(each.likely for each in missed):
         return (
-            "<strong>Nothing that had left matches this question well.</strong> It would have been fetched only for "
-            "want of better."
+            "<strong>Nothing that had left matches this question well.</strong> "
+            f"{'This' if len(missed) == 1 else 'These'} would have been fetched only for want of better."
         )
     best = missed[0].rank == 1 and missed[0].likely
     what = "The best match had left memory" if best else "This had left memory"

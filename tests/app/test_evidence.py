@@ -164,7 +164,7 @@ def test_a_question_that_is_stopped_in_a_step_shows_what_was_found_and_no_more(
         "\n(Stopped before the question itself was asked.)"
     )
     assert "Then asked" not in shown and shown.count('<ol class="ml-evidence"') == 1
-    assert "in its steps" in pane.notices(exchange)
+    assert "in its steps" in pane.notices(exchange) and "<span>stopped after " in shown
     assert what_if._turns(read, 2) == session.turns and len(session.turns) == 1
     for export in (conversation, conversation_page):
         assert "(no answer)" in export(read)

@@ -78,7 +78,7 @@ def test_what_matches_a_question_badly_is_no_best_match(
     found = visit.exchanges[1].missed = missed.missed(visit, 1)
     assert found and not any(each.likely for each in found)
     told = evidence(visit)
-    assert "Nothing that had left matches this question well" in told and "best match" not in told
+    assert "Nothing that had left matches this question well.</strong> These would" in told and "best match" not in told
     nearest, *others = found
     for likely, words in (([nearest], "The best match had left"), (others, "This had left memory")):
         visit.exchanges[1].missed = tuple(replace(each, likely=each in likely) for each in found)
