@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.engine import Engine
 from app.settings import Settings
-from app.shelf import Shelf
+from app.shelf import Item, Shelf
 from app.text import plural
 from app.vectors import Vectors
 from memlong.config import AskOptions
@@ -133,6 +133,10 @@ class Visit:
     seen: float = field(default_factory=time.monotonic)
     closed: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def will_read(self, item: Item) -> bool:
+        """Whether a document that waits is read without anybody asking for it once more."""
+        return self.reading and item.state == "waiting" and (self.wants_all or item.wanted)
 
     def memory(self) -> Session:
         """Return the session, made now if there is none.

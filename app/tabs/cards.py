@@ -41,17 +41,19 @@ def shelf(visit: Visit | None) -> str:
         )
     minutes = visit.engine.settings.closed_minutes if visit else 0
     kept = f"It stays when this page is loaded again, and for {plural(minutes, 'minute')} after it is closed."
-    return f'<div class="ml-shelf">{"".join(card(item) for item in items)}</div><p class="ml-line ml-kept">{kept}</p>'
+    cards = "".join(card(item, visit is not None and visit.will_read(item)) for item in items)
+    return f'<div class="ml-shelf">{cards}</div><p class="ml-line ml-kept">{kept}</p>'
 
 
-def card(item: Item) -> str:
-    """Return one document: what it is, how far it is, what can be done with it."""
+def card(item: Item, soon: bool = False) -> str:
+    """Return one document: what it is, how far it is, what can be done with it; ``soon``: its turn comes by itself."""
     warnings = "".join(f'<p class="ml-note">{escape(text)}</p>' for text in _warnings(item))
     body = {"failed": _failed, "reading": _reading, "stopped": _stopped, "done": _done}.get(item.state, _before)(item)
+    state = "Will be read" if soon else _STATES[item.state]
     return (
         f'<article class="ml-card ml-is-{item.state}" id="doc-{item.item_id}" aria-label="{escape(item.title)}">'
-        f'<header><h3>{escape(item.title)}</h3><span class="ml-state">{_STATES[item.state]}</span></header>'
-        f"{body}{warnings}<footer>{_actions(item)}</footer></article>"
+        f'<header><h3>{escape(item.title)}</h3><span class="ml-state">{state}</span></header>'
+        f"{body}{warnings}<footer>{_actions(item, soon)}</footer></article>"
     )
 
 
@@ -161,10 +163,10 @@ def _failed(item: Item) -> str:
     return error_box(item.error) if item.error else ""
 
 
-def _actions(item: Item) -> str:
+def _actions(item: Item, soon: bool) -> str:
     number, title = item.item_id, item.title
     acts = {
-        "waiting": [("Read", "read", "ml-strong"), ("Remove", "remove", "")],
+        "waiting": [*([] if soon else [("Read", "read", "ml-strong")]), ("Remove", "remove", "")],
         "stopped": [("Resume", "resume", "ml-strong"), ("Export", "export", ""), ("Remove", "remove", "")],
         "done": [
             ("Ask", "ask-tab", "ml-strong"),

@@ -141,7 +141,10 @@ def test_one_that_is_wanted_is_read_alone(visit: Visit, long_text: str) -> None:
     next(steps), next(steps)
     late = reading.add_text(visit, long_text[:900], "Late", Limits())
     assert list(reading.read_all(visit, only=third)) == [], "there is a reader already, which is told of it"
+    assert shelf(visit).count("Will be read") == 1 and shelf(visit).count("Ready to read") == 1
+    assert "Read: Third" not in shelf(visit) and "Read: Late" in shelf(visit), "nothing is left to be asked for"
     list(steps)
+    assert "Will be read" not in shelf(visit)
     assert [item.state for item in visit.shelf] == ["done", "done", "done", "waiting"]
     list(reading.read_all(visit))
     assert late.state == "done"
