@@ -158,7 +158,7 @@ def _answer(exchange: Exchange) -> list[str]:
             place = f", {_plain(item.place)}" if item.place else ""
             lines += [
                 "",
-                f"{item.rank}. {_plain(item.title)}{place}: {_measures(item)}",
+                f"{item.rank}. {_plain(item.title)}{place}: {_plain(_measures(item))}",
                 "",
                 f"   > {_plain(one_line(item.text, 600))}",
             ]
@@ -188,9 +188,10 @@ def _facts(exchange: Exchange) -> str:
 
 def _measures(item: Evidence) -> str:
     mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
+    places = f', pointed at "{one_line(item.pointed[0].text, 80)}" {item.pointed[0].likely:.0%}' if item.pointed else ""
     return (
         f"score {item.score:.3f}{mass}, triggers {item.trigger_count_before} to {item.trigger_count}, "
-        f"chunk {chunk_number(item.chunk_id)}"
+        f"chunk {chunk_number(item.chunk_id)}{places}"
     )
 
 

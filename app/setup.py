@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from app.settings import PRECISIONS, Settings
 from app.text import shorten
 from memlong.bank.eviction import POLICIES
-from memlong.config import CHUNK_ENDS, MEMORY_POSITIONS, PRESETS, STORE_DTYPES, MemoryConfig
+from memlong.config import CHUNK_ENDS, MEMORY_POSITIONS, PRESETS, STORE_DTYPES, STRENGTHS, MemoryConfig
 from memlong.errors import ConfigError, unknown_name
 from memlong.layers import layers_text, parse_layers
 from memlong.retriever import split_name
@@ -28,13 +28,12 @@ MOST_STEPS = 8  # of a question, each an answer of its own
 MEMORY = (
     "preset", "stored_layers", "retrieval_layers", "chunk_tokens", "window_tokens", "top_k", "store_dtype",
     "retrieve_every", "memory_positions", "relevance_strength", "recency_strength", "rerank_candidates", "chunk_ends",
-    "spelling_strength", "abstention_strength", "question_steps",
+    "spelling_strength", "abstention_strength", "pointing_strength", "question_steps",
 )  # fmt: skip
 LAYERS = ("stored_layers", "retrieval_layers")
 _COUNTS = (
     "chunk_tokens", "window_tokens", "top_k", "capacity", "retrieve_every", "rerank_candidates", "question_steps",
 )  # fmt: skip
-_STRENGTHS = ("relevance_strength", "recency_strength", "spelling_strength", "abstention_strength")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "precision": PRECISIONS, "preset": PRESETS, "store_dtype": STORE_DTYPES,
     "policy": tuple(POLICIES), "memory_positions": MEMORY_POSITIONS,
@@ -70,6 +69,7 @@ class Setup:
     rerank_candidates: int | None = None
     spelling_strength: float | None = None
     abstention_strength: float | None = None
+    pointing_strength: float | None = None
     question_steps: int | None = None
     chunk_ends: str = ""
 
@@ -90,7 +90,7 @@ class Setup:
         ):  # fmt: skip
             if (getattr(self, name) or 0) > most:
                 raise ConfigError(f"{name}={getattr(self, name)}", f"At most {most}", f"Lower {name}")
-        for name in _STRENGTHS:
+        for name in STRENGTHS:
             if (value := getattr(self, name)) is not None and not 0 <= value < inf:
                 raise ConfigError(f"{name}={value}", "0 (off) or more", "Try 4")
         MemoryConfig.refuse(self.memory() | {"capacity_tokens": self.capacity})
@@ -164,8 +164,7 @@ class Setup:
 
 _EXAMPLES = {
     "top_k": 4, "retrieve_every": 32, "rerank_candidates": 12, "relevance_strength": 4, "spelling_strength": 4,
-    "recency_strength": 8, "abstention_strength": 6,
-    "question_steps": 3, "capacity": 131_072,
+    "recency_strength": 8, "abstention_strength": 6, "pointing_strength": 4, "question_steps": 3, "capacity": 131_072,
 }  # fmt: skip
 
 
@@ -209,7 +208,7 @@ def _value(name: str, value: Any) -> Any:
         return value.strip()
     if isinstance(value, str) and not value.strip():
         return 131_072 if name == "capacity" else None
-    kind, words = (float, "A number") if name in _STRENGTHS else (int, "A whole number")
+    kind, words = (float, "A number") if name in STRENGTHS else (int, "A whole number")
     try:
         number = kind(str(value).strip().replace("_", ""))
     except ValueError:

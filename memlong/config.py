@@ -20,6 +20,9 @@ STORE_DTYPES: tuple[str, ...] = ("bfloat16", "float16", "float32", "int8", "k8v4
 MEMORY_POSITIONS: tuple[str, ...] = ("zero", "before")
 CHUNK_ENDS: tuple[str, ...] = ("tokens", "sentences")
 ANSWER_FROM: tuple[str, ...] = ("memory", "passages", "both", "nothing")
+STRENGTHS: tuple[str, ...] = (
+    "relevance_strength", "recency_strength", "spelling_strength", "abstention_strength", "pointing_strength",
+)  # fmt: skip
 SHORT_CHUNK_ROOM = 1.125  # slots for each of full chunks; prose takes 1.02 to 1.11 with 256 tokens, up to 1.24 with 64
 T = TypeVar("T")
 
@@ -76,6 +79,8 @@ class MemoryConfig:
         abstention: words by which the model says that the text does not tell; "" for one that has none.
         abstention_strength: logits that these words gain where the retriever holds it to be most likely that no
             chunk fetched answers, and lose where one surely does (see ``abstaining.py``); 0 leaves it to the model.
+        pointing_strength: logits that the tokens of an answer gain which the retriever surely points at in the chunks
+            fetched, and those of less sure ones less (see ``pointing.py``); 0 leaves the answer to the model.
         question_steps: answers that a question takes at most: what it needs to have found first is asked for before it
             where the retriever can tell (see ``retriever/decomposer.py``); 1 asks every question as it stands.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
@@ -106,6 +111,7 @@ class MemoryConfig:
     spelling_strength: float = 0.0
     abstention: str = ""
     abstention_strength: float = 0.0
+    pointing_strength: float = 0.0
     question_steps: int = 1
     bank_device: str = "model"
     read_batch_tokens: int = 512
@@ -139,7 +145,7 @@ class MemoryConfig:
             )
         if self.retrieve_every < 0:
             raise ConfigError(f"retrieve_every={self.retrieve_every}", "0 (once) or more", "Raise retrieve_every")
-        for name in ("relevance_strength", "recency_strength", "spelling_strength", "abstention_strength"):
+        for name in STRENGTHS:
             if not 0 <= getattr(self, name) < inf:
                 raise ConfigError(f"{name}={getattr(self, name)}", "0 (off) or more", "Try 4")
         if self.rerank_candidates < 0:
@@ -199,7 +205,8 @@ class AskOptions:
         memory_strength: added to the memory's own strength for this answer.
         documents: ids of the documents to ask; None asks all.
         masked: chunk ids that retrieval must not return (counterfactuals).
-        forced: chunk ids that it returns whatever their score, in place of the worst others; no doubt weakens them.
+        forced: chunk ids that it returns whatever their score, in place of the worst others; no doubt weakens them, and
+            steps go without.
         temperature: 0 decodes greedily; above 0 samples.
         top_p: nucleus of the sampling distribution, in (0, 1].
         max_tokens: tokens of the answer at most; its steps have a limit of their own.

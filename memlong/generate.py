@@ -90,7 +90,7 @@ class Generation:
         """Yield tokens until a stop rule fires; the end token itself is not yielded."""
         local = _Local(self.model, list(self.prompt), self.room or self.model.local_tokens, self.hooks.spill)
         random = torch.Generator().manual_seed(self.options.seed % 2**63)
-        ends = _end_tokens(self.model)
+        ends = end_tokens(self.model)
         every = self.model.config.retrieve_every if self.options.retrieve_every is None else self.options.retrieve_every
         retrieved = self.hooks.retrieve("")
         logits, mass = self._timed("prefill", local.prefill, retrieved)
@@ -185,7 +185,8 @@ def _sample(logits_V: Tensor, options: AskOptions, random: torch.Generator) -> i
     return int(torch.multinomial(probabilities, 1, generator=random))
 
 
-def _end_tokens(model: MemoryModel) -> set[int]:
+def end_tokens(model: MemoryModel) -> set[int]:
+    """Return the tokens with which a model ends its answer."""
     configured = getattr(model.base.generation_config, "eos_token_id", None)
     ends = set(configured if isinstance(configured, list) else [configured])
     ends.add(model.tokenizer.eos_token_id)

@@ -1,4 +1,4 @@
-"""``python -m training``: list, show, estimate and run recipes; prepare, evaluate, export, push; rank, decompose."""
+"""``python -m training``: recipes listed, shown and run; prepare, evaluate, export, push; rank, decompose, point."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from training import evaluate
 from training.data import prepare_cli
 from training.decompose import cli as decompose_cli
 from training.evaluate.common import STOPPED
+from training.point import cli as point_cli
 from training.rank import cli as rank_cli
 from training.recipes import RECIPES, AnyConfig, configured, require_text
 from training.settings import assignments
@@ -35,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
             return rank_cli.run(chosen)
         if chosen.command == "decompose":
             return decompose_cli.run(chosen)
+        if chosen.command == "point":
+            return point_cli.run(chosen)
         if chosen.command == "push":
             return push(chosen.folder, chosen.repository)
         if chosen.command == "export":
@@ -58,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print(
-            "\nStopped. What was finished is kept: the same command goes on with prepare, run, rank and decompose.",
+            "\nStopped. What was finished is kept: the same command goes on with prepare, run, rank, decompose, point.",
             file=sys.stderr,
         )
         return STOPPED
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare_cli.add_arguments(commands.add_parser("prepare", help="clean, tokenise and pack text"))
     rank_cli.add_arguments(commands.add_parser("rank", help="train what reads questions beside parts of chunks"))
     decompose_cli.add_arguments(commands.add_parser("decompose", help="train what takes a question apart"))
+    point_cli.add_arguments(commands.add_parser("point", help="train what points at an answer's words"))
     evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
     exporting = commands.add_parser("export", help="merge a run's adapter into its model, where that is possible")
     exporting.add_argument("run", type=Path, help="folder of a run, or its export/")

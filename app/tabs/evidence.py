@@ -17,11 +17,13 @@ from memlong.errors import MemLongError
 if TYPE_CHECKING:
     from memlong.session.results import Evidence
 
+Range = tuple[int, int]
 _WORD = re.compile(r"\w+")
 # Letters of alphabets that put blanks between words and glue nothing to them: Latin, Greek, Cyrillic.
 _LETTER = "[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]"
 SNIPPET = 180  # characters of a chunk in the list
 LEAST_MASS = 0.01  # share of attention of a full bar at least: of next to none the largest is no long one
+_POINTED = 0.1  # how likely an answer's words are that are worth a word: below it, many places are
 _MUCH = 0.1  # share of attention that nobody calls little, whatever the memory's own threshold
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
@@ -179,13 +181,20 @@ def _rows(items: Sequence[Evidence], exchange: Exchange, of: tuple[int, int], la
     return f'<ol class="ml-evidence" aria-label="{label}">{rows}</ol>'
 
 
-def snippet(text: str, answer: str, question: str) -> str:
+def snippet(text: str, answer: str, question: str, said: Range | None = None) -> str:
     """Return the part of a chunk that has most to do with an answer, as HTML with the answer's own words marked.
 
     The beginning of a chunk says nothing: chunks begin anywhere.
+
+    Args:
+        said: characters that are the answer's words, where that is known; None looks for them.
     """
+    if said:
+        before, own = " ".join(text[: said[0]].split()), " ".join(text[slice(*said)].split())
+        start = len(before) + bool(before and text[said[0] - 1].isspace())
+        said = start, start + len(own)
     text = " ".join(text.split())
-    if said := words_of(answer, text):
+    if said := said or words_of(answer, text):
         at, behind = said
     else:
         wanted = {word for word in _WORD.findall(f"{answer} {question}".casefold()) if len(word) > 3}
@@ -207,8 +216,13 @@ def _row(item: Evidence, of: tuple[int, int], most: float, exchange: Exchange) -
     mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
     width = 100 * (item.attention_mass or 0.0) / max(most, LEAST_MASS)
     tag = '<span class="ml-tag">most attention</span>' if item.attention_mass == most >= LEAST_MASS / 10 else ""
-    if exchange.answer is not None and words_of(exchange.text, item.text):
+    said = said_in(item, exchange.text)
+    if exchange.answer is not None and said:
         tag += '<span class="ml-tag">says the same words</span>'
+    if item.pointed and item.pointed[0].likely >= _POINTED:
+        best = item.pointed[0]
+        why = f"The retriever holds “{one_line(best.text, 80)}” here to be the answer, {best.likely:.0%} sure."
+        tag += f'<span class="ml-tag" title="{escape(why)}">pointed at, {best.likely:.0%}</span>'
     if item.superseded:
         why = "A later chunk answers as surely, and the last telling counts."
         tag += f'<span class="ml-tag" title="{why}">told anew later</span>'
@@ -216,7 +230,7 @@ def _row(item: Evidence, of: tuple[int, int], most: float, exchange: Exchange) -
         f'<li><button type="button" class="ml-hit" data-act="open" data-id="{item.chunk_id}" data-of="{_of(of)}" '
         f'data-chunk="{item.chunk_id}" aria-label="Open passage {item.rank} in its document">'
         f'<span class="ml-rank">{item.rank}</span><span class="ml-source">{escape(item.title)}{place}{tag}</span>'
-        f'<span class="ml-snippet">{snippet(item.text, exchange.text, exchange.question)}</span>'
+        f'<span class="ml-snippet">{snippet(item.text, exchange.text, exchange.question, said)}</span>'
         f'<span class="ml-measures"><span>score <b class="ml-score">{item.score:.2f}</b></span>'
         f'<span>attention <b class="ml-mass">{mass}</b></span>'
         f'<span>triggers <b class="ml-triggers">{item.trigger_count_before} → {item.trigger_count}</b></span>'
@@ -245,7 +259,7 @@ def passage(item: Evidence, text: str, around: int = AROUND, of: tuple[int, int]
     first, last = max(0, start - around), min(len(text), end + around)
     earlier = button("Show more before", "more", item.chunk_id, _of(of, around + AROUND)) if first else ""
     later = button("Show more after", "more", item.chunk_id, _of(of, around + AROUND)) if last < len(text) else ""
-    said = words_of(answer, text[start:end])
+    said = said_in(item, answer)
     own = [start + at for at in said] if said else [start, start]
     marked = escape_lines(text[start : own[0]])
     marked += f'<strong class="ml-own">{escape_lines(text[own[0] : own[1]])}</strong>' if said else ""
@@ -261,6 +275,14 @@ def passage(item: Evidence, text: str, around: int = AROUND, of: tuple[int, int]
         f'<mark id="passage">{marked}</mark>{escape_lines(text[end:last])}'
         f"{'…' if last < len(text) else ''}</p>{later}</div></section>"
     )
+
+
+def said_in(item: Evidence, answer: str) -> Range | None:
+    """Return where in its text a chunk says an answer in its own words: where they are pointed at, if that is so."""
+    for place in item.pointed:
+        if place.text.strip().casefold() == answer.strip(" .").casefold():
+            return place.span[0] - item.span[0], place.span[1] - item.span[0]
+    return words_of(answer, item.text)
 
 
 def words_of(answer: str, text: str) -> tuple[int, int] | None:

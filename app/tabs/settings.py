@@ -54,6 +54,10 @@ STRENGTHS = {
         "Doubt",
         "How firmly the retriever has a say in whether the text does not tell; 0: not at all.",
     ),
+    "pointing_strength": (
+        "Pointing",
+        "How firmly an answer keeps to the words that the retriever points at in the text; 0: not at all.",
+    ),
 }
 """Numbers from 0, with or without a fraction, and what they do."""
 _LARGEST_FILE = 100_000  # characters of a settings file
@@ -202,6 +206,7 @@ def _form(setup: Setup) -> list[Any]:
         )  # fmt: skip
         made["spelling_strength"] = _strength("spelling_strength", values, own)
         made["abstention_strength"] = _strength("abstention_strength", values, own)
+        made["pointing_strength"] = _strength("pointing_strength", values, own)
         made["question_steps"] = gr.Number(
             values["question_steps"], label="Steps", elem_id="question-steps",
             info="Answers a question may take: what it needs to have found is asked first; 1: none.", **own,

@@ -46,6 +46,7 @@ def loaded(engine: Engine) -> str:
     ends = ", cut at sentences" if config.chunk_ends == "sentences" else ""
     candidates, near = max(config.top_k, config.rerank_candidates), config.relevance_strength
     spelt, last, said = config.spelling_strength, config.recency_strength, config.abstention_strength
+    pointed = config.pointing_strength
     looked = f" of {candidates} looked at twice" if config.rerank_candidates else ""
     return facts(
         [
@@ -60,6 +61,7 @@ def loaded(engine: Engine) -> str:
             ("Recency", f"strength {last:g}: the last telling counts" if last else "early and late alike"),
             ("Spelling", f"strength {spelt:g}: as the text spells words" if spelt else "left to the model"),
             ("Doubt", f"strength {said:g}: the retriever has a say" if said else "left to the model"),
+            ("Pointing", f"strength {pointed:g}: at words of the text" if pointed else "left to the model"),
             ("Steps", _steps(config.question_steps)),
             ("Top-k", f"{config.top_k}{looked}, anew every {plural(config.retrieve_every, 'token')}"),
             ("Bank", f"{plural(engine.settings.capacity, 'token')}, {engine.settings.policy}"),

@@ -37,12 +37,35 @@ class Parts(NamedTuple):
     Attributes:
         ranges: tokens [start, end) of each. texts: their texts. n_tokens: of the chunk.
         around: the text of each with some more on both sides, as far as the chunk goes.
+        text: of the chunk. places: characters [start, end) of it that each of ``around`` is.
     """
 
     ranges: tuple[Range, ...]
     texts: tuple[str, ...]
     n_tokens: int
     around: tuple[str, ...]
+    text: str = ""
+    places: tuple[Range, ...] = ()
+
+
+class Place(NamedTuple):
+    """Characters ``span`` of text ``number`` that may be the answer, and how likely they are it, 0 to 1."""
+
+    number: int
+    span: Range
+    likely: float
+
+
+class Places(NamedTuple):
+    """Where in some texts the answer to a question may stand.
+
+    Attributes:
+        likeliest: first; none where such a question is not answered by words of a text.
+        nowhere: how likely it is that none of the texts answers, 0 to 1.
+    """
+
+    likeliest: tuple[Place, ...]
+    nowhere: float
 
 
 class Step(NamedTuple):
@@ -117,6 +140,14 @@ class Retriever(Protocol):
         """
         ...
 
+    def point(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Places | None:
+        """Return which words of these chunks may be the answer, numbers counting chunks; None where nobody can say.
+
+        Args:
+            query_E, chunks, question: as of :meth:`score_parts`.
+        """
+        ...
+
     def first_step(self, question: str) -> Step | None:
         """Return what must be found before the question can be answered; None where nothing must, or nobody can say."""
         ...
@@ -176,6 +207,10 @@ class VectorsAlone(ABC):
     def rivals(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Rivals:
         """Return none of them, [N]."""
         return no_rivals(chunks)
+
+    def point(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Places | None:
+        """Return None."""
+        return None
 
     def first_step(self, question: str) -> Step | None:
         """Return None."""

@@ -24,9 +24,23 @@ import numpy as np
 from memlong.errors import RetrieverError
 from memlong.retriever import cross_encoder as reading
 from memlong.retriever import decomposer as decomposing
-from memlong.retriever.base import Parts, Rivals, Step, TooLong, Vectors, no_doubt, no_rivals, normalise
+from memlong.retriever import pointer as pointing
+from memlong.retriever.base import (
+    Parts,
+    Place,
+    Places,
+    Range,
+    Rivals,
+    Step,
+    TooLong,
+    Vectors,
+    no_doubt,
+    no_rivals,
+    normalise,
+)
 from memlong.retriever.decomposer import Decomposer
 from memlong.retriever.minilm import MiniLMRetriever
+from memlong.retriever.pointer import Pointer, widened
 from memlong.retriever.recent import Recent, digest
 
 _WORD = re.compile(r"\w+")
@@ -38,12 +52,14 @@ _BEHIND = 5.0  # logits behind the best chunk from which one is doubted; EXPERIM
 # Of parts that merely look like answers the last is no truer than the first; EXPERIMENTS.md has other numbers.
 _SURELY = 4.0  # logit of what surely answers
 _ALIKE = 0.7  # of the best match in words of what surely answers: the least of one that tells of the same thing
+_POINTED = 4  # parts in which the pointer looks for the answer: those with the best logits
 _READ_SHARE = 0.3  # of how likely it holds the evidence in a part's score; EXPERIMENTS.md has others
 _LOOKED_AT = 2  # parts of a chunk that MiniLM sees where there is none: those whose words match best
 _DENSE_SHARE = 0.3  # of MiniLM in the score of a part that it saw; EXPERIMENTS.md has others
 _UNSEEN = 0.05  # what a part that it did not see scores less: about what it would have added
 _SOFTNESS = 2.0  # of the cross-encoder's logits: how sure it is, less than what its training would have
 _KEPT_SCORES = 16_384  # of questions and parts, a megabyte or two
+_KEPT_PLACES = 64  # questions: one asks for them more than once
 _KEPT_PARTS = 4096  # vectors of parts kept, 6 MB: the next question often looks at the same ones
 _STEM = 5  # letters; the start of a longer word stands for its forms
 
@@ -89,6 +105,10 @@ class HybridRetriever:
         self._decomposer: Decomposer | None = None
         if cross_encoder is not None:
             self.use_decomposer(self._bundled("bundled", decomposing.BUNDLED / decomposing.WEIGHTS, "a decomposer"))
+        self._pointer: Pointer | None = None
+        self._pointed: Recent[Places | None] = Recent(_KEPT_PLACES)  # of a question and the windows read with it
+        if cross_encoder is not None:
+            self.use_pointer(self._bundled("bundled", pointing.BUNDLED / pointing.WEIGHTS, "a pointer"))
 
     def use_decomposer(self, folder: str | Path | None) -> None:
         """Have questions taken apart by the weights of a folder; None takes none apart.
@@ -97,6 +117,15 @@ class HybridRetriever:
             RetrieverError: when the folder has no such weights.
         """
         self._decomposer = None if folder is None else self.dense.decomposer(Path(folder))
+
+    def use_pointer(self, folder: str | Path | None) -> None:
+        """Have answers pointed at by the weights of a folder; None points at none.
+
+        Raises:
+            RetrieverError: when the folder has no such weights.
+        """
+        self._pointer = None if folder is None else self.dense.pointer(Path(folder))
+        self._pointed = Recent(_KEPT_PLACES)
 
     def _bundled(self, folder: str | Path | None, file: Path, what: str) -> str | Path | None:
         """Return the folder meant; of "bundled" that of ``file``, or None, with a notice, where it cannot be used."""
@@ -179,6 +208,24 @@ class HybridRetriever:
         sure_N = logits_N >= _SURELY
         return np.asarray(sure_N & (words_N >= _ALIKE * words_N.max(initial=0, where=sure_N)))
 
+    def point(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> Places | None:
+        """Return where in the parts with the best logits, and what stands around them, the answer may be."""
+        if self._pointer is None or not self.reads or not question.strip() or not chunks:
+            return None
+        windows = self._windows(query_E, chunks, question)
+        texts = [chunks[chunk].text[start:end] for chunk, (start, end) in windows]
+        pointer = self._pointer
+        (found,) = self._pointed.of(["\x1f".join(texts)], lambda _: [pointer.places(question, texts)], question)
+        if found is None:
+            return None
+        places: dict[tuple[int, Range], float] = {}  # in windows that overlap the same place is found twice
+        for number, (start, end), likely in found.likeliest:
+            chunk, (offset, _) = windows[number]
+            span = offset + start, offset + end
+            places[chunk, span] = places.get((chunk, span), 0.0) + likely
+        best = sorted(places.items(), key=lambda item: -item[1])
+        return Places(tuple(Place(*place, likely) for place, likely in best), found.nowhere)
+
     def first_step(self, question: str) -> Step | None:
         """Return what must be found before the question can be answered."""
         return None if self._decomposer is None else self._decomposer.first_step(question)
@@ -259,6 +306,23 @@ class HybridRetriever:
         logits_N = np.array([logits.max() for _, logits in read], dtype=np.float32)
         matches = [mine[best[logits.argmax()]] for mine, (best, logits) in zip(words, read, strict=True)]
         return logits_N, np.array(matches, dtype=np.float32)
+
+    def _windows(self, query_E: Vectors, chunks: Sequence[Parts], question: str) -> list[tuple[int, Range]]:
+        """Return chunks and characters of them: around the best parts, but none too far behind the best."""
+        read = self._read_parts(question, chunks, self._words(query_E, chunks))
+        parts = [
+            (float(logit), chunk, part)
+            for chunk, (best, logits) in enumerate(read)
+            for part, logit in zip(best, logits, strict=True)
+        ]
+        parts.sort(key=lambda each: -each[0])
+        windows: list[tuple[int, Range]] = []
+        for logit, chunk, part in parts:
+            place = chunks[chunk].places[part]
+            inside = any(chunk == other and start <= place[0] and place[1] <= end for other, (start, end) in windows)
+            if len(windows) < _POINTED and logit >= parts[0][0] - _BEHIND and not inside:
+                windows.append((chunk, widened(chunks[chunk].text, *place)))
+        return windows
 
     def _compared(self, query_E: Vectors, chunks: Sequence[Parts], words: Sequence[Vectors]) -> list[Vectors]:
         """Return the scores of parts by words, and of the best few of each chunk by MiniLM too."""

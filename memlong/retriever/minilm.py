@@ -20,6 +20,7 @@ from memlong.quiet import quiet
 from memlong.retriever.cross_encoder import CrossEncoder
 from memlong.retriever.decomposer import Decomposer
 from memlong.retriever.encoder import EncoderRetriever, default_batch, mean_pooling, refusals
+from memlong.retriever.pointer import Pointer
 
 NAME = "all-MiniLM-L6-v2"
 HUB_ID = f"sentence-transformers/{NAME}"
@@ -98,6 +99,14 @@ class MiniLMRetriever(EncoderRetriever):
             RetrieverError: when the folder has none that fit.
         """
         return Decomposer(self._model, self._tokenizer, folder, self.max_tokens or 512)
+
+    def pointer(self, folder: Path) -> Pointer:
+        """Return a pointer made of this model and the updates of a folder.
+
+        Raises:
+            RetrieverError: when the folder has none that fit.
+        """
+        return Pointer(self._model, self._tokenizer, folder)
 
     def _pooled(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         # No mask where nothing is padded: attention then takes its fastest path.

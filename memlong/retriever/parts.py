@@ -30,8 +30,9 @@ def cut_parts(tokenizer: Any, text: str, n_tokens: int, size: int = PART_TOKENS)
     # Cut out of its text, a chunk may come out as fewer tokens than it has there.
     edges = [*(begin for begin, _ in spans), *[len(text)] * (n_tokens + 1 - len(spans))]
     wider = [(max(0, start - MARGIN_TOKENS), min(end + MARGIN_TOKENS, n_tokens)) for start, end in ranges]
-    texts, around = (tuple(text[edges[start] : edges[end]] for start, end in each) for each in (ranges, wider))
-    return Parts(ranges, texts, n_tokens, around)
+    texts = tuple(text[edges[start] : edges[end]] for start, end in ranges)
+    places = tuple((edges[start], edges[end]) for start, end in wider)
+    return Parts(ranges, texts, n_tokens, tuple(text[start:end] for start, end in places), text, places)
 
 
 def token_spans(tokenizer: Any, text: str, n_tokens: int) -> list[Range]:

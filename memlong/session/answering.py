@@ -6,7 +6,7 @@ Shapes: H query heads, N chunks, L retrieval layers, E embedding size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +18,13 @@ from memlong.bank.bank import Hit
 from memlong.chunking import Chunk
 from memlong.config import AskOptions
 from memlong.errors import BankError, ConfigError
-from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved
+from memlong.generate import GeneratedToken, Generation, Hooks, Retrieved, end_tokens
+from memlong.pointing import Pointing
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import Query, doubt_about, log_odds_of, memory_of, reranked, told_later
-from memlong.session.results import Answer, AnswerDelta, Evidence
+from memlong.session.relevance import Query, doubt_about, log_odds_of, memory_of, pointed_at, reranked, told_later
+from memlong.session.results import Answer, AnswerDelta, Evidence, Pointed
 from memlong.spelling import Spelling, whole_words
 from memlong.trace import events
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from memlong.session.session import Session
 
 CONVERSATION = "conversation"
+_MOST_SHARE = 10.0  # times: what is ten times less likely than what it follows is no later telling of it
+_CERTAIN = 6  # power of how likely no words answer: .9 counts as .53, a half as next to nothing (EXPERIMENTS.md)
 
 
 def refuse(session: Session, question: str, options: AskOptions) -> None:
@@ -63,6 +66,7 @@ class _Fetched:
     evidence: Evidence
     mass: float = 0.0
     superseded: bool = False
+    pointed: tuple[Pointed, ...] = ()
 
 
 @dataclass
@@ -85,12 +89,14 @@ class Answering:
     _query: Query = field(default_factory=lambda: Query(np.zeros(0), ""))
     _spelling: Spelling = field(init=False)
     _abstaining: Abstaining = field(init=False)
+    _pointing: Pointing = field(init=False)
     _doubted: bool = False
 
     def __post_init__(self) -> None:
         tokenizer, config = self.session.tokenizer, self.session.config
         self._spelling = Spelling(tokenizer, config.spelling_strength)
         self._abstaining = Abstaining(tokenizer, config.abstention, config.abstention_strength)
+        self._pointing = Pointing(tokenizer, config.pointing_strength, end_tokens(self.session.model))
         told = self.session.turns[-self.options.history :] if self.options.history else ()
         for text in (self.question, *(part for turn in told for part in turn)):
             self._spelling.learn(text)
@@ -156,7 +162,8 @@ class Answering:
         return Retrieved(session.timed("gather", memory_of, *asked), tuple(ordered))
 
     def _adjust(self, logits_V: Tensor, text: str, tokens: Sequence[int]) -> Tensor:
-        return self._abstaining.adjust(self._spelling.adjust(logits_V, text, tokens), tokens)
+        logits_V = self._abstaining.adjust(self._spelling.adjust(logits_V, text, tokens), tokens)
+        return self._pointing.adjust(logits_V, tokens)
 
     def _fetch(self, text: str, query: str) -> list[int]:
         """Search with a text, trigger what was found, and remember it as evidence; return chunk ids, best first."""
@@ -199,7 +206,23 @@ class Answering:
             # Now: chunks may leave while the answer is written.
             self._doubted = session.timed("search", doubt_about, session, self._query, ids) > 0
             self._abstaining.log_odds = session.timed("search", log_odds_of, session, self._query, ids)
+            self._point(ids)
         return ids
+
+    def _point(self, ids: Sequence[int]) -> None:
+        """Find the words of these chunks that may be the answer; what was told anew later leaves its share to them."""
+        found, nowhere = self.session.timed("search", pointed_at, self.session, self._query, ids)
+        valid = {chunk_id: each for chunk_id, each in found.items() if not self.fetched[chunk_id].superseded}
+        whole, rest = (sum(p.likely for places in each.values() for p in places) for each in (found, valid))
+        share = min(whole / rest, _MOST_SHARE) if rest else 1.0
+        likely: dict[str, float] = {}
+        for chunk_id, places in valid.items():
+            self.fetched[chunk_id].pointed = tuple(replace(place, likely=share * place.likely) for place in places)
+            for place in self.fetched[chunk_id].pointed:
+                likely[place.text.strip()] = likely.get(place.text.strip(), 0.0) + place.likely
+        if found and not set(ids) & set(self._query.forced):  # nobody doubts a chunk that somebody wants
+            likely[self.session.config.abstention] = nowhere**_CERTAIN
+        self._pointing.expect(likely)
 
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:
         """Return the prompt with the passages fetched, and the room it has as local context.
@@ -319,4 +342,5 @@ def _with(chunk: _Fetched, rank: int, mass: float | None) -> Evidence:
         base.span,
         base.text,
         chunk.superseded,
+        chunk.pointed,
     )

@@ -16,6 +16,7 @@ from memlong.attention.context import MassObserver, MemoryContext
 from memlong.bank.results import Hit
 from memlong.retriever.base import Parts
 from memlong.retriever.parts import cut_parts, relevance_to, second_look
+from memlong.session.results import Pointed
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -130,6 +131,30 @@ def log_odds_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> flo
         return None
     found: float | None = session.retriever.log_odds(query.vector_E, parts_of(session, chunk_ids), query.question)
     return found
+
+
+def pointed_at(
+    session: Session, query: Query, chunk_ids: Sequence[int]
+) -> tuple[dict[int, tuple[Pointed, ...]], float]:
+    """Return which words of which of these chunks may be the answer, and how likely none of the chunks answers.
+
+    Nothing and 0 where nobody can say.
+
+    Raises:
+        BankError: for a chunk that is not held.
+    """
+    if not chunk_ids or not session.config.pointing_strength:
+        return {}, 0.0
+    places = session.retriever.point(query.vector_E, parts_of(session, chunk_ids), query.question)
+    if places is None:
+        return {}, 0.0
+    found: dict[int, tuple[Pointed, ...]] = {}
+    for number, (start, end), likely in places.likeliest:
+        chunk_id = chunk_ids[number]
+        evidence = session.evidence_of(chunk_id)
+        offset, words = evidence.span[0], evidence.text[start:end]
+        found[chunk_id] = (*found.get(chunk_id, ()), Pointed((offset + start, offset + end), words, likely))
+    return found, places.nowhere
 
 
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:

@@ -89,6 +89,19 @@ class ReadReport:
 
 
 @dataclass(frozen=True)
+class Pointed:
+    """Words of a retrieved chunk that may be the answer, as the retriever has it.
+
+    Attributes:
+        span: characters of the document's text. text: the words. likely: how likely they are the answer, 0 to 1.
+    """
+
+    span: tuple[int, int]
+    text: str
+    likely: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One retrieved chunk beside an answer.
 
@@ -100,6 +113,7 @@ class Evidence:
         trigger_count_before, trigger_count: before and after this answer. place: page or chapter, in words.
         span: characters of the document's text. text: the chunk itself.
         superseded: whether a later chunk of its document answers as surely, so that memory looks at it less.
+        pointed: words of it that may be the answer, likeliest first; none where nobody points at any.
     """
 
     chunk_id: int
@@ -114,6 +128,7 @@ class Evidence:
     span: tuple[int, int]
     text: str
     superseded: bool = False
+    pointed: tuple[Pointed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from app.exports import conversation, conversation_page
 from app.sessions import Visit
 from app.tabs import evidence as pane
 from app.tabs.ask import look_at, messages
+from app.text import escape
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
 from memlong.retriever.base import Step
+from memlong.session.results import Pointed
 
 
 @pytest.mark.parametrize(
@@ -196,3 +198,37 @@ def test_a_chunk_that_was_told_anew_later_is_named_so(read: Visit) -> None:
     first, *others = exchange.answer.retrieved
     exchange.answer = replace(exchange.answer, retrieved=(replace(first, superseded=True), *others))
     assert pane.evidence(read).count("told anew later") == 1
+
+
+def test_a_chunk_says_which_of_its_words_are_pointed_at(read: Visit) -> None:
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None and "pointed at" not in pane.evidence(read)
+    first, *others = exchange.answer.retrieved
+    at = first.text.rindex(" ", 0, len(first.text) - 8) + 1
+    span = first.span[0] + at, first.span[0] + len(first.text)
+    place = Pointed(span, first.text[at:], 0.83)
+    exchange.answer = replace(exchange.answer, retrieved=(replace(first, pointed=(place,)), *others))
+    exchange.text = place.text
+    shown = pane.evidence(read)
+    assert shown.count("pointed at, 83%") == 1 and f"\u201c{escape(place.text.strip())}\u201d here to be" in shown
+    assert f'pointed at "{place.text.strip()}" 83%' in conversation(read).replace("\\", "")
+    unsure = replace(place, likely=0.05)
+    exchange.answer = replace(exchange.answer, retrieved=(replace(first, pointed=(unsure,)), *others))
+    assert "pointed at" not in pane.evidence(read)
+
+
+def test_of_words_said_twice_those_pointed_at_stand_out(read: Visit) -> None:
+    answer = read.exchanges[0].answer
+    assert answer is not None
+    text = "Sefa  came. " + "It rained on the hills. " * 20 + "Then Sefa\nleft."
+    at = text.rindex("Sefa")
+    item = replace(answer.retrieved[0], text=text, span=(100, 100 + len(text)))
+    assert pane.said_in(item, "sefa.") == (0, 4)
+    pointed = replace(item, pointed=(Pointed((100 + at, 104 + at), "Sefa", 0.9),))
+    assert pane.said_in(pointed, "sefa.") == (at, at + 4) and pane.said_in(pointed, "hills") == pane.said_in(
+        item, "hills"
+    )
+    assert pane.snippet(text, "Sefa", "", (at, at + 4)).endswith("Then <mark>Sefa</mark> left.")
+    assert pane.snippet(text, "Sefa", "", (0, 4)).startswith("<mark>Sefa</mark> came.")
+    shown = pane.passage(pointed, " " * 100 + text, answer="Sefa")
+    assert 'Then <strong class="ml-own">Sefa</strong>' in shown and "ml-own" in pane.passage(pointed, "", answer="Sefa")

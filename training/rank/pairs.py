@@ -6,6 +6,7 @@ Shapes: A questions of a document, N its chunks, P parts of a chunk, E embedding
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,12 @@ _MADE_FROM = ("sources", "data", "held_out", "chunk_tokens", "candidates", "part
 
 
 class Candidate(NamedTuple):
-    """A part of a chunk with some more text around it, and whether it holds the evidence."""
+    """A part of a chunk with some more text around it, whether it holds the evidence, and where it begins."""
 
     chunk: int
     text: str
     holds: bool
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class RankedQuestion:
     Attributes:
         gold: chunks that hold the answer, or a piece of it. candidates: of the chunks found, best chunk first.
         rescued: parts with the evidence where no candidate has it.
+        text: of its document, whole. stands: characters of it where one of the answers stands in the evidence.
     """
 
     question: str
@@ -52,6 +55,8 @@ class RankedQuestion:
     gold: tuple[int, ...]
     candidates: tuple[Candidate, ...]
     rescued: tuple[Candidate, ...]
+    text: str
+    stands: tuple[Range, ...]
 
     @property
     def positives(self) -> tuple[Candidate, ...]:
@@ -134,7 +139,8 @@ def rank_document(
     for each, order_N, words_W in zip(asked, orders_AN, words_AW, strict=True):
         spans = evidence_spans(text, each.question, source.states_facts)
         find = _Finder(parts, spans, words_W, source.states_facts)
-        rows.append(_row(each, find, [int(chunk) for chunk in order_N[: config.candidates]], config.parts))
+        found = [int(chunk) for chunk in order_N[: config.candidates]]
+        rows.append(_row(each, answer_spans(text, each.question), find, found, config.parts))
     return rows
 
 
@@ -150,6 +156,16 @@ def evidence_spans(text: str, question: Question, states_facts: bool) -> list[Ra
         found = [(at, at + len(each)) for each in question.answers if (at := text.find(each, start, end)) >= 0]
         spans.append(found[0] if found and not states_facts else (start, end))
     return spans
+
+
+def answer_spans(text: str, question: Question) -> list[Range]:
+    """Return the characters of evidence where an answer stands word for word: of the first that does, each time."""
+    for answer in (each.strip() for each in question.answers if each.strip()):
+        whole = re.compile(rf"(?<!\w){re.escape(answer)}(?!\w)")
+        found = {match.span() for span in question.evidence for match in whole.finditer(text, *span)}
+        if found:
+            return sorted(found)
+    return []
 
 
 def holds_evidence(part: PartSpan, spans: Iterable[Range], states_facts: bool) -> bool:
@@ -247,14 +263,14 @@ class _Finder:
         return [chunk, *span.around, holds_evidence(span, self.spans, self.states_facts)]
 
 
-def _row(asked: AskedChunk, find: _Finder, chunks: Sequence[int], parts: int) -> dict[str, Any]:
+def _row(asked: AskedChunk, stands: list[Range], find: _Finder, chunks: Sequence[int], parts: int) -> dict[str, Any]:
     candidates = [candidate for chunk in chunks for candidate in find.best(chunk, parts)]
     missed = not any(candidate[-1] for candidate in candidates)
     question = asked.question
     return {
         "question": question.question, "type": question.type, "answerable": question.answerable,
         "gold": list(asked.gold), "candidates": candidates,
-        "rescued": find.holding(sorted(set(asked.gold)), _RESCUED) if missed else [],
+        "rescued": find.holding(sorted(set(asked.gold)), _RESCUED) if missed else [], "stands": stands,
     }  # fmt: skip
 
 
@@ -263,13 +279,13 @@ def _question(row: Mapping[str, Any], text: str, kept: dict[Range, str]) -> Rank
 
     def candidates(name: str) -> tuple[Candidate, ...]:
         return tuple(
-            Candidate(chunk, kept.setdefault((start, end), text[start:end]), holds)
+            Candidate(chunk, kept.setdefault((start, end), text[start:end]), holds, start)
             for chunk, start, end, holds in row[name]
         )
 
     return RankedQuestion(
         row["question"], row["type"], row["answerable"], tuple(row["gold"]), candidates("candidates"),
-        candidates("rescued"),
+        candidates("rescued"), text, tuple((start, end) for start, end in row["stands"]),
     )  # fmt: skip
 
 

@@ -15,7 +15,15 @@ from training.data.questions import Question
 from training.rank import pairs as making
 from training.rank.config import RankConfig, Source, parse_source
 from training.rank.documents import held_out_origins, origin, read_source
-from training.rank.pairs import PartSpan, evidence_spans, holds_evidence, load_pairs, pair_sets, part_spans
+from training.rank.pairs import (
+    PartSpan,
+    answer_spans,
+    evidence_spans,
+    holds_evidence,
+    load_pairs,
+    pair_sets,
+    part_spans,
+)
 
 PART = PartSpan((100, 200), (80, 220))
 
@@ -70,6 +78,15 @@ def test_evidence_is_the_answer_in_it_or_the_sentence_that_states_the_fact():
     assert evidence_spans(text, replace(question, answerable=False), states_facts=True) == []
 
 
+def test_answers_stand_where_their_words_do():
+    text = "Bram met Sefa. Sefa and old Sefarin kept the lamp. Bram slept by Old Sefa."
+    question = Question("q", "d", "Who?", (" ", "old Sefa", "Sefa"), evidence=((0, 51), (51, 74)))
+    assert answer_spans(text, question) == [(9, 13), (15, 19), (69, 73)], "no part of a longer name"
+    assert answer_spans(text, replace(question, answers=("old Sefarin", "Sefa"))) == [(24, 35)]
+    assert answer_spans(text, replace(question, answers=("nobody",))) == []
+    assert answer_spans(text, replace(question, evidence=())) == []
+
+
 def test_spans_of_parts_are_where_their_texts_stand(tiny_tokenizer):
     (doc_id, text, questions), *_ = documents(1)
     passages = cut(tiny_tokenizer, doc_id, text, questions, 96, whole_sentences=True)
@@ -120,13 +137,14 @@ def test_evidence_that_retrieval_misses_is_added(config, tiny_tokenizer, retriev
 def test_an_answer_that_no_part_holds_is_judged_by_and_not_learned_from():
     asked = {
         "question": "Who?", "type": "extractive", "answerable": True, "gold": [0], "candidates": [[0, 0, 3, False]],
-        "rescued": [],
+        "rescued": [], "stands": [[0, 4]],
     }  # fmt: skip
     row = {"source": "s", "doc_id": "d", "text": "Bram slept.", "asked": [asked, asked | {"answerable": False}]}
     sets = pair_sets([row | {"held_out": False}, row | {"held_out": True}])
     assert [each.answerable for each in sets.training["s"]] == [False]
     assert [each.answerable for each in sets.held_out["s"]] == [True, False]
-    assert sets.held_out["s"][0].candidates == ((0, "Bra", False),)
+    assert sets.held_out["s"][0].candidates == ((0, "Bra", False, 0),)
+    assert sets.held_out["s"][0].text == "Bram slept." and sets.held_out["s"][0].stands == ((0, 4),)
 
 
 def test_pairs_are_made_once_and_again_for_other_settings(config, tiny_tokenizer, retriever, tmp_path, monkeypatch):

@@ -1,0 +1,115 @@
+"""Where in the text the answer stands: words of the best parts, pointed at by who reads the question beside them.
+
+The likeliest first and last token of an answer, each with a softmax over the tokens of all texts read for a question
+together (the shared normalisation of Clark and Gardner 2018, arXiv 1710.10723), and a null place of logit 0 that wins
+where none of them answers (as in Devlin et al. 2018, arXiv 1810.04805, on SQuAD 2.0).
+
+Ours is MiniLM with low-rank updates of its layers and two linear units: first and last token, and whether the answer to
+such a question is words of a text at all; counts, comparisons and summaries are not. ``training/point`` has the code
+and ``assets/pointer`` the weights.
+
+Shapes: n texts, T tokens, E states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memlong.chunking import special_texts, without_surrogates
+from memlong.retriever.base import Place, Places, Range
+from memlong.retriever.encoder import mean_pooling
+from memlong.retriever.updates import updated
+
+BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "pointer"
+WEIGHTS = "pointer.safetensors"
+UNITS = {"span": 2, "stated": 1}  # outputs of the linear units
+MAX_TOKENS = 224  # of a question and a text; a longer pair loses the end of its longer text
+LONGEST = 24  # tokens of an answer
+WIDER = 160  # characters around a part that are read with it
+_MOST = 12  # places told of
+
+
+class Pointer:
+    """MiniLM with the updates of a folder, reading a question beside texts.
+
+    Args:
+        encoder: MiniLM, which is left as it is; its embeddings are shared. tokenizer: its own, copied.
+        folder: with the updates.
+
+    Raises:
+        RetrieverError: when the folder has no such weights, or those of another model.
+    """
+
+    def __init__(self, encoder: nn.Module, tokenizer: Any, folder: Path = BUNDLED) -> None:
+        self._tokenizer = deepcopy(tokenizer)
+        self._encoder, self._units = updated(encoder, folder / WEIGHTS, UNITS, "point")
+
+    def places(self, question: str, texts: Sequence[str]) -> Places | None:
+        """Return where the answer may stand; None where a text holds what the tokenizer takes for something else."""
+        clean = [without_surrogates(each) for each in (question, *texts)]
+        special = special_texts(self._tokenizer)
+        if not texts or any(name in text for text in clean for name in special):
+            return None  # places would be others
+        pairs = [clean[0]] * len(texts), clean[1:]
+        batch = self._tokenizer(
+            *pairs, padding=True, truncation="longest_first", max_length=MAX_TOKENS, return_tensors="pt",
+            return_offsets_mapping=True,
+        )  # fmt: skip
+        offsets_nT2 = batch.pop("offset_mapping")
+        mask_nT = readable(batch)
+        device = next(self._encoder.parameters()).device
+        with torch.inference_mode():
+            states_nTE = self._encoder(**batch.to(device)).last_hidden_state.float().cpu()
+        weight, bias = self._units["span"]
+        logits_nT2 = (states_nTE @ weight.T + bias).masked_fill(~mask_nT[..., None], -torch.inf)
+        weight, bias = self._units["stated"]
+        pooled_nE = mean_pooling(states_nTE, batch["attention_mask"].cpu())
+        if float((pooled_nE @ weight.T + bias).mean()) <= 0:
+            return Places((), 0.0)
+        return Places(*likeliest_places(logits_nT2, offsets_nT2, LONGEST, _MOST))
+
+
+def readable(batch: Any) -> Tensor:
+    """Return which tokens are of a pair's text, [n, T]: not of its question, and no special ones."""
+    segments = [batch.sequence_ids(row) for row in range(len(batch["input_ids"]))]
+    return torch.tensor([[segment == 1 for segment in row] for row in segments])
+
+
+def likeliest_places(
+    logits_nT2: Tensor, offsets_nT2: Tensor, longest: int, most: int
+) -> tuple[tuple[Place, ...], float]:
+    """Return the likeliest spans of all texts, best first, and how likely none of them is an answer.
+
+    Args:
+        logits_nT2: of first and last token, -inf where none may be; the null place has 0 and 0.
+        offsets_nT2: characters of each token in its text. longest: tokens of a span. most: spans.
+    """
+    length = logits_nT2.shape[1]
+    sums_nTT = logits_nT2[:, :, None, 0] + logits_nT2[:, None, :, 1]
+    allowed_TT = torch.ones(length, length, dtype=torch.bool).triu().tril(longest - 1)
+    flat = sums_nTT.masked_fill(~allowed_TT, -torch.inf).flatten()
+    total = torch.logaddexp(flat.logsumexp(0), flat.new_zeros(()))
+    found = flat.topk(min(most, len(flat)))
+    places = []
+    for value, at in zip(found.values.tolist(), found.indices.tolist(), strict=True):
+        row, first, last = at // length**2, at // length % length, at % length
+        if value > -float("inf"):
+            span = int(offsets_nT2[row, first, 0]), int(offsets_nT2[row, last, 1])
+            places.append(Place(row, span, float((torch.tensor(value) - total).exp())))
+    return tuple(places), float((-total).exp())
+
+
+def widened(text: str, start: int, end: int) -> Range:
+    """Return characters [start, end) of a text with some more on both sides, no word of it cut."""
+    wide_start, wide_end = max(0, start - WIDER), min(len(text), end + WIDER)
+    while 0 < wide_start < start and not text[wide_start - 1].isspace():
+        wide_start += 1
+    while end < wide_end < len(text) and not text[wide_end].isspace():
+        wide_end -= 1
+    return wide_start, wide_end

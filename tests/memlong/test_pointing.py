@@ -1,0 +1,139 @@
+"""Tokens of answers that are pointed at gain logits, the more the likelier the answer is; then its end does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from memlong.config import AskOptions, MemoryConfig
+from memlong.errors import ConfigError
+from memlong.generate import end_tokens
+from memlong.model.wrapper import MemoryModel
+from memlong.pointing import Pointing
+from memlong.retriever.base import Place, Places
+from memlong.retriever.hashing import HashingRetriever
+from memlong.session import Session
+
+TEXT = "The harbour master wrote of wind and of ships. "
+
+
+def gain(likely: float, strength: float = 6.0) -> float:
+    """Return what the formula says."""
+    return strength * math.log1p(likely / 0.05) / math.log1p(1 / 0.05)
+
+
+def moved(tiny_tokenizer, answers, tokens, strength: float = 6.0, ends=(2,)) -> dict[int, float]:
+    """Return which tokens' logits are others after some tokens, and by how much."""
+    pointing = Pointing(tiny_tokenizer, strength, ends)
+    pointing.expect(answers)
+    logits = torch.linspace(-1, 1, len(tiny_tokenizer))
+    before = logits.clone()
+    change = pointing.adjust(logits, tokens) - logits
+    assert torch.equal(logits, before), "they are the model's own"
+    return {int(at): round(float(change[at]), 4) for at in change.nonzero()}
+
+
+@pytest.fixture
+def ids(tiny_tokenizer):
+    return lambda text: tiny_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_each_token_of_a_sure_answer_gains_and_then_its_end(tiny_tokenizer, ids):
+    whole = ids("Wind and ships")
+    assert len(whole) > 2
+    for at, token in enumerate(whole):
+        assert moved(tiny_tokenizer, {"Wind and ships": 1.0}, whole[:at]) == {token: 6.0}
+    assert moved(tiny_tokenizer, {"Wind and ships": 1.0}, whole, ends=(2, 5)) == {2: 6.0, 5: 6.0}
+    assert moved(tiny_tokenizer, {"Wind and ships": 1.0}, [*whole, whole[0]]) == {}
+    assert moved(tiny_tokenizer, {"Wind and ships": 1.0}, [whole[0] + 1]) == {}, "the model has its own way"
+
+
+def test_less_likely_answers_gain_less_and_those_with_one_beginning_share_it(tiny_tokenizer, ids):
+    one, other = ids("wind"), ids("ships")
+    assert one[0] != other[0]
+    found = moved(tiny_tokenizer, {"wind": 0.5, "ships": 0.1}, [])
+    assert found == {one[0]: pytest.approx(gain(0.5), abs=1e-4), other[0]: pytest.approx(gain(0.1), abs=1e-4)}
+    longer = ids("wind and ships")
+    assert longer[: len(one)] == one
+    shared = {"wind": 0.3, "wind and ships": 0.2}
+    both = moved(tiny_tokenizer, shared, one)
+    assert both == {2: pytest.approx(gain(0.3), abs=1e-4), longer[len(one)]: pytest.approx(gain(0.2), abs=1e-4)}
+    assert moved(tiny_tokenizer, shared, []) == {one[0]: pytest.approx(gain(0.5), abs=1e-4)}
+
+
+def test_without_strength_or_answers_nothing_moves(tiny_tokenizer):
+    assert moved(tiny_tokenizer, {"wind": 1.0}, [], strength=0.0) == {} == moved(tiny_tokenizer, {}, [])
+    assert moved(tiny_tokenizer, {"": 1.0, "wind": 0.0}, []) == {}
+
+
+class Points(HashingRetriever):
+    """Points at these words wherever the best chunk has them."""
+
+    words = "ships"
+    nowhere = 0.0
+    asked: list[int]
+
+    def point(self, query_E, chunks, question):
+        self.asked = [len(chunks)]
+        share = (1.0 - self.nowhere) / len(chunks)
+        ats = [chunk.text.index(self.words) for chunk in chunks]
+        return Places(tuple(Place(n, (at, at + len(self.words)), share) for n, at in enumerate(ats)), self.nowhere)
+
+
+@pytest.fixture
+def session(tiny_llama, tiny_tokenizer):
+    config = MemoryConfig(chunk_tokens=32, window_tokens=64, top_k=2, pointing_strength=500.0)
+    session = Session(MemoryModel(tiny_llama(), tiny_tokenizer, config), Points(256))
+    session.read(TEXT * 20)
+    return session
+
+
+def test_an_answer_is_what_is_pointed_at_and_says_where_it_stands(session):
+    answer = session.ask("Who wrote of wind?", AskOptions(max_tokens=24))
+    assert answer.text == "ships" and answer.stop_reason == "end" and session.retriever.asked == [2]
+    for item in answer.retrieved:
+        (pointed,) = item.pointed
+        assert session.documents[0].text[slice(*pointed.span)] == pointed.text == "ships" and pointed.likely == 0.5
+        assert item.span[0] <= pointed.span[0] < pointed.span[1] <= item.span[1]
+    assert answer.to_dict()["retrieved"][0]["pointed"][0]["text"] == "ships"
+    assert session.ask("Who wrote of wind?", AskOptions(max_tokens=24, answer_from="passages")).text == "ships"
+
+
+def test_without_memory_or_strength_nobody_points(session):
+    nothing = session.ask("Who wrote of wind?", AskOptions(max_tokens=24, answer_from="nothing"))
+    assert nothing.text != "ships" and not nothing.retrieved
+    session.config = session.config.replace(pointing_strength=0.0)
+    answer = session.ask("Who wrote of wind?", AskOptions(max_tokens=24))
+    assert answer.text != "ships" and not any(item.pointed for item in answer.retrieved)
+
+
+def test_what_was_told_anew_later_leaves_its_share_to_the_last_telling(session):
+    session.config = session.config.replace(recency_strength=4.0)
+    session.retriever.rivals = lambda query_E, chunks, question: torch.ones(len(chunks), dtype=torch.bool).numpy()
+    session.retriever.nowhere = 0.2
+    answer = session.ask("Who wrote of wind?", AskOptions(max_tokens=24))
+    pointed = {item.superseded: [place.likely for place in item.pointed] for item in answer.retrieved}
+    assert pointed == {True: [], False: [pytest.approx(0.8)]}
+
+
+def test_where_no_words_answer_it_says_so_and_half_a_doubt_is_none(session):
+    session.config = session.config.replace(abstention="Not said.")
+    options = AskOptions(max_tokens=24)
+    for nowhere, text in ((0.98, "Not said."), (0.5, "ships")):
+        session.retriever.nowhere = nowhere
+        assert session.ask("Who wrote of wind?", options).text == text
+    session.retriever.nowhere = 0.98
+    forced = session.ask("Who wrote of wind?", options.replace(forced=(0,))).text
+    assert forced == "ships", "nobody doubts a chunk that somebody wants"
+
+
+def test_the_end_is_that_of_the_model(session):
+    assert end_tokens(session.model) == {session.tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("strength", [-1.0, math.inf, math.nan])
+def test_a_strength_that_is_none_is_refused(strength):
+    with pytest.raises(ConfigError, match="pointing_strength"):
+        MemoryConfig(pointing_strength=strength)
