@@ -48,7 +48,7 @@ def test_places_share_one_softmax_over_all_texts_and_the_null_place():
     logits, offsets = torch.randn(2, 5, 2), torch.arange(20).view(2, 5, 2)
     logits[0, 3:], logits[:, 0] = -torch.inf, -torch.inf
     weights = {
-        (row, first, last): (logits[row, first, 0] + logits[row, last, 1]).exp().item()
+        (row, first, last): (logits[row, first, 0] + logits[row, last, 1] - 0.3 * (last - first)).exp().item()
         for row in range(2)
         for first in range(5)
         for last in range(first, min(first + 2, 5))
@@ -59,6 +59,14 @@ def test_places_share_one_softmax_over_all_texts_and_the_null_place():
     assert [(p.number, p.span) for p in places] == [(r, (10 * r + 2 * f, 10 * r + 2 * e + 1)) for r, f, e in best]
     assert [p.likely for p in places] == pytest.approx([weights[each] / total for each in best], rel=1e-5)
     assert nowhere == pytest.approx(1 / total, rel=1e-5)
+
+
+def test_of_two_answers_no_third_one_is_made():
+    logits = torch.full((1, 12, 2), -9.0)
+    logits[0, 1] = logits[0, 9] = 4.0
+    places, _ = likeliest_places(logits, torch.arange(24).view(1, 12, 2), 12, 3)
+    assert [place.span for place in places] == [(2, 3), (18, 19), (2, 19)]
+    assert places[0].likely == places[1].likely > 9 * places[2].likely
 
 
 def test_hidden_tokens_are_no_places():
