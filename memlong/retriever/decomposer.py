@@ -72,7 +72,8 @@ class Decomposer:
         words = text[slice(*span)]
         if not words.strip() or words == text.strip():
             return None
-        return Step(span, asking(words, bool(somebody)))
+        asked = asking(words, bool(somebody))
+        return None if asked.casefold() == text.strip().casefold() else Step(span, asked)
 
     def _unit(self, name: str, states_E: Tensor) -> Tensor:
         weight, bias = self._units[name]
