@@ -33,8 +33,8 @@ MAX_TOKENS = 224  # of a question and a text; a longer pair loses the end of its
 LONGEST = 24  # tokens of an answer
 WIDER = 160  # characters around a part that are read with it
 _MOST = 12  # places told of
-# Logits that a span loses for each token behind its first: of two answers the first's beginning and the second's end
-# make a third one, whose words are neither. EXPERIMENTS.md has other numbers.
+# Logits that a span loses for each token behind its first, among the spans: the beginning of one answer and the end of
+# another make a third one, whose words are neither. EXPERIMENTS.md has other numbers.
 _LESS = 0.3
 
 
@@ -95,18 +95,20 @@ def likeliest_places(
     """
     length = logits_nT2.shape[1]
     tokens_TT = torch.arange(length)[None, :] - torch.arange(length)[:, None]
-    sums_nTT = logits_nT2[:, :, None, 0] + logits_nT2[:, None, :, 1] - _LESS * tokens_TT
+    sums_nTT = logits_nT2[:, :, None, 0] + logits_nT2[:, None, :, 1]
     allowed_TT = torch.ones(length, length, dtype=torch.bool).triu().tril(longest - 1)
-    flat = sums_nTT.masked_fill(~allowed_TT, -torch.inf).flatten()
-    total = torch.logaddexp(flat.logsumexp(0), flat.new_zeros(()))
+    sums_nTT = sums_nTT.masked_fill(~allowed_TT, -torch.inf)
+    nowhere = float((-torch.logaddexp(sums_nTT.flatten().logsumexp(0), sums_nTT.new_zeros(()))).exp())
+    flat = (sums_nTT - _LESS * tokens_TT).flatten()
+    total = flat.logsumexp(0)
     found = flat.topk(min(most, len(flat)))
     places = []
     for value, at in zip(found.values.tolist(), found.indices.tolist(), strict=True):
         row, first, last = at // length**2, at // length % length, at % length
         if value > -float("inf"):
             span = int(offsets_nT2[row, first, 0]), int(offsets_nT2[row, last, 1])
-            places.append(Place(row, span, float((torch.tensor(value) - total).exp())))
-    return tuple(places), float((-total).exp())
+            places.append(Place(row, span, (1 - nowhere) * float((torch.tensor(value) - total).exp())))
+    return tuple(places), nowhere
 
 
 def widened(text: str, start: int, end: int) -> Range:

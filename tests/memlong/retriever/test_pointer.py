@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -47,18 +49,15 @@ def written(tmp_path):
 def test_places_share_one_softmax_over_all_texts_and_the_null_place():
     logits, offsets = torch.randn(2, 5, 2), torch.arange(20).view(2, 5, 2)
     logits[0, 3:], logits[:, 0] = -torch.inf, -torch.inf
-    weights = {
-        (row, first, last): (logits[row, first, 0] + logits[row, last, 1] - 0.3 * (last - first)).exp().item()
-        for row in range(2)
-        for first in range(5)
-        for last in range(first, min(first + 2, 5))
-    }
-    total = 1 + sum(weights.values())
+    spans = [(row, first, last) for row in range(2) for first in range(5) for last in range(first, min(first + 2, 5))]
+    plain = {each: (logits[each[0], each[1], 0] + logits[each[0], each[2], 1]).exp().item() for each in spans}
+    less = {each: plain[each] * math.exp(-0.3 * (each[2] - each[1])) for each in spans}
     places, nowhere = likeliest_places(logits, offsets, 2, 4)
-    best = sorted(weights, key=weights.__getitem__, reverse=True)[:4]
+    assert nowhere == pytest.approx(1 / (1 + sum(plain.values())), rel=1e-5)
+    best = sorted(less, key=less.__getitem__, reverse=True)[:4]
     assert [(p.number, p.span) for p in places] == [(r, (10 * r + 2 * f, 10 * r + 2 * e + 1)) for r, f, e in best]
-    assert [p.likely for p in places] == pytest.approx([weights[each] / total for each in best], rel=1e-5)
-    assert nowhere == pytest.approx(1 / total, rel=1e-5)
+    shares = [(1 - nowhere) * less[each] / sum(less.values()) for each in best]
+    assert [place.likely for place in places] == pytest.approx(shares, rel=1e-5)
 
 
 def test_of_two_answers_no_third_one_is_made():
@@ -83,10 +82,11 @@ def test_it_points_at_what_the_units_of_its_file_say(bert, written):
     for number, (start, end), likely in found.likeliest:
         text = TEXTS[number]
         assert text[start:end].strip() == text[start:end] != "" and 0 < likely < 1
-        # Alone a text's place is likelier than beside others, by the share that they take.
-        own = {place.span: place.likely for place in alone[number].likeliest}
-        ratio = own.get((start, end))
-        assert ratio is None or likely / found.nowhere == pytest.approx(ratio / alone[number].nowhere, rel=1e-3)
+    # Beside others two places of a text are to each other as they are alone.
+    shared = [[p for p in each.likeliest if p.number == 0] for each in (found, alone[0])]
+    both = [{place.span: place.likely for place in each} for each in shared]
+    one, other, *_ = [span for span in both[0] if span in both[1]]
+    assert both[0][one] / both[0][other] == pytest.approx(both[1][one] / both[1][other], rel=1e-3)
     odds = sum(1 / each.nowhere - 1 for each in alone)
     assert found.nowhere == pytest.approx(1 / (1 + odds), rel=1e-3)
 
