@@ -55,8 +55,8 @@ class RankedQuestion:
     gold: tuple[int, ...]
     candidates: tuple[Candidate, ...]
     rescued: tuple[Candidate, ...]
-    text: str
-    stands: tuple[Range, ...]
+    text: str = ""
+    stands: tuple[Range, ...] = ()
 
     @property
     def positives(self) -> tuple[Candidate, ...]:

@@ -57,7 +57,7 @@ def test_three_numbers_do_not_share_a_row_of_a_phone(make_app: Callable[..., App
     from app.build import build
 
     boxes = [each for each in build(make_app()).blocks.values() if getattr(each, "placeholder", "") == "model's own"]
-    assert len(boxes) == 10
+    assert len(boxes) == 11
     assert all(2 * box.min_width < 340 < 3 * box.min_width for box in boxes), "or their own words are cut"
 
 
