@@ -49,8 +49,9 @@ def train(
         from memlong.retriever.decomposer import WEIGHTS
         from training.decompose.examples import load_examples
         from training.decompose.scorer import SpanScorer
-        from training.decompose.trainer import DecomposeTrainer, teller
+        from training.decompose.trainer import DecomposeTrainer
         from training.rank.scorer import load_minilm, write_weights
+        from training.scoring import train_and_write
         from training.settled import settled
 
     torch.set_num_threads(config.threads)
@@ -59,8 +60,4 @@ def train(
     config = settled(config, folder, device)
     scorer = SpanScorer(*load_minilm(device), config.rank, config.arithmetic == "bfloat16", config.seed)
     trainer = DecomposeTrainer(config, scorer, sets, folder)
-    say(f"resumed at step {trainer.step}" if trainer.resume() else "started")
-    stop = interrupts()
-    trainer.run(teller(say), stopped=lambda: bool(stop))
-    written = write_weights(scorer.weights(), folder / WEIGHTS)
-    say(f"{'stopped' if stop else 'done'} at step {trainer.step}; wrote {written}")
+    train_and_write(trainer, lambda: write_weights(scorer.weights(), folder / WEIGHTS), say, interrupts)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +15,13 @@ from training.decompose.config import DecomposeConfig
 from training.decompose.examples import ExampleSets, draw
 from training.decompose.patterns import Example
 from training.decompose.scorer import SpanScorer
-from training.rate import cosine_rate
 from training.scoring import ScorerTrainer
-from training.watch import time_left
 
-_LATE = 50  # steps whose mean tells loss and pace
 _AT_ONCE = 64
 _SURE = (0.0, 3.0)  # logits over the null place
 
 
-@dataclass(frozen=True)
-class DecomposeReport:
-    """One step: a JSON line in ``metrics.jsonl``. ``evaluation``: see :func:`measure`, where it was measured."""
-
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    evaluation: dict[str, float] | None = None
-
-
-class DecomposeTrainer(ScorerTrainer[DecomposeReport]):
+class DecomposeTrainer(ScorerTrainer):
     """Trains a scorer.
 
     Args:
@@ -50,15 +32,9 @@ class DecomposeTrainer(ScorerTrainer[DecomposeReport]):
         super().__init__(config, scorer, folder)
         self.scorer, self.sets = scorer, sets
 
-    def advance(self) -> DecomposeReport:
-        """Take one step, measure where it is due, and report it."""
-        started = time.perf_counter()
-        loss = self.train_step()
-        self.step += 1
-        seconds = time.perf_counter() - started
-        evaluation = measure(self.scorer, self.sets.held_out) if self.due else None
-        rate = cosine_rate(self.config, self.step)
-        return DecomposeReport(self.step, self.config.steps, loss, rate, seconds, evaluation)
+    def measure(self) -> dict[str, float]:
+        """Return the shares of :func:`measure`."""
+        return measure(self.scorer, self.sets.held_out)
 
     def losses(self) -> Iterator[tuple[Tensor, list[dict[str, Any]]]]:
         """Yield the mean loss of all questions of a step."""
@@ -94,18 +70,3 @@ def measure(scorer: SpanScorer, examples: Mapping[str, Sequence[Example]]) -> di
                     seen.setdefault(f"{kind}/asked", []).append(bool(logits.person_n[row] > 0) == example.person)
         shares |= {name: sum(each) / len(each) for name, each in seen.items()}
     return shares
-
-
-def teller(say: Callable[[str], None]) -> Callable[[DecomposeReport], None]:
-    """Return what is called after every step and says it in words: means of late steps, and the time left."""
-    late: deque[DecomposeReport] = deque(maxlen=_LATE)
-
-    def tell(report: DecomposeReport) -> None:
-        late.append(report)
-        loss, pace = (sum(getattr(each, name) for each in late) / len(late) for name in ("loss", "seconds"))
-        shares = "  ".join(f"{name} {share:.3f}" for name, share in (report.evaluation or {}).items())
-        judged = f"\nheld out  {shares}" if shares else ""
-        left = time_left((report.steps - report.step) * pace)
-        say(f"step {report.step}/{report.steps}  loss {report.loss:.3f} (of late {loss:.3f})  {left}{judged}")
-
-    return tell

@@ -53,9 +53,10 @@ def train(
         from memlong.retriever.pointer import WEIGHTS
         from training.base import load_tokenizer
         from training.point.scorer import PointScorer
-        from training.point.trainer import PointTrainer, teller
+        from training.point.trainer import PointTrainer
         from training.rank.pairs import load_pairs
         from training.rank.scorer import load_minilm, write_weights
+        from training.scoring import train_and_write
         from training.settled import settled
 
     torch.set_num_threads(config.threads)
@@ -65,8 +66,4 @@ def train(
     scorer = PointScorer(*load_minilm(device), config.rank, half, config.seed, start)
     pairs = load_pairs(config, load_tokenizer("bundled-base"), HybridRetriever(cross_encoder=None), folder, say)
     trainer = PointTrainer(config, scorer, pairs, folder)
-    say(f"resumed at step {trainer.step}" if trainer.resume() else "started")
-    stop = interrupts()
-    trainer.run(teller(say), stopped=lambda: bool(stop))
-    written = write_weights(scorer.weights(), folder / WEIGHTS)
-    say(f"{'stopped' if stop else 'done'} at step {trainer.step}; wrote {written}")
+    train_and_write(trainer, lambda: write_weights(scorer.weights(), folder / WEIGHTS), say, interrupts)

@@ -12,6 +12,7 @@ from memlong.retriever.pointer import widened
 from training.data.chronicle.words import sentences
 from training.data.questions import FREE_FORM
 from training.point.config import PointConfig
+from training.rank.drawing import Drawn
 from training.rank.pairs import Candidate, RankedQuestion
 
 _WORKED_OUT = ("counting", "comparing", FREE_FORM)  # types whose answer is no words of a text
@@ -49,23 +50,16 @@ _OPEN = sentences("""
 
 
 @dataclass(frozen=True)
-class Pointed:
-    """A question and the texts to be read beside it.
+class Pointed(Drawn):
+    """What is pointed at in the texts of a question.
 
     Attributes:
         targets: (text, characters) where the answer stands; none where it does not.
         stated: whether the answer to such a question is words of a text.
     """
 
-    question: str
-    texts: tuple[str, ...]
     targets: tuple[tuple[int, Range], ...]
     stated: bool = True
-
-    @property
-    def characters(self) -> int:
-        """Length of its longest pair."""
-        return len(self.question) + max(map(len, self.texts))
 
 
 def usable(question: RankedQuestion) -> bool:

@@ -54,7 +54,8 @@ def train(
         from training.rank.pairs import load_pairs
         from training.rank.report import write_readme
         from training.rank.scorer import load_scorer, write_weights
-        from training.rank.trainer import RankTrainer, teller
+        from training.rank.trainer import RankTrainer
+        from training.scoring import train_and_write
         from training.settled import settled
 
     torch.set_num_threads(config.threads)
@@ -64,9 +65,10 @@ def train(
     half = config.arithmetic == "bfloat16"
     scorer = load_scorer(config.rank, config.max_tokens, half, device, config.seed)
     trainer = RankTrainer(config, scorer, pairs, folder)
-    say(f"resumed at step {trainer.step}" if trainer.resume() else "started")
-    stop = interrupts()
-    trainer.run(teller(say), stopped=lambda: bool(stop))
-    written = write_weights(scorer.weights(), folder / WEIGHTS)
-    write_readme(trainer, pairs, folder)
-    say(f"{'stopped' if stop else 'done'} at step {trainer.step}; wrote {written}")
+
+    def write() -> Path:
+        written = write_weights(scorer.weights(), folder / WEIGHTS)
+        write_readme(trainer, pairs, folder)
+        return written
+
+    train_and_write(trainer, write, say, interrupts)

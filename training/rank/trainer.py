@@ -3,57 +3,29 @@
 from __future__ import annotations
 
 import random
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from memlong.errors import ConfigError
-from training.rank.config import RankConfig, parse_source
+from training.rank.config import RankConfig
+from training.rank.drawing import Drawn, PairTrainer
 from training.rank.loss import listwise_loss
 from training.rank.measure import measure, spread
 from training.rank.pairs import PairSets, RankedQuestion
 from training.rank.scorer import PairScorer
-from training.rate import cosine_rate
-from training.scoring import ScorerTrainer
-from training.watch import time_left
-
-_LATE = 50  # steps whose mean tells loss and pace
 
 
 @dataclass(frozen=True)
-class RankReport:
-    """One step: a JSON line in ``metrics.jsonl``. ``evaluation``: see ``measure.py``, where it was measured."""
+class DrawnPairs(Drawn):
+    """The first ``positives`` of the texts hold the evidence."""
 
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    questions_per_second: float
-    evaluation: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class DrawnPairs:
-    """A question and the texts to be read beside it; the first ``positives`` hold the evidence."""
-
-    question: str
-    texts: tuple[str, ...]
     positives: int
 
-    @property
-    def characters(self) -> int:
-        """Length of its longest pair."""
-        return len(self.question) + max(map(len, self.texts))
 
-
-class RankTrainer(ScorerTrainer[RankReport]):
+class RankTrainer(PairTrainer[DrawnPairs]):
     """Trains a scorer.
 
     Args:
@@ -64,39 +36,18 @@ class RankTrainer(ScorerTrainer[RankReport]):
     """
 
     def __init__(self, config: RankConfig, scorer: PairScorer, pairs: PairSets, folder: Path) -> None:
-        self.scorer = scorer
-        self.training = [pairs.training.get(parse_source(text).name, []) for text in config.sources]
-        self.held_out = spread(pairs.held_out, config.eval_questions)
-        for text, questions in zip(config.sources, self.training):
-            if not questions:
-                raise ConfigError(f"The source {text} has no question", "Sources with some", "Leave it out")
-        super().__init__(config, scorer, folder)
+        super().__init__(config, scorer, pairs, folder)
+        self.scorer, self.held_out = scorer, spread(pairs.held_out, config.eval_questions)
 
-    def advance(self) -> RankReport:
-        """Take one step, measure where it is due, and report it."""
-        started = time.perf_counter()
-        loss = self.train_step()
-        self.step += 1
-        speed = self.config.questions / (time.perf_counter() - started)
-        evaluation = measure(self.scorer, self.held_out) if self.due else None
-        rate, seconds = cosine_rate(self.config, self.step), time.perf_counter() - started
-        return RankReport(self.step, self.config.steps, loss, rate, seconds, speed, evaluation)
+    def measure(self) -> dict[str, float]:
+        """Return the shares of ``measure.py``."""
+        return measure(self.scorer, self.held_out)
 
-    def losses(self) -> Iterator[tuple[Tensor, list[dict[str, Any]]]]:
-        """Yield the losses of a few questions at a time, as shares of the mean per question."""
-        drawn = self.draw(self.step)
-        for start in range(0, len(drawn), self.config.at_once):
-            some = drawn[start : start + self.config.at_once]
-            yield self._loss(some) / len(drawn), [vars(each) for each in some]
+    def one(self, question: RankedQuestion, rng: random.Random) -> DrawnPairs:
+        """Return some parts that hold the evidence, if any, and others that do not."""
+        return draw_pairs(question, self.config, rng)
 
-    def draw(self, step: int) -> list[DrawnPairs]:
-        """Return the questions of a step, short ones first, so that what is read at once is about equally long."""
-        rng = random.Random(f"{self.config.seed}:{step}")
-        sources = rng.choices(self.training, self.config.weights, k=self.config.questions)
-        drawn = [draw_pairs(rng.choice(source), self.config, rng) for source in sources]
-        return sorted(drawn, key=lambda each: each.characters)
-
-    def _loss(self, drawn: Sequence[DrawnPairs]) -> Tensor:
+    def loss_of(self, drawn: Sequence[DrawnPairs]) -> Tensor:
         """Return the sum of the losses of questions."""
         questions = [each.question for each in drawn for _ in each.texts]
         logits = self.scorer(questions, [text for each in drawn for text in each.texts])
@@ -111,22 +62,3 @@ def draw_pairs(question: RankedQuestion, config: RankConfig, rng: random.Random)
     others = [each for each in question.candidates if not each.holds]
     others = rng.sample(others, min(config.pairs - len(held), len(others)))
     return DrawnPairs(question.question, tuple(each.text for each in (*held, *others)), len(held))
-
-
-def teller(say: Callable[[str], None]) -> Callable[[RankReport], None]:
-    """Return what is called after every step and says it in words: means of late steps, and the time left."""
-    late: deque[RankReport] = deque(maxlen=_LATE)
-
-    def tell(report: RankReport) -> None:
-        late.append(report)
-        # Without those that measured: the others tell the pace.
-        paces = [each.seconds for each in late if each.evaluation is None] or [report.seconds]
-        loss, pace = sum(each.loss for each in late) / len(late), sum(paces) / len(paces)
-        shares = "  ".join(f"{name} {share:.2f}" for name, share in (report.evaluation or {}).items())
-        judged = f"\nheld out  {shares}" if shares else ""
-        say(
-            f"step {report.step}/{report.steps}  loss {report.loss:.3f} (of late {loss:.3f})  "
-            f"{report.questions_per_second:.1f} questions/s  {time_left((report.steps - report.step) * pace)}{judged}"
-        )
-
-    return tell
