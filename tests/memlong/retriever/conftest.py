@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,3 +114,12 @@ def sentence_folder(bert_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     prompts = {"query": "ledger : ", "passage": ""}
     SentenceTransformer(modules=[transformer, pooling], prompts=prompts, device="cpu").save(str(folder))
     return folder
+
+
+@pytest.fixture
+def bert(bert_folder: Path) -> tuple[Any, Any]:
+    """Return the model of the folder without its pooling layer, and its tokenizer."""
+    from transformers import AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(bert_folder, add_pooling_layer=False).eval()
+    return model, AutoTokenizer.from_pretrained(bert_folder)

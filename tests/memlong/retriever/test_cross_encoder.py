@@ -29,12 +29,6 @@ def updates(rank: int = 2) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def bert(bert_folder):
-    model = AutoModel.from_pretrained(bert_folder, add_pooling_layer=False).eval()
-    return model, AutoTokenizer.from_pretrained(bert_folder)
-
-
-@pytest.fixture
 def written(tmp_path):
     """Return ``written(**changes)``: a folder with the updates, some changed; None leaves one out."""
 

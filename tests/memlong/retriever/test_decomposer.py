@@ -7,7 +7,6 @@ from itertools import permutations
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoTokenizer
 
 from memlong.errors import RetrieverError
 from memlong.retriever import make_retriever
@@ -25,12 +24,6 @@ def units(person: float, first: int = 3, last: int = 7) -> dict[str, torch.Tenso
         "span.weight": span, "span.bias": torch.zeros(2),
         "person.weight": torch.zeros(1, 32), "person.bias": torch.tensor([person]),
     }  # fmt: skip
-
-
-@pytest.fixture
-def bert(bert_folder):
-    model = AutoModel.from_pretrained(bert_folder, add_pooling_layer=False).eval()
-    return model, AutoTokenizer.from_pretrained(bert_folder)
 
 
 @pytest.fixture

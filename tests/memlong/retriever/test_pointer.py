@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoTokenizer
 
 from memlong.errors import RetrieverError
 from memlong.retriever import make_retriever
@@ -29,12 +28,6 @@ def units(stated: float = 1.0, first: int = 3, last: int = 7, bias: float = 0.0)
         "span.weight": span, "span.bias": torch.full((2,), bias),
         "stated.weight": torch.zeros(1, 32), "stated.bias": torch.tensor([stated]),
     }  # fmt: skip
-
-
-@pytest.fixture
-def bert(bert_folder):
-    model = AutoModel.from_pretrained(bert_folder, add_pooling_layer=False).eval()
-    return model, AutoTokenizer.from_pretrained(bert_folder)
 
 
 @pytest.fixture
