@@ -4,6 +4,7 @@ A passage is cut out of a document: some context and the tokens that are scored 
 exactly these tokens; what differs is what it may see of the context:
 
 - memory: the model with its memory, which holds the whole context in chunks and is empty before it;
+- ngrams: the same, with an n-gram cache of all that memory holds (see ``ngrams.py``);
 - nothing: the same model, window by window, without memory;
 - window: the same model with the first tokens of the context (attention sinks) and the newest ones, as many as
   memory and window together are. All are run anew for each window, the better of the two ways to slide in Xiao et
@@ -32,10 +33,11 @@ from torch.nn import functional
 
 from memlong.chunking import Chunk, chunk_text
 from memlong.errors import ConfigError, unknown_name
+from memlong.evaluation.ngrams import WEIGHT
 from memlong.evaluation.perplexity import Scorer
 from memlong.model.wrapper import MemoryModel
 
-SYSTEMS = ("memory", "nothing", "window", "full", "original")
+SYSTEMS = ("memory", "ngrams", "nothing", "window", "full", "original")
 BLIND = ("nothing", "original")
 """They see a window and no more, so every length gives the same."""
 
@@ -64,7 +66,7 @@ class Plan:
 
     Attributes:
         contexts: tokens of context, multiples of a window. systems: of ``SYSTEMS``. query, newest: see
-            :class:`Scorer`.
+            :class:`Scorer`. ngrams: share of the n-gram cache in what "ngrams" predicts.
         slide_tokens: local tokens of "window"; None takes what memory and window are together.
         full_tokens: most tokens given to full attention; None takes what the model has positions for.
         judge: chooses key tokens, by its original weights; None takes the model itself.
@@ -75,6 +77,7 @@ class Plan:
     systems: tuple[str, ...] = SYSTEMS
     query: str = "previous"
     newest: int = 0
+    ngrams: float = WEIGHT
     slide_tokens: int | None = None
     full_tokens: int | None = None
     judge: MemoryModel | None = None
@@ -179,7 +182,10 @@ def compare(
             raise unknown_name("system", system, SYSTEMS)
     _refuse_lengths(model.config.window_tokens, plan.contexts)
     result = Comparison()
-    scorer = Scorer(model, retriever, plan.query, newest=plan.newest)
+    shares = {"memory": 0.0, "ngrams": plan.ngrams}
+    scorers = {
+        name: Scorer(model, retriever, plan.query, newest=plan.newest, ngrams=share) for name, share in shares.items()
+    }
     judge = plan.judge or model
     if judge.tokenizer.get_vocab() != model.tokenizer.get_vocab():
         raise ConfigError("A judge of key tokens with another vocabulary", "The model's own", "Choose another judge")
@@ -196,19 +202,20 @@ def compare(
                 if progress(f"{passage.title}: {system}, {context:,} tokens of context"):
                     return result
                 same = found.get((system, plan.contexts[0])) if system in BLIND else None
-                found[system, context] = same or _score(scorer, passage, context, system, plan)
+                found[system, context] = same or _score(scorers, passage, context, system, plan)
         for at, (losses_n, evicted) in found.items():
             result.cells.setdefault(at, Cell()).add(losses_n, key_n, evicted)
         result.passages += 1
     return result
 
 
-def _score(scorer: Scorer, passage: Passage, context: int, system: str, plan: Plan) -> tuple[Tensor, int]:
+def _score(scorers: dict[str, Scorer], passage: Passage, context: int, system: str, plan: Plan) -> tuple[Tensor, int]:
     """Return the losses [n] of the scored tokens by one system, and how many chunks left its bank."""
-    model, config = scorer.model, scorer.model.config
+    model = scorers["memory"].model
+    config = model.config
     chunks, first = passage.after(context // config.chunk_tokens)
-    if system == "memory":
-        return scorer.losses_after(passage.text, chunks, first)
+    if system in scorers:
+        return scorers[system].losses_after(passage.text, chunks, first)
     ids = [token for chunk in chunks for token in chunk.token_ids]
     if system == "full":
         rows = [_Row(0, context - 1, len(ids) - 1)]

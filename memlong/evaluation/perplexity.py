@@ -25,6 +25,7 @@ from memlong.bank.bank import Bank
 from memlong.bank.ledger import ChunkPlace
 from memlong.chunking import Chunk, chunk_text
 from memlong.errors import ConfigError, DocumentError, unknown_name
+from memlong.evaluation.ngrams import NGramCache
 from memlong.model.wrapper import MemoryModel, StoredKV
 from memlong.retriever.base import normalise
 from memlong.session.session import make_bank
@@ -81,9 +82,10 @@ class Scorer:
             logits of so many would not fit into 256 MB.
         newest: of the top-k chunks, how many are those right before the window, whatever they say; the others are the
             best among older ones. What a sentence goes on with often stands there, and no search needs to find it.
+        ngrams: share of an n-gram cache of all that the bank holds in each prediction (see ``ngrams.py``); 0 is none.
 
     Raises:
-        MemLongError: for an unknown query, or more newest chunks than are fetched.
+        MemLongError: for an unknown query, more newest chunks than are fetched, or a share that is none.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Scorer:
         query: str = "previous",
         block_tokens: int | None = None,
         newest: int = 0,
+        ngrams: float = 0.0,
     ) -> None:
         if query not in QUERIES:
             raise unknown_name("query", query, QUERIES)
@@ -102,7 +105,7 @@ class Scorer:
                 f"0 to {model.config.top_k}",
                 "Fetch more chunks (top_k), or ask for fewer of the newest",
             )
-        self.newest = newest
+        self.newest, self.ngrams = newest, NGramCache(ngrams).weight
         self.model, self.retriever, self.query = model, retriever, query
         fits = _LOGIT_BYTES // (4 * model.spec.vocab_size)
         self.block_tokens = block_tokens or min(model.config.read_batch_tokens, fits)
@@ -117,12 +120,11 @@ class Scorer:
             DocumentError: for a text of fewer than two tokens.
         """
         run = _Run(self, text)
-        losses = list(_losses(run.blocks()))
-        tokens = sum(len(part) for part in losses)
-        if not tokens:
+        parts = list(_losses(run.blocks()))
+        if not sum(len(part) for part in parts):
             raise DocumentError("A text of fewer than two tokens", "Two or more", "Choose another text")
-        total = float(sum(part.double().sum() for part in losses))
-        return TextScore(tokens, total, len(run.bank), run.evicted)
+        losses = run.mixed(torch.cat(parts))
+        return TextScore(len(losses), float(losses.double().sum()), len(run.bank), run.evicted)
 
     def losses_after(self, text: str, chunks: Sequence[Chunk], first: int) -> tuple[Tensor, int]:
         """Return the losses of all tokens of ``chunks[first:]``, and how many chunks left the bank.
@@ -145,7 +147,7 @@ class Scorer:
                 "Give a longer context",
             )
         run = _Run(self, text, chunks)
-        losses = torch.cat(list(_losses(run.blocks(first - per_window))))
+        losses = run.mixed(torch.cat(list(_losses(run.blocks(first - per_window)))))
         return losses[-sum(chunk.n_tokens for chunk in chunks[first:]) :], run.evicted
 
     def logits(self, text: str) -> Iterator[BlockLogits]:
@@ -164,6 +166,9 @@ class _Run:
         self.evicted = 0
         self._before: np.ndarray | None = None  # embedding of the chunk before the block
         self._written: deque[int] = deque(maxlen=max(1, scorer.newest))  # the last chunks stored
+        self._ngrams = NGramCache(scorer.ngrams) if scorer.ngrams else None
+        self._lines: list[Tensor] = []  # the cache's say on each token of the windows that are scored, [n, 2] a window
+        self._past: list[int] = []  # tokens right before the window at hand
 
     def blocks(self, first: int = 0) -> Iterator[BlockLogits]:
         """Yield the logits of the windows from chunk ``first`` on; those before are read and stored."""
@@ -177,6 +182,12 @@ class _Run:
                     self._read(windows)
                 else:
                     yield self._block(windows)
+
+    def mixed(self, losses_n: Tensor) -> Tensor:
+        """Return the losses [n] of the last n tokens of all blocks with the n-gram cache's say, if it has one."""
+        if not self._ngrams:
+            return losses_n
+        return self._ngrams.mix(losses_n, torch.cat(self._lines)[-len(losses_n) :])
 
     def _read(self, windows: Sequence[Sequence[Chunk]]) -> None:
         ids, mask, _ = self._ids(windows)
@@ -222,15 +233,29 @@ class _Run:
             found = self._retrieve(mine)
             if gather:
                 rows.append((*self.bank.gather(found, self.model.dtype, self.model.device), self.bank.lengths(found)))
+            if gather and self._ngrams:
+                tokens = [token for chunk in window for token in chunk.token_ids]
+                self._lines.append(self._ngrams.lines(self._past, tokens))
             start = 0
             for chunk, embedding in zip(window, mine, strict=True):
                 place = ChunkPlace(0, chunk.index, chunk.span, chunk.n_tokens)
                 piece = kv.piece(row, start, start + chunk.n_tokens)
-                self._written.append(self.bank.write(place, embedding, *piece, step=chunk.index).chunk_id)
+                chunk_id = self.bank.write(place, embedding, *piece, step=chunk.index).chunk_id
+                self._written.append(chunk_id)
                 start += chunk.n_tokens
-            self.evicted += len(self.bank.evict(window[-1].index))
+                if self._ngrams:
+                    self._ngrams.add(chunk_id, self._past, chunk.token_ids)
+                    self._past = [*self._past, *chunk.token_ids][-self._ngrams.order :]
+            self._evict(window[-1].index)
             self._before = mine[-1]
         return self.model.stack_memory(rows) if any(lengths for _, _, lengths in rows) else None
+
+    def _evict(self, step: int) -> None:
+        gone = self.bank.evict(step)
+        self.evicted += len(gone)
+        if self._ngrams:
+            for eviction in gone:
+                self._ngrams.remove(eviction.record.chunk_id)
 
     def _retrieve(self, embeddings: np.ndarray) -> list[int]:
         """Return the chunks that a window reads, in document order, and count them as retrieved."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memlong.errors import ConfigError
+from memlong.evaluation.ngrams import WEIGHT
 from training.data.readers import parts_of, read_source
 from training.evaluate import common
 
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contexts", type=common.numbers, default="1k,2k,4k,16k,64k", help="tokens before a passage")
     parser.add_argument("--scored", type=int, default=1024, help="tokens of a passage that are scored")
     parser.add_argument(
-        "--systems", help="some of memory, nothing, window, full, original, separated by commas (default: all)"
+        "--systems", help="some of memory, ngrams, nothing, window, full, original, separated by commas (default: all)"
     )
     parser.add_argument(
         "--query",
@@ -34,6 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         help="of the chunks fetched, how many are those right before the window; the others are found among older ones",
+    )
+    parser.add_argument(
+        "--ngrams",
+        type=float,
+        default=WEIGHT,
+        help='share of the n-gram cache in what the system "ngrams" predicts (%(default)s)',
     )
     parser.add_argument("--capacity-tokens", type=int, help="size of the bank (default: the longest context)")
     parser.add_argument("--slide-tokens", type=int, help='tokens of "window" (default: window and top-k chunks)')
@@ -62,6 +69,7 @@ def run(chosen: argparse.Namespace) -> int:
         systems=tuple(systems),
         query=chosen.query,
         newest=chosen.newest,
+        ngrams=chosen.ngrams,
         slide_tokens=chosen.slide_tokens,
         full_tokens=chosen.full_tokens,
         judge=load_model(chosen.key_model, device=chosen.device) if chosen.key_model else None,
@@ -75,7 +83,13 @@ def run(chosen: argparse.Namespace) -> int:
             "Documents as long as the longest context and what is scored behind it",
             "Give longer books, or shorter --contexts",
         )
-    result = {"query": chosen.query, "newest": chosen.newest, "passages": found.passages, "systems": found.table()}
+    result = {
+        "query": chosen.query,
+        "newest": chosen.newest,
+        "ngrams": chosen.ngrams,
+        "passages": found.passages,
+        "systems": found.table(),
+    }
     return common.publish(chosen, (model, retriever), result, _lines(result), watch.stopped)
 
 

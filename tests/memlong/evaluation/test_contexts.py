@@ -11,6 +11,7 @@ from memlong.chunking import chunk_text
 from memlong.config import MemoryConfig
 from memlong.errors import MemLongError
 from memlong.evaluation.contexts import SINKS, Passage, Plan, _key_tokens, compare, cut_passages
+from memlong.evaluation.ngrams import WEIGHT
 from memlong.evaluation.perplexity import Scorer
 from memlong.model.wrapper import MemoryModel
 from memlong.retriever.hashing import HashingRetriever
@@ -75,6 +76,9 @@ def test_every_system_is_what_it_says(model):
         return ids[:SINKS] + ids[end - most + SINKS : t]
 
     assert loss["window", CONTEXT] == pytest.approx(one_by_one(model, ids, slid), rel=1e-4)
+    told = Scorer(model, HashingRetriever(64), ngrams=plan.ngrams).losses_after(TEXT, passage.chunks, passage.first)
+    assert loss["ngrams", CONTEXT] == pytest.approx(float(told[0].double().sum())) and plan.ngrams == WEIGHT
+    assert loss["ngrams", CONTEXT] < loss["memory", CONTEXT] - 1
 
 
 @pytest.mark.parametrize("query", ["previous", "current"])

@@ -115,7 +115,9 @@ def test_interpolated_with_every_layer_stored_is_own(model: LlamaForCausalLM) ->
 
 def test_own_with_one_layer_is_paper_with_that_layer(model: LlamaForCausalLM) -> None:
     layers = {"stored_layers": (3,), "retrieval_layers": (3,)}
-    torch.testing.assert_close(logits(wrap(model, "none", **layers)), logits(wrap(model, "none", preset="paper", **layers)))
+    torch.testing.assert_close(
+        logits(wrap(model, "none", **layers)), logits(wrap(model, "none", preset="paper", **layers))
+    )
 
 
 def test_unfitted_maps_are_the_mean_of_their_sources(model: LlamaForCausalLM) -> None:

@@ -33,7 +33,7 @@ def test_perplexity(tiny, books, capsys):
     result = printed(capsys, "perplexity", "tiny", *books)
     assert result["query"] == "previous" and result["passages"] == 2
     systems = result["systems"]
-    assert set(systems) == {"memory", "nothing", "window", "full", "original"}
+    assert set(systems) == {"memory", "ngrams", "nothing", "window", "full", "original"}
     assert {cell["tokens"] for name in ("memory", "window", "full") for cell in systems[name].values()} == {64}
     assert "left_out" in systems["original"]["64"]
     one = printed(capsys, "perplexity", "tiny", *books, "--documents", "1", "--passages", "2", "--systems", "nothing")
