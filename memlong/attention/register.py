@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from memlong.attention import learning, retrieval
+from memlong.attention import blocks, learning, retrieval
 from memlong.attention.context import CaptureProbe, KVCaptured, MemoryContext, ReadCapture, Weights
 from memlong.errors import ModelError
 from memlong.nesting import is_inside, nested
@@ -67,12 +67,14 @@ def attention_forward(
     if attention_mask is None and query.shape[2] > 1:
         # No mask, and more keys than queries: an empty static cache, whose keys after the queries are not there yet.
         key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if kv is None and softcap is None and sinks is None:
         causal = kwargs.get("is_causal")
+        if attention_mask is None and not dropout and blocks.serves(query, key, value):
+            return blocks.causal(query, key, value, scale), None
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=causal
         )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     local = retrieval.LocalPart(query, key, value, attention_mask, scale, dropout, softcap, sinks)
     if kv is None or context is None:
         out, _ = retrieval.eager(local, None)
