@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from memlong.chunking import special_texts, without_surrogates
 from memlong.retriever.base import Place, Places, Range
@@ -64,7 +65,7 @@ class Pointer:
             *pairs, padding=True, truncation="longest_first", max_length=MAX_TOKENS, return_tensors="pt",
             return_offsets_mapping=True,
         )  # fmt: skip
-        offsets_nT2 = batch.pop("offset_mapping")
+        offsets_nT2, cut_nT2 = batch.pop("offset_mapping"), within_words(batch)
         mask_nT = readable(batch)
         device = next(self._encoder.parameters()).device
         with torch.inference_mode():
@@ -75,7 +76,7 @@ class Pointer:
         pooled_nE = mean_pooling(states_nTE, batch["attention_mask"].cpu())
         if float((pooled_nE @ weight.T + bias).mean()) <= 0:
             return Places((), 0.0)
-        return Places(*likeliest_places(logits_nT2, offsets_nT2, LONGEST, _MOST))
+        return Places(*likeliest_places(logits_nT2, offsets_nT2, LONGEST, _MOST, cut_nT2))
 
 
 def readable(batch: Any) -> Tensor:
@@ -84,14 +85,24 @@ def readable(batch: Any) -> Tensor:
     return torch.tensor([[segment == 1 for segment in row] for row in segments])
 
 
+def within_words(batch: Any) -> Tensor:
+    """Return which tokens go on with a word, and which are gone on with, [n, T, 2]: no answer begins or ends there."""
+    words_nT = torch.tensor(
+        [[-1 if word is None else word for word in batch.word_ids(row)] for row in range(len(batch["input_ids"]))]
+    )
+    same_nT = (words_nT[:, 1:] == words_nT[:, :-1]) & (words_nT[:, 1:] >= 0)
+    return torch.stack([pad(same_nT, (1, 0)), pad(same_nT, (0, 1))], dim=-1)
+
+
 def likeliest_places(
-    logits_nT2: Tensor, offsets_nT2: Tensor, longest: int, most: int
+    logits_nT2: Tensor, offsets_nT2: Tensor, longest: int, most: int, cut_nT2: Tensor | None = None
 ) -> tuple[tuple[Place, ...], float]:
     """Return the likeliest spans of all texts, best first, and how likely none of them is an answer.
 
     Args:
         logits_nT2: of first and last token, -inf where none may be; the null place has 0 and 0.
         offsets_nT2: characters of each token in its text. longest: tokens of a span. most: spans.
+        cut_nT2: where no span begins and ends. What is lost there counts against the null place all the same.
     """
     length = logits_nT2.shape[1]
     tokens_TT = torch.arange(length)[None, :] - torch.arange(length)[:, None]
@@ -99,6 +110,8 @@ def likeliest_places(
     allowed_TT = torch.ones(length, length, dtype=torch.bool).triu().tril(longest - 1)
     sums_nTT = sums_nTT.masked_fill(~allowed_TT, -torch.inf)
     nowhere = float((-torch.logaddexp(sums_nTT.flatten().logsumexp(0), sums_nTT.new_zeros(()))).exp())
+    if cut_nT2 is not None:
+        sums_nTT = sums_nTT.masked_fill(cut_nT2[:, :, None, 0] | cut_nT2[:, None, :, 1], -torch.inf)
     flat = (sums_nTT - _LESS * tokens_TT).flatten()
     total = flat.logsumexp(0)
     found = flat.topk(min(most, len(flat)))

@@ -210,9 +210,12 @@ class Answering:
         return ids
 
     def _point(self, ids: Sequence[int]) -> None:
-        """Find the words of these chunks that may be the answer; what was told anew later leaves its share to them."""
+        """Find the words of these chunks that may be the answer; what was told anew later leaves its share to them.
+
+        Where nothing else is pointed at, nothing was told anew: the later chunk says something else.
+        """
         found, nowhere = self.session.timed("search", pointed_at, self.session, self._query, ids)
-        valid = {chunk_id: each for chunk_id, each in found.items() if not self.fetched[chunk_id].superseded}
+        valid = {chunk_id: each for chunk_id, each in found.items() if not self.fetched[chunk_id].superseded} or found
         whole, rest = (sum(p.likely for places in each.values() for p in places) for each in (found, valid))
         share = min(whole / rest, _MOST_SHARE) if rest else 1.0
         likely: dict[str, float] = {}

@@ -118,6 +118,21 @@ def test_what_was_told_anew_later_leaves_its_share_to_the_last_telling(session):
     assert pointed == {True: [], False: [pytest.approx(0.8)]}
 
 
+def test_a_later_chunk_that_nothing_points_at_tells_nothing_anew(session):
+    session.config = session.config.replace(recency_strength=4.0)
+    session.retriever.rivals = lambda query_E, chunks, question: torch.ones(len(chunks), dtype=torch.bool).numpy()
+    real = session.retriever.point
+
+    def first_chunk(query_E, chunks, question):
+        found = real(query_E, chunks, question)
+        return Places(tuple(place for place in found.likeliest if place.number == 0), found.nowhere)
+
+    session.retriever.point = first_chunk
+    answer = session.ask("Who wrote of wind?", AskOptions(max_tokens=24))
+    assert answer.text == "ships"
+    assert {item.superseded: len(item.pointed) for item in answer.retrieved} == {True: 1, False: 0}
+
+
 def test_where_no_words_answer_it_says_so_and_half_a_doubt_is_none(session):
     session.config = session.config.replace(abstention="Not said.")
     options = AskOptions(max_tokens=24)

@@ -14,7 +14,7 @@ from memlong.retriever import make_retriever
 from memlong.retriever.base import Parts, Place, Places
 from memlong.retriever.hybrid import HybridRetriever
 from memlong.retriever.parts import cut_parts
-from memlong.retriever.pointer import WEIGHTS, WIDER, Pointer, likeliest_places, widened
+from memlong.retriever.pointer import WEIGHTS, WIDER, Pointer, likeliest_places, widened, within_words
 
 QUESTION = "who kept the ledger of the harbour"
 TEXTS = ["the master of the harbour kept it", "rain fell", "it was kept by nobody at all"]
@@ -59,6 +59,32 @@ def test_of_two_answers_no_third_one_is_made():
     places, _ = likeliest_places(logits, torch.arange(24).view(1, 12, 2), 12, 3)
     assert [place.span for place in places] == [(2, 3), (18, 19), (2, 19)]
     assert places[0].likely == places[1].likely > 9 * places[2].likely
+
+
+def test_no_answer_cuts_a_word_and_what_is_lost_there_is_no_nowhere():
+    logits, offsets = torch.randn(1, 4, 2), torch.arange(8).view(1, 4, 2)
+    cut = torch.zeros(1, 4, 2, dtype=torch.bool)
+    cut[0, 1, 1] = cut[0, 2, 0] = True  # the second and the third token are one word
+    plain, nowhere = likeliest_places(logits, offsets, 4, 10)
+    found, same = likeliest_places(logits, offsets, 4, 10, cut)
+    assert same == nowhere and sum(p.likely for p in found) == pytest.approx(1 - nowhere)
+    assert {p.span for p in found} == {p.span for p in plain if p.span[0] != 4 and p.span[1] != 3}
+    kept = [p.span for p in plain if p.span in {q.span for q in found}]
+    assert [p.span for p in found] == kept
+
+
+def test_words_are_those_of_the_tokenizer(bert):
+    _, tokenizer = bert
+    text = "harboured, nobodys ship: the ledgerer"
+    batch = tokenizer([QUESTION], [text], return_offsets_mapping=True, return_tensors="pt", truncation=False)
+    cut = within_words(batch)[0]
+    mine = [number for number, segment in enumerate(batch.sequence_ids(0)) if segment == 1]
+    for (start, end), (goes_on, gone_on) in zip(
+        batch["offset_mapping"][0][mine].tolist(), cut[mine].tolist(), strict=True
+    ):
+        assert goes_on == (start > 0 and text[start - 1].isalpha() and text[start].isalpha())
+        assert gone_on == (end < len(text) and text[end - 1].isalpha() and text[end].isalpha())
+    assert cut[mine].any(), "some word is several tokens"
 
 
 def test_hidden_tokens_are_no_places():
