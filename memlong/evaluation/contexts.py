@@ -38,6 +38,7 @@ from memlong.evaluation.perplexity import Scorer
 from memlong.model.wrapper import MemoryModel
 
 SYSTEMS = ("memory", "ngrams", "nothing", "window", "full", "original")
+REMEMBERING = ("memory", "ngrams")
 BLIND = ("nothing", "original")
 """They see a window and no more, so every length gives the same."""
 
@@ -182,10 +183,7 @@ def compare(
             raise unknown_name("system", system, SYSTEMS)
     _refuse_lengths(model.config.window_tokens, plan.contexts)
     result = Comparison()
-    shares = {"memory": 0.0, "ngrams": plan.ngrams}
-    scorers = {
-        name: Scorer(model, retriever, plan.query, newest=plan.newest, ngrams=share) for name, share in shares.items()
-    }
+    scorer = Scorer(model, retriever, plan.query, newest=plan.newest, ngrams=plan.ngrams)
     judge = plan.judge or model
     if judge.tokenizer.get_vocab() != model.tokenizer.get_vocab():
         raise ConfigError("A judge of key tokens with another vocabulary", "The model's own", "Choose another judge")
@@ -201,21 +199,29 @@ def compare(
                     continue
                 if progress(f"{passage.title}: {system}, {context:,} tokens of context"):
                     return result
-                same = found.get((system, plan.contexts[0])) if system in BLIND else None
-                found[system, context] = same or _score(scorers, passage, context, system, plan)
-        for at, (losses_n, evicted) in found.items():
-            result.cells.setdefault(at, Cell()).add(losses_n, key_n, evicted)
+                if system in BLIND and (same := found.get((system, plan.contexts[0]))):
+                    found[system, context] = same
+                elif (system, context) not in found:
+                    made = _score(scorer, passage, context, system, plan)
+                    found |= {(name, context): each for name, each in made.items()}
+        for (system, context), (losses_n, evicted) in found.items():
+            if system in plan.systems:
+                result.cells.setdefault((system, context), Cell()).add(losses_n, key_n, evicted)
         result.passages += 1
     return result
 
 
-def _score(scorers: dict[str, Scorer], passage: Passage, context: int, system: str, plan: Plan) -> tuple[Tensor, int]:
-    """Return the losses [n] of the scored tokens by one system, and how many chunks left its bank."""
-    model = scorers["memory"].model
-    config = model.config
+def _score(scorer: Scorer, passage: Passage, context: int, system: str, plan: Plan) -> dict[str, tuple[Tensor, int]]:
+    """Return the losses [n] of the scored tokens by one system, and how many chunks left its bank.
+
+    One pass serves both systems that have memory.
+    """
+    model, config = scorer.model, scorer.model.config
     chunks, first = passage.after(context // config.chunk_tokens)
-    if system in scorers:
-        return scorers[system].losses_after(passage.text, chunks, first)
+    if system in REMEMBERING:
+        made = scorer.losses_after(passage.text, chunks, first)
+        both = zip(REMEMBERING, (made.model_n, made.mixed_n), strict=True)
+        return {name: (losses_n, made.chunks_evicted) for name, losses_n in both}
     ids = [token for chunk in chunks for token in chunk.token_ids]
     if system == "full":
         rows = [_Row(0, context - 1, len(ids) - 1)]
@@ -225,7 +231,7 @@ def _score(scorers: dict[str, Scorer], passage: Passage, context: int, system: s
     else:
         rows = _windows(len(ids), context, config.window_tokens)
     with model.original_weights() if system == "original" else nullcontext():
-        return _losses(model, ids, rows), 0
+        return {system: (_losses(model, ids, rows), 0)}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,15 @@ class TextScore:
 
 
 @dataclass(frozen=True)
+class Losses:
+    """Losses [n] of some tokens in nats, by the model and with the n-gram cache's say; chunks that left the bank."""
+
+    model_n: Tensor
+    mixed_n: Tensor
+    chunks_evicted: int
+
+
+@dataclass(frozen=True)
 class BlockLogits:
     """Logits [B, T, V] of a block of windows, their token ids [B, T] and how many tokens each has."""
 
@@ -126,8 +135,8 @@ class Scorer:
         losses = run.mixed(torch.cat(parts))
         return TextScore(len(losses), float(losses.double().sum()), len(run.bank), run.evicted)
 
-    def losses_after(self, text: str, chunks: Sequence[Chunk], first: int) -> tuple[Tensor, int]:
-        """Return the losses of all tokens of ``chunks[first:]``, and how many chunks left the bank.
+    def losses_after(self, text: str, chunks: Sequence[Chunk], first: int) -> Losses:
+        """Return the losses of all tokens of ``chunks[first:]``.
 
         Chunks before are only read and stored, up to the window whose end predicts the first scored token: no logits
         are made for them, so a long context costs no more than reading it.
@@ -147,8 +156,9 @@ class Scorer:
                 "Give a longer context",
             )
         run = _Run(self, text, chunks)
-        losses = run.mixed(torch.cat(list(_losses(run.blocks(first - per_window)))))
-        return losses[-sum(chunk.n_tokens for chunk in chunks[first:]) :], run.evicted
+        losses = torch.cat(list(_losses(run.blocks(first - per_window))))
+        losses = losses[-sum(chunk.n_tokens for chunk in chunks[first:]) :]
+        return Losses(losses, run.mixed(losses), run.evicted)
 
     def logits(self, text: str) -> Iterator[BlockLogits]:
         """Yield the logits of one block of windows after the other, so that no more than a block is ever held."""

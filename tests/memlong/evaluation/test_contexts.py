@@ -77,8 +77,11 @@ def test_every_system_is_what_it_says(model):
 
     assert loss["window", CONTEXT] == pytest.approx(one_by_one(model, ids, slid), rel=1e-4)
     told = Scorer(model, HashingRetriever(64), ngrams=plan.ngrams).losses_after(TEXT, passage.chunks, passage.first)
-    assert loss["ngrams", CONTEXT] == pytest.approx(float(told[0].double().sum())) and plan.ngrams == WEIGHT
-    assert loss["ngrams", CONTEXT] < loss["memory", CONTEXT] - 1
+    assert loss["ngrams", CONTEXT] == pytest.approx(float(told.mixed_n.double().sum())) and plan.ngrams == WEIGHT
+    assert loss["memory", CONTEXT] == pytest.approx(float(told.model_n.double().sum()))
+    assert loss["memory", CONTEXT] > loss["ngrams", CONTEXT] + 1
+    alone = compare(model, HashingRetriever(64), [passage], Plan((CONTEXT,), ("ngrams",)))
+    assert {at: cell.loss for at, cell in alone.cells.items()} == {("ngrams", CONTEXT): loss["ngrams", CONTEXT]}
 
 
 @pytest.mark.parametrize("query", ["previous", "current"])
@@ -87,7 +90,9 @@ def test_memory_is_filled_by_reading_as_by_scoring(tiny_llama, tiny_tokenizer, q
     passage = passage_of(model)
     scorer = Scorer(model, HashingRetriever(64), query)
     text = TEXT[: passage.chunks[-1].span[1]]
-    losses, evicted = scorer.losses_after(text, passage.chunks, passage.first)
+    found = scorer.losses_after(text, passage.chunks, passage.first)
+    losses, evicted = found.model_n, found.chunks_evicted
+    assert found.mixed_n is losses
     whole = token_losses(scorer, text)
     assert len(losses) == SCORED and evicted == scorer.score(text).chunks_evicted > 0
     assert (losses - whole[-SCORED:]).abs().max() < 2e-4
@@ -119,7 +124,7 @@ def test_key_tokens_are_scored_apart_and_need_a_long_context(model, monkeypatch)
     key[5] = True
     monkeypatch.setattr("memlong.evaluation.contexts._key_tokens", lambda *_: key)
     row = compare(model, HashingRetriever(64), [passage], Plan((CONTEXT,), ("memory",))).table()["memory"]["192"]
-    losses, _ = Scorer(model, HashingRetriever(64)).losses_after(TEXT, passage.chunks, passage.first)
+    losses = Scorer(model, HashingRetriever(64)).losses_after(TEXT, passage.chunks, passage.first).model_n
     assert row["key_tokens"] == 1 and row["key_perplexity"] == pytest.approx(math.exp(float(losses[5])), rel=1e-5)
     assert row["perplexity"] == pytest.approx(math.exp(float(losses.mean())), rel=1e-5)
 
