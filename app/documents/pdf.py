@@ -46,13 +46,13 @@ def parse(path: Path, stem: str, limits: Limits) -> Parsed:
     try:
         pages = _pages(document, builder)
         builder.title = _title(document)
+        if not any(pages):
+            raise refusals.scanned(len(pages)) if _shows_anything(document) else refusals.no_text("PDF")
     finally:
         document.close()
     _without_running_heads(pages)
     _add_pages(builder, pages)
     empty = sum(not lines for lines in pages)
-    if empty == len(pages):
-        raise refusals.scanned(len(pages))
     if empty:
         builder.warn(
             f"{number_words(empty)} of {number_words(len(pages))} pages have no text: "
@@ -88,6 +88,20 @@ def _pages(document: pypdfium2.PdfDocument, builder: Builder) -> list[list[str]]
     if unreadable:
         builder.warn(f"{number_words(unreadable)} of {number_words(count)} pages are damaged and were left out.")
     return pages
+
+
+def _shows_anything(document: pypdfium2.PdfDocument) -> bool:
+    """Whether there is a picture, a line or a letter on any page: text recognition finds nothing on a blank one."""
+    for number in range(len(document)):
+        try:
+            page = document[number]
+            shown = next(page.get_objects(max_depth=1), None) is not None
+            page.close()
+        except PdfiumError:
+            continue
+        if shown:
+            return True
+    return False
 
 
 def _title(document: pypdfium2.PdfDocument) -> str:

@@ -83,8 +83,17 @@ def test_encrypted_pdf(tmp_path: Path) -> None:
 
 
 def test_scanned_pdf(tmp_path: Path) -> None:
-    assert "scanned" in refused(tmp_path, samples.pdf([[], []]), "a.pdf").given
-    assert "OCR" in refused(tmp_path, samples.pdf([[]]), "a.pdf").do
+    picture = b"q 600 0 0 800 0 0 cm BI /W 2 /H 2 /CS /G /BPC 8 ID \x00\x60\xa0\xff EI Q"
+    assert "scanned" in refused(tmp_path, samples.pdf([[], []], stream=picture), "a.pdf").given
+    assert "OCR" in refused(tmp_path, samples.pdf([[]], stream=picture), "a.pdf").do
+    assert "scanned" in refused(tmp_path, samples.pdf([[]], stream=b"0 0 m 90 90 l S"), "a.pdf").given
+
+
+def test_blank_pdf_was_not_scanned(tmp_path: Path) -> None:
+    for pages in ([[]], [[], []]):
+        error = refused(tmp_path, samples.pdf(pages), "a.pdf")
+        assert "no text in this PDF" in error.given
+        assert "OCR" not in error.do, "there is nothing to recognise"
 
 
 @pytest.mark.parametrize("kind", ["pdf", "epub", "docx"])
