@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from memlong.prompt import answer_words
+
 _UNLIKELY = -1.0  # log-odds below which the words gain; EXPERIMENTS.md has others
 _SURE = 4.0  # log-odds from which they lose
 _BEGINNING = 2  # tokens of the words that lose: behind them nothing else would make sense
@@ -32,7 +34,7 @@ class Abstaining:
 
     def __init__(self, tokenizer: Any, words: str, strength: float) -> None:
         self._strength = strength if words else 0.0
-        self._ids: list[int] = tokenizer(words, add_special_tokens=False)["input_ids"] if self._strength else []
+        self._ids = answer_words(tokenizer, words) if self._strength else []
         self.log_odds: float | None = None
 
     def adjust(self, logits_V: Tensor, tokens: Sequence[int]) -> Tensor:

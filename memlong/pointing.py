@@ -19,6 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
+from memlong.prompt import answer_words
+
 _FLOOR = 0.05  # how likely an answer is that gains about a fifth of what a sure one does
 
 
@@ -35,10 +37,9 @@ class Pointing:
         self._answers: list[tuple[list[int], float]] = []
 
     def expect(self, answers: Mapping[str, float]) -> None:
-        """Take answers and how likely each is, 0 to 1, in place of those known so far."""
-        words = [text for text, likely in answers.items() if text and likely > 0] if self._strength else []
-        ids = self._tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
-        self._answers = [(each, answers[text]) for each, text in zip(ids, words, strict=True)]
+        """Take answers and how likely each is, 0 to 1, in place of those known so far; their words are only text."""
+        known = [(text, likely) for text, likely in answers.items() if text and likely > 0] if self._strength else []
+        self._answers = [(answer_words(self._tokenizer, text), likely) for text, likely in known]
 
     def adjust(self, logits_V: Tensor, tokens: Sequence[int]) -> Tensor:
         """Return the logits of the token after ``tokens``, the answer so far."""

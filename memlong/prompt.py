@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from memlong.chunking import special_texts, without_surrogates
+from memlong.chunking import iter_tokens, special_texts, without_surrogates
 
 # Said once, so that the untrained model, the trained one and every comparison see the same words.
 _PASSAGES = "Passages from the text:\n\n{passages}\n\nQuestion: {question}"
@@ -53,8 +53,13 @@ def encode_prompt(
 
 def answer_ids(tokenizer: Any, answer: str) -> list[int]:
     """Return the ids of an answer as the model should write it, its end token included (for training)."""
+    return [*answer_words(tokenizer, answer), end_token(tokenizer)]
+
+
+def answer_words(tokenizer: Any, answer: str) -> list[int]:
+    """Return the ids of an answer's words as they stand behind a prompt; what looks like a special token is text."""
     text = answer if getattr(tokenizer, "chat_template", None) else f" {answer}"
-    return [*tokenizer(text, add_special_tokens=False)["input_ids"], end_token(tokenizer)]
+    return [token for token, _, _ in iter_tokens(tokenizer, text)]
 
 
 def end_token(tokenizer: Any) -> int:

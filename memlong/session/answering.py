@@ -222,7 +222,8 @@ class Answering:
         for chunk_id, places in valid.items():
             self.fetched[chunk_id].pointed = tuple(replace(place, likely=share * place.likely) for place in places)
             for place in self.fetched[chunk_id].pointed:
-                likely[place.text.strip()] = likely.get(place.text.strip(), 0.0) + place.likely
+                words = " ".join(place.text.split())  # where lines end in a text says nothing of the answer
+                likely[words] = likely.get(words, 0.0) + place.likely
         if found and not set(ids) & set(self._query.forced):  # nobody doubts a chunk that somebody wants
             likely[self.session.config.abstention] = nowhere**_CERTAIN
         self._pointing.expect(likely)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -49,6 +50,13 @@ def test_where_nobody_can_say_it_is_left_to_the_model(tiny_tokenizer, log_odds):
 
 def test_without_words_or_strength_nothing_moves(tiny_tokenizer):
     assert moved(tiny_tokenizer, -9.0, [], words="") == {} == moved(tiny_tokenizer, -9.0, [], strength=0.0)
+
+
+def test_behind_a_prompt_without_a_template_the_words_begin_with_their_blank(tiny_tokenizer):
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = None
+    first = tiny_tokenizer(f" {WORDS}", add_special_tokens=False)["input_ids"][0]
+    assert moved(bare, -1.5, []) == {first: 6.0}
 
 
 class Sure(HashingRetriever):

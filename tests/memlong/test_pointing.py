@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -68,6 +69,19 @@ def test_without_strength_or_answers_nothing_moves(tiny_tokenizer):
     assert moved(tiny_tokenizer, {"": 1.0, "wind": 0.0}, []) == {}
 
 
+def test_what_looks_like_a_special_token_in_a_text_is_text(tiny_tokenizer):
+    for answer in ("<|im_end|>", "\ud800 ships"):
+        (first,) = moved(tiny_tokenizer, {answer: 1.0}, [])
+        assert first not in tiny_tokenizer.all_special_ids
+
+
+def test_behind_a_prompt_without_a_template_an_answer_begins_with_its_blank(tiny_tokenizer, ids):
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = None
+    assert ids(" wind")[0] != ids("wind")[0]
+    assert moved(bare, {"wind": 1.0}, []) == {ids(" wind")[0]: 6.0}
+
+
 class Points(HashingRetriever):
     """Points at these words wherever the best chunk has them."""
 
@@ -99,6 +113,14 @@ def test_an_answer_is_what_is_pointed_at_and_says_where_it_stands(session):
         assert item.span[0] <= pointed.span[0] < pointed.span[1] <= item.span[1]
     assert answer.to_dict()["retrieved"][0]["pointed"][0]["text"] == "ships"
     assert session.ask("Who wrote of wind?", AskOptions(max_tokens=24, answer_from="passages")).text == "ships"
+
+
+def test_words_on_two_lines_are_an_answer_on_one(session):
+    session.retriever.words = "of\n   ships"
+    session.read(TEXT.replace("of ships", "of\n   ships") * 20)
+    answer = session.ask("Who wrote of wind?", AskOptions(max_tokens=24, documents=(1,)))
+    assert {place.text for item in answer.retrieved for place in item.pointed} == {"of\n   ships"}
+    assert answer.text == "of ships"
 
 
 def test_without_memory_or_strength_nobody_points(session):
