@@ -1,4 +1,4 @@
-"""The command line of ``rank`` and ``decompose``. No torch: settings are shown without it."""
+"""The command line of ``rank``, ``decompose`` and ``point``. No torch: settings are shown without it."""
 
 from __future__ import annotations
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from memlong.errors import ConfigError
 from training.rank.config import RankConfig
+
+# Of a cross-encoder's settings: one part holds the answer, and a pair is as long as the pointer reads it.
+_NOT_ITS_OWN = ("positives", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,15 @@ class PointConfig(RankConfig):
     lost: float = 0.1
     open: float = 0.04
     start: str = "assets/cross_encoder"
-    max_tokens: int = 224
+    positives: int = 1
+    max_tokens: int = 224  # as ``memlong.retriever.pointer.MAX_TOKENS``
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for field in fields(self):
+            if field.name in _NOT_ITS_OWN and getattr(self, field.name) != field.default:
+                given = f"{field.name}={getattr(self, field.name)}"
+                raise ConfigError(given, f"{field.default}, which the pointer itself asks for", "Leave it out")
         if not (self.lost >= 0 and self.open >= 0 and self.lost < 1 and self.open < 1):
             given = f"lost={self.lost} open={self.open}"
             raise ConfigError(given, "Shares from 0, below 1", "Write lost=0.1 open=0.04")

@@ -28,6 +28,7 @@ _RESCUED = 2  # parts with the evidence of a question whose candidates have none
 _MOSTLY, _NEARLY = 0.5, 0.8
 # What pairs are made from: a change of any other setting leaves them as they are.
 _MADE_FROM = ("sources", "data", "held_out", "chunk_tokens", "candidates", "parts")
+_FORM = 2  # of a file's rows; what was written in another one is made anew
 
 
 class Candidate(NamedTuple):
@@ -87,7 +88,8 @@ def load_pairs(
     Raises:
         MemLongError: for sources that are not there.
     """
-    path, made_from = folder / PAIRS, {name: config.to_dict()[name] for name in _MADE_FROM}
+    path = folder / PAIRS
+    made_from = {"form": _FORM} | {name: config.to_dict()[name] for name in _MADE_FROM}
     if not (path.is_file() and next(read_jsonl(path), None) == made_from):
         folder.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name("new-" + PAIRS)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from memlong.errors import MemLongError, RetrieverError
 from memlong.retriever.cross_encoder import WEIGHTS as CROSS
-from memlong.retriever.pointer import WEIGHTS, Pointer
+from memlong.retriever.pointer import MAX_TOKENS, WEIGHTS, Pointer
 from tests.training.rank.conftest import bert_tokenizer, retriever, tiny_bert  # noqa: F401  (fixtures)
 from tests.training.rank.conftest import config as rank_config  # noqa: F401
 from tests.training.rank.conftest import pairs as rank_pairs  # noqa: F401
@@ -28,8 +28,8 @@ from training.rank.scorer import write_weights
 
 @pytest.fixture
 def config(rank_config) -> PointConfig:  # noqa: F811
-    given = rank_config.to_dict() | {"start": "", "pairs": 3, "at_once": 2, "max_tokens": 224, "lost": 0.0, "open": 0.0}
-    return PointConfig.from_dict(given)
+    its_own = {"start": "", "pairs": 3, "positives": 1, "at_once": 2, "max_tokens": 224, "lost": 0.0, "open": 0.0}
+    return PointConfig.from_dict(rank_config.to_dict() | its_own)
 
 
 @pytest.fixture
@@ -221,12 +221,16 @@ def test_the_command_stops_goes_on_and_writes(config, tmp_path):
     ("given", "what"),
     [
         ("lost=1", "lost=1"), ("open=-0.1", "open=-0.1"), ("pairs=1", "pairs=1"), ("sources=nope weights=1", "nope"),
-        ("start=nowhere", "nowhere"),
+        ("start=nowhere", "nowhere"), ("max_tokens=112", "max_tokens=112"), ("positives=3", "positives=3"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused(given, what, tmp_path, capsys):
     assert cli.main(["point", *given.split(), "--out", str(tmp_path / "run")]) == 2
     assert what in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_pair_is_as_long_as_the_pointer_reads_it():
+    assert PointConfig().max_tokens == MAX_TOKENS
 
 
 def test_settings_are_shown(capsys):

@@ -10,12 +10,14 @@ from memlong.errors import ConfigError
 from memlong.retriever.parts import cut_parts, token_spans
 from tests.training.test_loop import documents
 from training.data import sources
+from training.data.jsonl import read_jsonl, write_jsonl
 from training.data.passages import cut
 from training.data.questions import Question
 from training.rank import pairs as making
 from training.rank.config import RankConfig, Source, parse_source
 from training.rank.documents import held_out_origins, origin, read_source
 from training.rank.pairs import (
+    PAIRS,
     PartSpan,
     answer_spans,
     evidence_spans,
@@ -160,6 +162,21 @@ def test_pairs_are_made_once_and_again_for_other_settings(config, tiny_tokenizer
     assert load(replace(config, steps=99, pairs=3)) == first and len(made) == 6
     fewer = load(replace(config, sources=("keepers:3:2",)))
     assert len(made) == 9 and len(fewer.training["keepers"]) == 6
+
+
+def test_pairs_of_another_form_are_made_anew(config, tiny_tokenizer, retriever, tmp_path):
+    def load():
+        return load_pairs(config, tiny_tokenizer, retriever, tmp_path, lambda words: None)
+
+    first = load()
+    header, *rows = read_jsonl(tmp_path / PAIRS)
+    # As they were before rows said where answers stand.
+    del header["form"]
+    for row in rows:
+        for each in row["asked"]:
+            del each["stands"]
+    write_jsonl(tmp_path / PAIRS, [header, *rows])
+    assert load() == first
 
 
 def test_held_out_documents_are_the_last_and_all_made_of_them(config, pairs):
