@@ -92,6 +92,7 @@ def _answer(visit: Visit, exchange: Exchange, options: AskOptions, show_every: f
         )
     # A document removed since its box was ticked is no reason to refuse the question.
     options = with_known_documents(options, session.present)
+    session.turns = visit.turns(len(visit.exchanges) - 1)  # what was taken back or cleared is none any more
     steps = visit.engine.steps(session.stream(exchange.question, options, visit.stop_answering.is_set), "question")
     shown, n_evidence = 0.0, -1
     try:

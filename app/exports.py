@@ -178,6 +178,7 @@ def _facts(exchange: Exchange) -> str:
     lines = [
         f"Asked first: {step.question} {one_line(step.text, 200).rstrip('.') or 'Nothing'}." for step in answer.steps
     ]
+    lines += [f"Asked as: {one_line(exchange.reworded, 200)}"] if exchange.reworded and not answer.steps else []
     lines += [f"Answered from {answer.answer_from} in {seconds}, {plural(answer.n_tokens, 'token')}{mass}."]
     if answer.low_evidence:
         lines.append("The text may not contain the answer.")

@@ -81,8 +81,13 @@ class Exchange:
 
     @property
     def asked(self) -> str:
-        """The question as memory was asked in the end, with what the steps found in its place."""
+        """The question as memory was asked in the end (see ``Answer.asked``)."""
         return self.answer.asked if self.answer else self.question
+
+    @property
+    def reworded(self) -> str:
+        """The question as memory was asked it in other words than the visitor's; "" for none."""
+        return self.asked if self.asked != self.question else ""
 
 
 @dataclass
@@ -137,6 +142,11 @@ class Visit:
     def will_read(self, item: Item) -> bool:
         """Whether a document that waits is read without anybody asking for it once more."""
         return self.reading and item.state == "waiting" and (self.wants_all or item.wanted)
+
+    def turns(self, number: int) -> list[tuple[str, str]]:
+        """Return the conversation before exchange ``number`` as (question, answer) pairs."""
+        answered = [each for each in self.exchanges[:number] if each.answer and not each.answer.stopped_in_steps]
+        return [(each.question, each.text) for each in answered]
 
     def memory(self) -> Session:
         """Return the session, made now if there is none.

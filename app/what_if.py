@@ -152,7 +152,7 @@ def owed(visit: Visit, number: int | None) -> Iterator[tuple[Counterfactual, ...
         ids = [item.chunk_id for item in answer.retrieved]
         onlooker = visit.engine.run(aside, session)
         rows = leave_one_out(
-            onlooker, answer.asked, answer.token_ids, ids, options=exchange.options, turns=_turns(visit, number)
+            onlooker, answer.asked, answer.token_ids, ids, options=exchange.options, turns=visit.turns(number)
         )
         for row in visit.engine.steps(rows, "question"):
             found.append(row)
@@ -180,7 +180,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
     with experiment(visit, asks=True) as session:
         yield Changed("")
         onlooker = visit.engine.run(aside, session)
-        onlooker.turns = _turns(visit, number)
+        onlooker.turns = visit.turns(number)
         for chunk_id in instead:
             if chunk_id not in session.bank:
                 looking.refuse_bringing(visit, session, chunk_id)
@@ -195,7 +195,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
             return
         own = [item.chunk_id for item in earlier.retrieved if item.chunk_id in onlooker.bank]
         now = [item.chunk_id for item in last.answer.retrieved]
-        turns = _turns(visit, number)
+        turns = visit.turns(number)
         asked = exchange.options or AskOptions()
 
         def weigh(question: str, chunk_ids: list[int], wanted: Sequence[int]) -> float:
@@ -210,12 +210,6 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         reworded = asked_now if asked_now != earlier.asked else ""
         gone = len(earlier.retrieved) - len(own)
         yield replace(last, before=before, after=after, recorded=earlier.logprob, gone=gone, reworded=reworded)
-
-
-def _turns(visit: Visit, number: int) -> list[tuple[str, str]]:
-    """Return the conversation before a question."""
-    answered = [each for each in visit.exchanges[:number] if each.answer and not each.answer.stopped_in_steps]
-    return [(each.question, each.text) for each in answered]
 
 
 def _bring(session: Session, chunk_id: int) -> None:

@@ -215,6 +215,8 @@ class AskOptions:
         record_attention: whether attention mass is computed (evidence shows it; the Attention view needs it).
         stop: texts that end the answer; none is empty.
         history: earlier turns of the conversation put before the question.
+        follow_ups: whether a question that leans on those before it ("And when was she born?") is asked with the name
+            that they are about (see ``session/follow_up.py``).
     """
 
     answer_from: str = "memory"
@@ -231,6 +233,7 @@ class AskOptions:
     record_attention: bool = True
     stop: tuple[str, ...] = ()
     history: int = 0
+    follow_ups: bool = False
 
     def __post_init__(self) -> None:
         _refuse_types(self)

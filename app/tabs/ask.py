@@ -17,6 +17,7 @@ from app.tabs import evidence as pane
 from app.tabs.ask_controls import documents_menu, options
 from app.tabs.pieces import CLICKS, bank_line, error_box, for_chat, from_chat, suggestions
 from app.tabs.saving import Saver, saver
+from app.text import one_line
 from memlong.config import AskOptions
 from memlong.errors import MemLongError
 
@@ -295,6 +296,8 @@ def _shown(visit: Visit, exchange: Exchange) -> str:
     if exchange.error is not None:
         return str(exchange.error)
     steps = "".join(f"\u21b3 {question} {found or '...'}\n" for question, found in exchange.steps)
+    if exchange.reworded and not steps:
+        steps = f"\u21b3 Asked as: {one_line(exchange.reworded, 200)}\n"
     if steps and not exchange.text and exchange.answer is None:
         return steps
     if exchange.answer is not None and exchange.answer.stopped_in_steps:

@@ -60,7 +60,7 @@ def options(*controls: Any, seed: int = 0) -> AskOptions:
     return AskOptions(
         answer_from=source, documents=tuple(int(doc_id) for doc_id in documents) if documents else None,
         top_k=int(top_k) or None, memory_strength=float(strength), temperature=float(temperature),
-        max_tokens=int(length), seed=seed,
+        max_tokens=int(length), seed=seed, follow_ups=True,
     )  # fmt: skip
 
 

@@ -171,8 +171,9 @@ def _list(exchange: Exchange, index: int) -> str:
         # What a chunk of a step says is what the step asked and found.
         of_step = replace(exchange, question=step.question, text=step.text)
         listed += _rows(step.retrieved, of_step, (index, number), f"Chunks retrieved for step {number}")
-    then = escape(one_line(exchange.asked, 200)) if steps else ""
-    return (f'<p class="ml-step">Then asked: <q>{then}</q></p>' if then else "") + listed
+    asked = escape(one_line(exchange.asked if steps else exchange.reworded, 200))
+    then = "Then asked" if steps else "Asked as"
+    return (f'<p class="ml-step">{then}: <q>{asked}</q></p>' if asked else "") + listed
 
 
 def _rows(items: Sequence[Evidence], exchange: Exchange, of: tuple[int, int], label: str) -> str:

@@ -153,8 +153,8 @@ class Answer:
 
     Attributes:
         answer_id: of the last step for one that was stopped in its steps.
-        question: as it was asked. asked: as memory was asked in the end, with what the steps found in its place; ""
-            when it was stopped before.
+        question: as it was asked. asked: as memory was asked in the end, with the name that a follow-up leaves to the
+            question before it, and what the steps found in its place; "" when it was stopped before.
         steps: the answers to what had to be found first, in their order; mostly none.
         retrieved: every chunk fetched for it, best first; those of the steps are theirs.
         evicted: chunks that left while answering.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from memlong.config import AskOptions
 from memlong.retriever.base import Step
 from memlong.session.answering import Answering
+from memlong.session.follow_up import standing_alone
 from memlong.session.results import Answer, AnswerDelta, Evidence
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class StepwiseAnswering:
     question: str
     options: AskOptions
     cancel: Callable[[], bool]
+    _alone: str = ""  # the question as it is asked without those before it
     _steps: list[Answer] = field(default_factory=list)
     _left: int = 0
     _seconds: float = 0.0  # of looking for steps
@@ -45,7 +47,9 @@ class StepwiseAnswering:
     def stream(self) -> Iterator[AnswerDelta | Answer]:
         """Yield the growing answer, one delta a token, and the finished :class:`Answer` last; steps come first."""
         self._left = self.session.config.question_steps - 1 if self.options.answer_from != "nothing" else 0
-        asked = yield from self._resolve(self.question)
+        earlier = [asked for asked, _ in self.session.turns] if self.options.follow_ups else []
+        self._alone = standing_alone(self.question, earlier)
+        asked = yield from self._resolve(self._alone)
         if self._steps and self.cancel():
             yield self._stopped()  # nobody waits for the question itself any more, and no turn of words came of it
             return
@@ -86,7 +90,7 @@ class StepwiseAnswering:
         """Yield the growing answer of a step, or of the question itself, and return it."""
         session = self.session
         session.asked += 1
-        of = self.question if step or asked != self.question else ""
+        of = self._alone if step or asked != self._alone else ""
         for item in Answering(session, session.asked - 1, asked, options, of).deltas(self.cancel):
             if isinstance(item, Answer):
                 return item

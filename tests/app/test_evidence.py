@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from app import asking, what_if
+from app import asking
 from app.exports import conversation, conversation_page
 from app.sessions import Visit
 from app.tabs import evidence as pane
@@ -167,7 +167,7 @@ def test_a_question_that_is_stopped_in_a_step_shows_what_was_found_and_no_more(
     )
     assert "Then asked" not in shown and shown.count('<ol class="ml-evidence"') == 1
     assert "in its steps" in pane.notices(exchange) and "<span>stopped after " in shown
-    assert what_if._turns(read, 2) == session.turns and len(session.turns) == 1
+    assert read.turns(2) == session.turns and len(session.turns) == 1
     for export in (conversation, conversation_page):
         assert "(no answer)" in export(read)
 

@@ -70,6 +70,19 @@ def test_what_is_found_stands_in_the_place_of_its_words(session, found):
     assert made.turns == [(QUESTION, answer.text)]
 
 
+def test_a_follow_up_is_taken_apart_as_it_stands_alone(session, found):
+    made = session(2)
+    options = AskOptions(max_tokens=5, follow_ups=True)
+    made.ask("Who was Ottoline Varga?", options)
+    question, alone = f"And when did she meet {INNER}?", f"When did Ottoline Varga meet {INNER}?"
+    answer = made.ask(question, options)
+    (step,) = answer.steps
+    assert made.retriever.told[-1] == alone and answer.question == question
+    assert answer.asked == alone.replace(INNER, bare(step.text))
+    events = [event for event in made.recorder.events if isinstance(event, QuestionAsked)]
+    assert [event.step_of for event in events] == ["", alone, alone]
+
+
 def test_a_step_may_take_steps_as_far_as_is_allowed(session, found):
     made = session(3)
     answer = made.ask(QUESTION, max_tokens=5)
