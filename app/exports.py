@@ -189,7 +189,8 @@ def _facts(exchange: Exchange) -> str:
 
 def _measures(item: Evidence) -> str:
     mass = "" if item.attention_mass is None else f", attention {item.attention_mass:.1%}"
-    places = f', pointed at "{one_line(item.pointed[0].text, 80)}" {item.pointed[0].likely:.0%}' if item.pointed else ""
+    best = item.points_at
+    places = f', pointed at "{one_line(best.text, 80)}" {best.likely:.0%}' if best else ""
     return (
         f"score {item.score:.3f}{mass}, triggers {item.trigger_count_before} to {item.trigger_count}, "
         f"chunk {chunk_number(item.chunk_id)}{places}"

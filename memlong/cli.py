@@ -79,8 +79,8 @@ def _print_evidence(item: Evidence) -> None:
         f"{' '.join(item.title.split())} {item.place}".rstrip()
     )
     print("    " + " ".join(item.text.split())[:300])
-    if item.pointed:
-        print(f"    pointed at: {' '.join(item.pointed[0].text.split())} ({item.pointed[0].likely:.0%})")
+    if best := item.points_at:
+        print(f"    pointed at: {' '.join(best.text.split())} ({best.likely:.0%})")
 
 
 def read(chosen: argparse.Namespace) -> int:

@@ -23,7 +23,6 @@ _WORD = re.compile(r"\w+")
 _LETTER = "[A-Za-z0-9\u00c0-\u024f\u0370-\u052f]"
 SNIPPET = 180  # characters of a chunk in the list
 LEAST_MASS = 0.01  # share of attention of a full bar at least: of next to none the largest is no long one
-_POINTED = 0.1  # how likely an answer's words are that are worth a word: below it, many places are
 _MUCH = 0.1  # share of attention that nobody calls little, whatever the memory's own threshold
 AROUND = 1_500  # characters shown on each side of a passage, and by how many it grows
 
@@ -220,8 +219,7 @@ def _row(item: Evidence, of: tuple[int, int], most: float, exchange: Exchange) -
     said = said_in(item, exchange.text)
     if exchange.answer is not None and said:
         tag += '<span class="ml-tag">says the same words</span>'
-    if item.pointed and item.pointed[0].likely >= _POINTED:
-        best = item.pointed[0]
+    if best := item.points_at:
         why = f"The retriever holds “{one_line(best.text, 80)}” here to be the answer, {best.likely:.0%} sure."
         tag += f'<span class="ml-tag" title="{escape(why)}">pointed at, {best.likely:.0%}</span>'
     if item.superseded:

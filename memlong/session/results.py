@@ -88,6 +88,9 @@ class ReadReport:
     too_long: int = 0
 
 
+_WORTH_TELLING = 0.1  # how likely words are the answer that people hear of
+
+
 @dataclass(frozen=True)
 class Pointed:
     """Words of a retrieved chunk that may be the answer, as the retriever has it.
@@ -129,6 +132,11 @@ class Evidence:
     text: str
     superseded: bool = False
     pointed: tuple[Pointed, ...] = ()
+
+    @property
+    def points_at(self) -> Pointed | None:
+        """The likeliest words of ``pointed``, where they are worth telling of; less likely ones are many."""
+        return self.pointed[0] if self.pointed and self.pointed[0].likely >= _WORTH_TELLING else None
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def test_a_chunk_says_which_of_its_words_are_pointed_at(read: Visit) -> None:
     assert f'pointed at "{place.text.strip()}" 83%' in conversation(read).replace("\\", "")
     unsure = replace(place, likely=0.05)
     exchange.answer = replace(exchange.answer, retrieved=(replace(first, pointed=(unsure,)), *others))
-    assert "pointed at" not in pane.evidence(read)
+    assert "pointed at" not in pane.evidence(read) and "pointed at" not in conversation(read)
 
 
 def test_of_words_said_twice_those_pointed_at_stand_out(read: Visit) -> None:

@@ -18,6 +18,7 @@ from memlong.cli import main
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
 from memlong.session import Answer, Session
+from memlong.session.results import Evidence, Pointed
 
 QUESTION = "Where stood the brass lantern?"
 
@@ -71,6 +72,13 @@ def test_evidence_for_people_is_listed_under_what_it_was_found_for(model_folder,
     own, of_step = said.split("Found for Who kept it?")
     assert "(Asked first: Who kept it?" in own and "Found for Where did she stand?" in own
     assert [re.findall(r"^\[(\d)\]", part, re.MULTILINE) for part in (own, of_step)] == [["1", "2", "3"], ["1", "2"]]
+
+
+def test_words_that_are_hardly_the_answer_are_not_told_of(capsys):
+    item = Evidence(0, 1, 0.5, None, 0, 1, 0, "log", "", (0, 9), "the lamp.", pointed=(Pointed((4, 8), "lamp", 0.83),))
+    cli._print_evidence(item)
+    cli._print_evidence(replace(item, pointed=(Pointed((4, 8), "lamp", 0.004),)))
+    assert re.findall("pointed at.*", capsys.readouterr().out) == ["pointed at: lamp (83%)"]
 
 
 def test_a_saved_book_is_asked_without_reading_it_again(model_folder, book, tmp_path, capsys):
