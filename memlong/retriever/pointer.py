@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from memlong.chunking import special_texts, without_surrogates
+from memlong.chunking import without_surrogates
 from memlong.retriever.base import Place, Places, Range
 from memlong.retriever.encoder import mean_pooling
 from memlong.retriever.updates import updated
@@ -55,15 +55,14 @@ class Pointer:
         self._encoder, self._units = updated(encoder, folder / WEIGHTS, UNITS, "point")
 
     def places(self, question: str, texts: Sequence[str]) -> Places | None:
-        """Return where the answer may stand; None where a text holds what the tokenizer takes for something else."""
-        clean = [without_surrogates(each) for each in (question, *texts)]
-        special = special_texts(self._tokenizer)
-        if not texts or any(name in text for text in clean for name in special):
-            return None  # places would be others
-        pairs = [clean[0]] * len(texts), clean[1:]
+        """Return where the answer may stand; None of no texts."""
+        if not texts:
+            return None
+        pairs = [without_surrogates(question)] * len(texts), [without_surrogates(text) for text in texts]
+        # What looks like a special token in a text is text.
         batch = self._tokenizer(
             *pairs, padding=True, truncation="longest_first", max_length=MAX_TOKENS, return_tensors="pt",
-            return_offsets_mapping=True,
+            return_offsets_mapping=True, split_special_tokens=True,
         )  # fmt: skip
         offsets_nT2, cut_nT2 = batch.pop("offset_mapping"), within_words(batch)
         mask_nT = readable(batch)

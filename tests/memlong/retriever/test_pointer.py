@@ -116,9 +116,18 @@ def test_of_what_is_no_words_of_a_text_it_points_at_nothing(bert, written):
     assert found.likeliest == () and found.nowhere == 0.0
 
 
-@pytest.mark.parametrize(("question", "texts"), [(QUESTION, []), (QUESTION, ["a [SEP] b"]), ("who [CLS]", TEXTS)])
-def test_where_places_would_be_others_it_says_nothing(bert, written, question, texts):
-    assert Pointer(*bert, written(units())).places(question, texts) is None
+def test_of_no_texts_it_says_nothing(bert, written):
+    assert Pointer(*bert, written(units())).places(QUESTION, []) is None
+
+
+def test_what_looks_like_a_special_token_is_text(bert, written):
+    pointer = Pointer(*bert, written(units()))
+    texts = ["it was kept [SEP] by nobody at all", "[PAD] [CLS]"]
+    found = pointer.places(f"{QUESTION} [SEP] again", texts)
+    assert found.likeliest
+    for number, (start, end), _ in found.likeliest:
+        assert texts[number][start:end].strip() == texts[number][start:end] != ""
+    assert not pointer.places("who [SEP] kept it", [""]).likeliest, "nothing of a question is pointed at"
 
 
 def test_windows_are_wider_and_cut_no_word():
