@@ -41,14 +41,19 @@ def shelf(visit: Visit | None) -> str:
         )
     minutes = visit.engine.settings.closed_minutes if visit else 0
     kept = f"It stays when this page is loaded again, and for {plural(minutes, 'minute')} after it is closed."
-    cards = "".join(card(item, visit is not None and visit.will_read(item)) for item in items)
+    loaded = visit is not None and visit.engine.state.ready
+    cards = "".join(card(item, visit is not None and visit.will_read(item), loaded) for item in items)
     return f'<div class="ml-shelf">{cards}</div><p class="ml-line ml-kept">{kept}</p>'
 
 
-def card(item: Item, soon: bool = False) -> str:
-    """Return one document: what it is, how far it is, what can be done with it; ``soon``: its turn comes by itself."""
+def card(item: Item, soon: bool = False, loaded: bool = True) -> str:
+    """Return one document: what it is, how far it is, what can be done with it.
+
+    ``soon``: its turn comes by itself. ``loaded``: the model is there, without which no token is counted.
+    """
     warnings = "".join(f'<p class="ml-note">{escape(text)}</p>' for text in _warnings(item))
-    body = {"failed": _failed, "reading": _reading, "stopped": _stopped, "done": _done}.get(item.state, _before)(item)
+    told = {"failed": _failed, "reading": _reading, "stopped": _stopped, "done": _done}.get(item.state)
+    body = told(item) if told else _before(item, loaded)
     state = "Will be read" if soon else _STATES[item.state]
     return (
         f'<article class="ml-card ml-is-{item.state}" id="doc-{item.item_id}" aria-label="{escape(item.title)}">'
@@ -73,13 +78,14 @@ def _facts(*facts: str) -> str:
     return '<p class="ml-facts">' + "".join(f"<span>{fact}</span>" for fact in facts if fact) + "</p>"
 
 
-def _before(item: Item) -> str:
+def _before(item: Item, loaded: bool) -> str:
     if item.state == "opening":
         return _facts("Taking the text out of the file ...")
     found = item.estimate
     if found is None:
         characters = len(item.document.text) if item.document else 0
-        return _facts(item.parts, plural(characters, "character"), "tokens are counted when the model is loaded")
+        later = "counting its tokens ..." if loaded else "tokens are counted when the model is loaded"
+        return _facts(item.parts, plural(characters, "character"), later)
     time = ""
     if found.seconds is not None:
         time = f"{'about ' if found.seconds >= 1 else ''}{wait_words(found.seconds)} to read"

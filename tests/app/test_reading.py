@@ -217,6 +217,13 @@ def test_a_text_that_is_here_already_says_so(visit: Visit, long_text: str, tmp_p
     assert reading.TWIN not in list(reading.add_files(visit, [(path, "log.txt")], Limits()))[-1].document.warnings  # type: ignore[union-attr]
 
 
+def test_a_document_whose_tokens_are_not_counted_yet_says_what_it_waits_for(visit: Visit) -> None:
+    item = reading.add_text(visit, "The harbour master kept a ledger.", "Log", Limits())
+    item.estimate = None
+    assert "counting its tokens" in shelf(visit), "the model is there"
+    assert "when the model is loaded" in card(item, loaded=False)
+
+
 def test_titles_of_strangers_are_escaped(visit: Visit) -> None:
     reading.add_text(visit, "words", "<img src=x onerror=alert(1)>", Limits())
     assert "<img" not in shelf(visit)
