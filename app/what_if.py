@@ -41,7 +41,8 @@ class Changed:
     """A question asked again with other chunks.
 
     Attributes:
-        text: the answer so far. answer: the finished one. before, after: log-probability of the earlier answer with
+        text: the answer so far. steps: what was asked before it, and found so far. answer: the finished one.
+        before, after: log-probability of the earlier answer with
             its own chunks and with these; None until known. recorded: what it was while it was written, when memory
             may have changed between two tokens. gone: how many of its chunks have left memory since.
         reworded: the question as memory was asked it now, where its steps found something else than before; else "".
@@ -54,6 +55,7 @@ class Changed:
     recorded: float | None = None
     gone: int = 0
     reworded: str = ""
+    steps: tuple[tuple[str, str], ...] = ()
 
 
 def exchange_of(visit: Visit, number: int | None) -> Exchange:
@@ -79,7 +81,8 @@ def choices(visit: Visit, number: int | None) -> tuple[list[Choice], list[Choice
     except ConfigError:
         return [], [], []
     documents, vectors, timeline = looking.documents(visit), visit.vectors, looking.timeline(visit)
-    mine = [Choice(item.chunk_id, _evidence_words(item)) for item in exchange.evidence]
+    own = {item.chunk_id for item in exchange.answer.retrieved} if exchange.answer else set()
+    mine = [Choice(item.chunk_id, _evidence_words(item, item.chunk_id not in own)) for item in exchange.evidence]
     used = {choice.chunk_id for choice in mine}
     rows = [row for row in chunk_rows(timeline) if row.chunk_id not in used]
     rows = [row for row in rows if text_of(row, documents)]
@@ -102,9 +105,10 @@ def choices(visit: Visit, number: int | None) -> tuple[list[Choice], list[Choice
     return mine, second, third
 
 
-def _evidence_words(item: Evidence) -> str:
+def _evidence_words(item: Evidence, of_step: bool) -> str:
     place = one_line(item.place or item.title, 40)
-    return f"{chunk_number(item.chunk_id)} · {place} · score {item.score:.2f} · {one_line(item.text, 70)}"
+    whose = "for what was asked first · " if of_step else ""
+    return f"{chunk_number(item.chunk_id)} · {whose}{place} · score {item.score:.2f} · {one_line(item.text, 70)}"
 
 
 def _row_words(row: ChunkRow, scored: str, documents: Documents) -> str:
@@ -134,8 +138,14 @@ def numbers(given: Sequence[object]) -> list[int]:
     return found
 
 
-def owed(visit: Visit, number: int | None) -> Iterator[tuple[Counterfactual, ...]]:
+Owed = tuple[tuple["Counterfactual", ...], ...]
+"""What an answer owes to its chunks, then what that of each of its steps owes to its own."""
+
+
+def owed(visit: Visit, number: int | None) -> Iterator[Owed]:
     """Yield what an answer of the conversation owes to each of its chunks, one memory more at a time.
+
+    Its steps come after it: without what they found it would not have been asked as it was.
 
     Raises:
         ConfigError: when there is no such answer, or it did not come from memory.
@@ -148,17 +158,21 @@ def owed(visit: Visit, number: int | None) -> Iterator[tuple[Counterfactual, ...
     assert answer is not None and number is not None
     with experiment(visit, asks=True) as session:
         yield ()
-        found: list[Counterfactual] = []
-        ids = [item.chunk_id for item in answer.retrieved]
+        weighed: list[tuple[Counterfactual, ...]] = []
         onlooker = visit.engine.run(aside, session)
-        rows = leave_one_out(
-            onlooker, answer.asked, answer.token_ids, ids, options=exchange.options, turns=visit.turns(number)
-        )
-        for row in visit.engine.steps(rows, "question"):
-            found.append(row)
-            yield tuple(found)
-            if visit.stop_lab.is_set():
-                return
+        of_steps = (exchange.options or AskOptions()).replace(history=0, forced=())  # as steps are asked
+        for part in (answer, *answer.steps):
+            ids = [item.chunk_id for item in part.retrieved]
+            options = exchange.options if part is answer else of_steps
+            rows = leave_one_out(
+                onlooker, part.asked, part.token_ids, ids, options=options, turns=visit.turns(number)
+            )
+            weighed.append(())
+            for row in visit.engine.steps(rows, "question"):
+                weighed[-1] = (*weighed[-1], row)
+                yield tuple(weighed)
+                if visit.stop_lab.is_set():
+                    return
 
 
 def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead: Sequence[int]) -> Iterator[Changed]:
@@ -189,7 +203,7 @@ def ask_again(visit: Visit, number: int | None, without: Sequence[int], instead:
         options = replace(options, masked=tuple(without), forced=tuple(instead))
         last = Changed("")
         for step in visit.engine.steps(onlooker.stream(exchange.question, options, visit.stop_lab.is_set), "question"):
-            last = Changed(step.text, step if isinstance(step, Answer) else None)
+            last = Changed(step.text, step) if isinstance(step, Answer) else Changed(step.text, steps=step.steps)
             yield last
         if last.answer is None or visit.stop_lab.is_set():
             return

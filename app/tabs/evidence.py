@@ -171,7 +171,7 @@ def _list(exchange: Exchange, index: int) -> str:
         of_step = replace(exchange, question=step.question, text=step.text)
         listed += _rows(step.retrieved, of_step, (index, number), f"Chunks retrieved for step {number}")
     asked = escape(one_line(exchange.asked if steps else exchange.reworded, 200))
-    then = "Then asked" if steps else "Asked as"
+    then = "Asked last" if steps else "Asked as"
     return (f'<p class="ml-step">{then}: <q>{asked}</q></p>' if asked else "") + listed
 
 

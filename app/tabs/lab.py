@@ -99,7 +99,7 @@ def _what_if() -> dict[str, Panel]:
                 allow_custom_value=True, max_choices=8,
             )
             for label, elem_id, info in (
-                ("Leave out", "lab-without", "chunks that the answer was given"),
+                ("Leave out", "lab-without", "chunks that the answer, and what was asked first, were given"),
                 ("Put in", "lab-instead", "chunks in memory, nearest to the question first, or a number"),
                 ("Bring back", "lab-back", "chunks that left, nearest first, or a number; read again"),
             )

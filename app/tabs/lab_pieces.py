@@ -16,10 +16,11 @@ from app.rows.words import mass_words
 from app.sessions import Visit
 from app.tabs.pieces import asked_first, bar
 from app.text import chunk_number, escape, escape_lines, number_words, one_line, plural
-from app.what_if import Changed
+from app.what_if import Changed, Owed
 
 if TYPE_CHECKING:
-    from memlong.session.results import Evidence
+    from memlong.evaluation.counterfactual import Counterfactual
+    from memlong.session.results import Answer, Evidence
 
 WAYS = {
     "memory": ("From memory", "K-V of the retrieved chunks"),
@@ -47,6 +48,7 @@ NARROW = "A wider screen also shows how many chunks were evicted, and which were
 STOPPED = "Stopped. What was found until then stays."
 UNSURE = "But no chunk matched the question well, so what memory says may be wrong: look at the evidence."
 ALIKE = 0.02  # nats; two numbers this near are one, rounded otherwise
+ALL_OF_IT = "all of memory"
 MOVED = 0.5  # nats; less than that is no more than a turn of phrase
 
 
@@ -270,32 +272,49 @@ def _outcomes() -> tuple[str, ...]:
     return OUTCOMES
 
 
-def owed(rows: Sequence[Any], answer: Any = None, stopped: bool = False) -> tuple[str, Any]:
-    """Return what an answer owes to each chunk, in words and as a picture.
+def owed(parts: Owed, answer: Any = None, stopped: bool = False) -> tuple[str, Any]:
+    """Return what an answer owes to each chunk, in words and as a picture; its steps with it.
 
     Args:
-        rows: what was weighed so far. answer: as its card tells it.
+        parts: what was weighed so far. answer: as its card tells it.
     """
-    if not rows:
+    if not parts or not parts[0]:
         return note(STOPPED) if stopped else empty("owed"), plots.owed_to_chunks([])
-    whole = rows[0].logprob
-    moves = [
-        (f"chunk {chunk_number(row.left_out)}" if row.left_out is not None else "all of memory", row.logprob - whole)
-        for row in rows[1:]
-    ]
-    moves.sort(key=lambda move: move[1])
+    rows, whole = parts[0], parts[0][0].logprob
+    moves = _moves(rows)
     recorded = whole if answer is None else answer.logprob
     gone = 0 if answer is None else len(answer.retrieved) - len(rows[0].chunk_ids)
     words = f"{_weighed('the answer', whole, recorded, gone)}."
-    chunks = [move for move in moves if move[0] != "all of memory"]
+    chunks = [move for move in moves if move[0] != ALL_OF_IT]
     if chunks and chunks[0][1] < -MOVED:
         words += f" It needed {chunks[0][0]} most: without it the answer is {_times(-chunks[0][1])} less likely."
     elif moves and moves[0][1] < -MOVED:
         words += " No single chunk was needed, but memory as a whole was."
     elif moves:
         words += " None of its chunks was needed: the model gives this answer without them too."
-    said = note(STOPPED) if stopped else ""
-    return said + conclude(words), plots.owed_to_chunks(moves)
+    said = (note(STOPPED) if stopped else "") + conclude(words)
+    for number, (step, weighed) in enumerate(zip(answer.steps if answer else (), parts[1:], strict=False), 1):
+        said += "" if stopped and len(weighed) < 2 else _owed_first(step, weighed)
+        moves += [(f"{name}, step {number}", move) for name, move in _moves(weighed) if name != ALL_OF_IT]
+    return said, plots.owed_to_chunks(moves)
+
+
+def _moves(rows: Sequence[Counterfactual]) -> list[tuple[str, float]]:
+    """Return what was left out, and how much that moved an answer, most needed first."""
+    names = [ALL_OF_IT if row.left_out is None else f"chunk {chunk_number(row.left_out)}" for row in rows[1:]]
+    moves = [(name, row.logprob - rows[0].logprob) for name, row in zip(names, rows[1:], strict=True)]
+    return sorted(moves, key=lambda move: move[1])
+
+
+def _owed_first(step: Answer, rows: Sequence[Counterfactual]) -> str:
+    """Return which chunk a step needed to find what stands in the question since."""
+    moves = [move for move in _moves(rows) if move[0] != ALL_OF_IT]
+    found = f"<b>{escape(one_line(step.text, 80))}</b>"
+    if moves and moves[0][1] < -MOVED:
+        words = f"needed {moves[0][0]} most: without it {found} is {_times(-moves[0][1])} less likely."
+    else:
+        words = f"found {found}, and no single chunk was needed for that." if moves else "is being weighed."
+    return f'<p class="ml-step">What was asked first, <q>{escape(one_line(step.question, 160))}</q>, {words}</p>'
 
 
 def _weighed(who: str, now: float, recorded: float, gone: int) -> str:

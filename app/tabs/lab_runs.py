@@ -69,12 +69,12 @@ def policies(visit: Visit, shares: list[float]) -> Iterator[list[Any]]:
 
 def owed(visit: Visit, number: int | None) -> Iterator[list[Any]]:
     """Yield what an answer owes to its chunks, one after the other."""
-    rows: tuple[Any, ...] = ()
+    parts: what_if.Owed = ()
     answer = what_if.exchange_of(visit, number).answer
-    for rows in what_if.owed(visit, number):
-        yield list(pieces.owed(rows, answer)) if rows else [pieces.progress(0.0, "Weighing"), gr.skip()]
+    for parts in what_if.owed(visit, number):
+        yield list(pieces.owed(parts, answer)) if parts else [pieces.progress(0.0, "Weighing"), gr.skip()]
     if visit.stop_lab.is_set():
-        yield list(pieces.owed(rows, answer, stopped=True))
+        yield list(pieces.owed(parts, answer, stopped=True))
 
 
 def changed(visit: Visit, number: int | None, without: list, held: list, gone: list) -> Iterator[list[Any]]:
@@ -86,10 +86,10 @@ def changed(visit: Visit, number: int | None, without: list, held: list, gone: l
         if time.monotonic() - shown < SHOW_EVERY and step.answer is None:
             continue
         shown = time.monotonic()
-        after = Exchange(before.question, step.text or "...", step.answer)
+        after = Exchange(before.question, step.text or "...", step.answer, steps=step.steps)
         yield [pieces.moved(step) + life.comparison(before, after, next(iter([*put, *out]), None))]
     if visit.stop_lab.is_set():
-        after = Exchange(before.question, step.text or "(nothing yet)", step.answer)
+        after = Exchange(before.question, step.text or "(nothing yet)", step.answer, steps=step.steps)
         yield [pieces.note(pieces.STOPPED) + life.comparison(before, after, None)]
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from app.rows.chunks import headline
 from app.rows.life import Life, Looking, Station, summary
 from app.rows.timeline import Timeline
 from app.rows.words import event_words, mass_words
 from app.sessions import Exchange, Visit
-from app.tabs.pieces import CLICKS, button
+from app.tabs.pieces import CLICKS, asked_first, button
 from app.text import chunk_number, escape, escape_lines, number_words, plural
+
+if TYPE_CHECKING:
+    from memlong.session.results import Answer
 
 NOTHING_CHOSEN = (
     '<div class="ml-empty"><strong>Choose a chunk.</strong> Click a cell of the map or a row of the table, and its '
@@ -173,16 +179,30 @@ def _side(name: str, exchange: Exchange, chunk_id: int | None) -> str:
         facts = f"log-probability {answer.logprob:.2f} over {plural(answer.n_tokens, 'token')}"
         if answer.memory_mass is not None:
             facts += f" · {mass_words(answer.memory_mass)} of attention on memory"
-        facts += f" · {_found(answer.evidence, chunk_id)}"
+        facts += f" · {_found(answer, chunk_id)}"
+    steps = "".join(f'<p class="ml-step">{asked_first(*step)}</p>' for step in _steps(exchange))
     text = escape_lines(exchange.text.strip() or "(no words)")
-    return f'<article><h4>{name}</h4><p class="mm-said">{text}</p><p class="mm-where">{facts}</p></article>'
+    return f'<article><h4>{name}</h4>{steps}<p class="mm-said">{text}</p><p class="mm-where">{facts}</p></article>'
 
 
-def _found(retrieved: tuple, chunk_id: int | None) -> str:
-    ids = [item.chunk_id for item in retrieved]
-    found = "retrieved chunks " + ", ".join(str(chunk_number(each)) for each in ids) if ids else "nothing retrieved"
+def _steps(exchange: Exchange) -> Sequence[tuple[str, str]]:
+    """Return what was asked first, and found: what changed in memory may have changed that."""
+    answer = exchange.answer
+    return [(step.question, step.text) for step in answer.steps] if answer else exchange.steps
+
+
+def _found(answer: Answer, chunk_id: int | None) -> str:
+    own = [item.chunk_id for item in answer.retrieved]
+    ids = [item.chunk_id for item in answer.evidence]
+    found = f"retrieved chunks {_numbers(own)}" if own else "nothing retrieved"
+    if rest := ids[len(own) :]:
+        found += f", and {_numbers(rest)} for what was asked first"
     if chunk_id is None:
         return found
     return found + (
         f" (chunk {chunk_number(chunk_id)} among them)" if chunk_id in ids else f" (not chunk {chunk_number(chunk_id)})"
     )
+
+
+def _numbers(chunk_ids: Sequence[int]) -> str:
+    return ", ".join(str(chunk_number(each)) for each in chunk_ids)

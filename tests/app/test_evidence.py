@@ -78,7 +78,7 @@ def test_steps_have_their_own_evidence_and_say_what_they_found(read: Visit) -> N
     assert len(whole) > 1 and "ml-step" not in pane.evidence(read)
     in_steps(read)
     shown = pane.evidence(read)
-    assert "Then asked: <q>Where is Ada &lt;b&gt;?</q>" in shown
+    assert "Asked last: <q>Where is Ada &lt;b&gt;?</q>" in shown
     assert "Asked first: <q>Who is &lt;the keeper&gt;?</q> <b>Ada &lt;b&gt;</b>" in shown
     assert shown.count('<ol class="ml-evidence"') == 2 and "Chunks retrieved for step 1" in shown
     assert shown.index("Retrieved chunks") < shown.index("Asked first") < shown.index("retrieved for step 1")
@@ -165,7 +165,7 @@ def test_a_question_that_is_stopped_in_a_step_shows_what_was_found_and_no_more(
     assert said.startswith("\u21b3 Who wrote of wind 3? ") and said.endswith(
         "\n(Stopped before the question itself was asked.)"
     )
-    assert "Then asked" not in shown and shown.count('<ol class="ml-evidence"') == 1
+    assert "Asked last" not in shown and shown.count('<ol class="ml-evidence"') == 1
     assert "in its steps" in pane.notices(exchange) and "<span>stopped after " in shown
     assert read.turns(2) == session.turns and len(session.turns) == 1
     for export in (conversation, conversation_page):

@@ -15,19 +15,20 @@ from memlong.errors import ConfigError
 from memlong.evaluation.counterfactual import answer_logprob
 from memlong.retriever.base import Step
 from memlong.session import steps
+from memlong.session.results import Answer
 from tests.app.conftest import QUESTION
 from tests.app.test_lab import marks
 
 
 def test_what_an_answer_owes_is_weighed_and_drawn(read: Visit) -> None:
     before = marks(read)
-    *_, rows = what_if.owed(read, 0)
+    *_, (rows,) = what_if.owed(read, 0)
     answer = read.exchanges[0].answer
     assert answer is not None and marks(read) == before
     assert {row.left_out for row in rows[1:-1]} == {item.chunk_id for item in answer.retrieved}
-    said, figure = pieces.owed(rows)
+    said, figure = pieces.owed((rows,))
     assert "log-probability" in said and len(figure.data[0].x) == len(rows) - 1
-    assert pieces.owed([])[0].startswith('<div class="ml-empty">')
+    assert pieces.owed(())[0].startswith('<div class="ml-empty">')
 
 
 def test_other_chunks_are_put_in_and_compared(read: Visit) -> None:
@@ -64,10 +65,10 @@ def test_an_answer_is_weighed_as_it_was_asked(read: Visit, changes: dict[str, An
     assert answer is not None
     *_, after = what_if.ask_again(read, 1, [], [])
     assert after.before == pytest.approx(answer.logprob, abs=0.02) and after.after == pytest.approx(after.before)
-    *_, rows = what_if.owed(read, 1)
+    *_, (rows,) = what_if.owed(read, 1)
     assert rows[0].logprob == pytest.approx(answer.logprob, abs=0.02)
     card = f"log-probability of {answer.logprob:.2f}"
-    assert card in pieces.moved(after) and card in pieces.owed(rows, answer)[0]
+    assert card in pieces.moved(after) and card in pieces.owed((rows,), answer)[0]
 
 
 def test_a_number_that_is_not_the_card_s_says_what_it_is(crowded: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +80,9 @@ def test_a_number_that_is_not_the_card_s_says_what_it_is(crowded: Visit, monkeyp
         pass
     answer = crowded.exchanges[1].answer
     assert answer is not None and len(answer.retrieved) > session.config.top_k, "memory changed half way"
-    *_, rows = what_if.owed(crowded, 1)
+    *_, (rows,) = what_if.owed(crowded, 1)
     assert abs(rows[0].logprob - answer.logprob) > 0.02
-    said = pieces.owed(rows, answer)[0]
+    said = pieces.owed((rows,), answer)[0]
     assert "Weighed anew with all its chunks at once" in said and f"({answer.logprob:.2f} while it was written)" in said
     session.delete_chunk(answer.retrieved[0].chunk_id)
     *_, after = what_if.ask_again(crowded, 1, [], [])
@@ -124,6 +125,45 @@ def test_what_its_steps_find_now_is_part_of_the_change(read: Visit, monkeypatch:
     monkeypatch.setattr(steps, "_stands_in", lambda text, evidence: True)
     *_, same = what_if.ask_again(read, 1, [], [])
     assert same.reworded == "" and "asked “" not in pieces.moved(same) and same.before == pytest.approx(same.after)
+
+
+def in_steps(read: Visit, monkeypatch: pytest.MonkeyPatch) -> Answer:
+    """Ask the visitor's question, and another one that needs it first; return the answer of the latter."""
+    session, whole = read.memory(), "Where did that one live?"
+    session.config = session.config.replace(question_steps=2)
+    step = Step((10, 18), QUESTION)
+    monkeypatch.setattr(session.retriever, "first_step", lambda question: step if question == whole else None)
+    monkeypatch.setattr(steps, "_stands_in", lambda text, evidence: True)
+    for _ in asking.ask(read, whole, AskOptions(max_tokens=4)):
+        pass
+    answer = read.exchanges[1].answer
+    assert answer is not None and len(answer.steps) == 1
+    return answer
+
+
+def test_what_its_steps_found_is_weighed_with_an_answer(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = in_steps(read, monkeypatch)
+    (step,) = answer.steps
+    *_, (rows, first) = what_if.owed(read, 1)
+    assert {row.left_out for row in first[1:-1]} == {item.chunk_id for item in step.retrieved}
+    assert first[0].logprob == pytest.approx(step.logprob, abs=0.02), "a step is weighed as it was asked"
+    said, figure = pieces.owed((rows, first), answer)
+    assert f"What was asked first, <q>{QUESTION}</q>, " in said and said.count("log-probability") == 1
+    assert f"chunk {first[1].left_out + 1}, step 1" in figure.data[0].y
+    assert "is being weighed" in pieces.owed((rows, first[:1]), answer)[0]
+    assert "asked first" not in pieces.owed((rows, first[:1]), answer, stopped=True)[0]
+
+
+def test_a_comparison_tells_what_was_asked_first(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = in_steps(read, monkeypatch)
+    only = {item.chunk_id for item in answer.evidence} - {item.chunk_id for item in answer.retrieved}
+    _, without, _, _ = runs.menus(read, 1)
+    assert sum("for what was asked first" in words for words, _ in without.choices) == len(only)
+    monkeypatch.setattr(runs, "SHOW_EVERY", 0)
+    *grown, (html,) = runs.changed(read, 1, [], [], [])
+    assert html.count(f"Asked first: <q>{QUESTION}</q>") == 2, "before and now"
+    assert any(each.count("Asked first: ") == 2 and "<h4>Now</h4>" in each for (each,) in grown), "as soon as it is"
+    assert (" for what was asked first" in html) == bool(only)
 
 
 @pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), ["0"]])
