@@ -109,21 +109,18 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
     def follow(request: gr.Request, event: gr.EventData) -> list[Any]:
         act, number = event._data["act"], event._data.get("id")
         if act == "life":
-            return [gr.Tabs(selected="memory"), int(number), gr.skip()]
+            return [gr.Tabs(selected="memory"), int(number), gr.skip(), gr.skip()]
         if act == "layers":
             visit = app.visit(request)
-            return [
-                gr.Tabs(selected="attention"),
-                gr.skip(),
-                attention.menu_of(visit, int(number), int(event._data["of"])),
-            ]
-        return [gr.skip()] * 3
+            menu, answer_id = attention.menu_of(visit, int(number), int(event._data["of"]))
+            return [gr.Tabs(selected="attention"), gr.skip(), menu, answer_id]
+        return [gr.skip()] * 4
 
     def open_life(event: gr.EventData) -> list[Any]:
         return [gr.Tabs(selected="memory"), clicked(event)]
 
     for pane in (second.reader, second.evidence):
-        pane.click(follow, None, [tabs, third.chunk, fourth.looks[0]], **quick)
+        pane.click(follow, None, [tabs, third.chunk, fourth.looks[0], fourth.picked], **quick)
     first.view[2].click(open_life, None, [tabs, third.chunk], **quick)
 
 

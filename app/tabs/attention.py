@@ -43,6 +43,7 @@ class Parts:
 
     Attributes:
         looks: answer, token, head and layer, in the order of :func:`pictures`. view: what is redrawn, in its order.
+        picked: the answer that the visitor chose, by its id; None while it is the newest.
         chunk, shade, stop, words: the words of one chunk.
     """
 
@@ -53,6 +54,7 @@ class Parts:
     shade: gr.Button
     stop: gr.Button
     words: gr.HTML
+    picked: gr.State
 
     @property
     def everything(self) -> list[Any]:
@@ -64,6 +66,7 @@ def build(app: App) -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``."""
     del app
     with gr.Tab(TITLE, id="attention", elem_id="tab-attention") as tab:
+        picked = gr.State(None)
         with gr.Row(elem_classes="ml-actions"):
             answer = gr.Dropdown([], value=None, label="Answer", elem_id="attention-answer", scale=4, min_width=260)
             token = gr.Dropdown(
@@ -95,7 +98,7 @@ def build(app: App) -> Parts:
             stop = gr.Button("Stop", elem_id="stop-shading", scale=0, min_width=84)
         words = gr.HTML(NOTHING_SHADED, elem_id="shaded")
     view = [said, heat, layers, tokens, scatter]
-    return Parts(tab, [answer, token, head, layer], view, chunk, shade, stop, words)
+    return Parts(tab, [answer, token, head, layer], view, chunk, shade, stop, words, picked)
 
 
 def _plot(empty: Any, elem_id: str) -> gr.Plot:
@@ -109,15 +112,17 @@ def wire(app: App, parts: Parts) -> None:
     """Connect the events. The newest wish wins: while a picture is made, only the last of the next is kept."""
     latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
 
-    def arrive(request: gr.Request, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
+    def arrive(request: gr.Request, picked: int | None, *looks: Any) -> list[Any]:
         visit = app.visit(request)
         visit.settle_layers()
-        return whole(visit, chosen(looking.timeline(visit), answer_id), token, head, layer)
+        answer_id, token, head, layer = looks
+        now = chosen(looking.timeline(visit), picked)
+        return whole(visit, now, token if now == answer_id else ALL, head, layer)
 
     def other(request: gr.Request, answer_id: int | None, head: str | int, layer: int) -> list[Any]:
         visit = app.visit(request)
         visit.settle_layers()
-        return [*whole(visit, answer_id, ALL, head, layer), NOTHING_SHADED]
+        return [answer_id, *whole(visit, answer_id, ALL, head, layer), NOTHING_SHADED]
 
     def word(request: gr.Request, event: gr.EventData, answer_id: int | None, head: str | int, layer: int) -> list[Any]:
         token = int(event._data["id"])
@@ -133,8 +138,9 @@ def wire(app: App, parts: Parts) -> None:
         return pictures(app.visit(request), answer_id, token, head, layer)
 
     answer, token, head, layer = parts.looks
-    parts.tab.select(arrive, parts.looks, parts.everything, **latest)
-    answer.input(other, [answer, head, layer], [*parts.everything, parts.words], **latest)
+    parts.tab.select(arrive, [parts.picked, *parts.looks], parts.everything, **latest)
+    answer.input(other, [answer, head, layer], [parts.picked, *parts.everything, parts.words], **latest)
+    parts.shade.click(lambda answer_id: answer_id, answer, parts.picked, queue=False, **latest)
     parts.view[0].click(word, [answer, head, layer], [token, *parts.view], **latest)
     parts.shade.click(
         shade, [answer, parts.chunk, token], parts.words, show_progress="hidden", concurrency_limit=None,
@@ -164,10 +170,10 @@ def chosen(timeline: Timeline, answer_id: int | None) -> int | None:
     return next((row.answer_id for row in rows if row.recorded), rows[0].answer_id if rows else None)
 
 
-def menu_of(visit: Visit, number: int, step: int = 0) -> gr.Dropdown:
-    """Return the menu of answers with that of the conversation's exchange ``number`` chosen, as far as it has one.
+def menu_of(visit: Visit, number: int, step: int = 0) -> tuple[gr.Dropdown, int | None]:
+    """Return the menu of answers with that of the conversation's exchange ``number`` chosen, and its id.
 
-    ``step``: of that answer, from 1, whose own answer is chosen.
+    That is the newest where nothing was recorded of it. ``step``: of that answer, from 1, whose own answer is chosen.
     """
     answer = visit.exchanges[number].answer if 0 <= number < len(visit.exchanges) else None
     if answer is not None and 0 < step <= len(answer.steps):
@@ -175,7 +181,7 @@ def menu_of(visit: Visit, number: int, step: int = 0) -> gr.Dropdown:
     visit.settle_layers()
     chosen_id = chosen(looking.timeline(visit), answer.answer_id if answer else None)
     menu: gr.Dropdown = choices(visit, chosen_id, ALL, MEAN)[0]
-    return menu
+    return menu, chosen_id
 
 
 def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) -> list[Any]:

@@ -26,11 +26,17 @@ Panel = tuple[list[Any], Any, list[Any]]  # inputs, button, outputs
 
 @dataclass
 class Parts:
-    """Components of the tab that events need. ``panels``: name -> what one button reads, and what it fills."""
+    """Components of the tab that events need. ``panels``: name -> what one button reads, and what it fills.
+
+    ``own``: whether the question is the visitor's own. ``picked``: the answer they chose or tried something with, by
+    its id. What is nobody's choice yet becomes the newest when the tab is opened.
+    """
 
     tab: gr.Tab
     panels: dict[str, Panel]
     stop: gr.Button
+    own: gr.State
+    picked: gr.State
 
     @property
     def everything(self) -> list[Any]:
@@ -44,6 +50,7 @@ def build(app: App) -> Parts:
     del app
     panels = {}
     with gr.Tab(TITLE, id="lab", elem_id="tab-lab") as tab:
+        own, picked = gr.State(False), gr.State(None)
         with gr.Row(elem_classes="ml-actions lab-top"):
             gr.HTML(f'<p class="ml-line">{escape(pieces.ABOUT)}</p>', elem_id="lab-about")
             stop = gr.Button("Stop", elem_id="lab-stop", scale=0, min_width=90, interactive=False)
@@ -55,7 +62,7 @@ def build(app: App) -> Parts:
             panels |= _what_if()
         with gr.Accordion("Needle: is a sentence of your own found again?", open=False, elem_id="lab-needle"):
             panels["needle"] = _needle()
-    return Parts(tab, panels, stop)
+    return Parts(tab, panels, stop, own, picked)
 
 
 def _ways() -> Panel:
@@ -184,22 +191,42 @@ def wire(app: App, parts: Parts) -> None:
     question, document = parts.panels["ways"][0][0], parts.panels["needle"][0][3]
     chosen = [answer, without, held, gone]
     said = [outputs[0] for _, _, outputs in parts.panels.values()]
+    of_answer = [each for name in ("owed", "changed", "keep") for each in parts.panels[name][2]]
 
-    def arrive(request: gr.Request, asked: str, number: int | None, doc_id: int | None, *told: str) -> list[Any]:
-        visit = app.visit(request)
-        menus = [runs.question(visit, asked), runs.documents(visit, doc_id), *runs.menus(visit, number)]
+    def arrive(request: gr.Request, doc_id: int | None, own: bool, picked: int | None, *given: Any) -> list[Any]:
+        visit, (asked, number, *picks), told = app.visit(request), given[:5], given[5:]
+        now = runs.to_try(visit, number, picked)
+        kept = picks if now == number else None  # those of another answer are no chunks of this one
+        menus = [runs.question(visit, asked, own), runs.documents(visit, doc_id), *runs.menus(visit, now, kept)]
         return [*menus, *without_errors(parts, told)]
 
     def menus(request: gr.Request, number: int | None) -> list[Any]:
         return runs.menus(app.visit(request), number)
+
+    def choose(request: gr.Request, number: int | None) -> list[Any]:
+        """Return the menus of a chosen answer, and no finding of the one before."""
+        visit = app.visit(request)
+        blanks = [each for name in ("owed", "changed", "keep") for each in blank(name)]
+        if visit.experimenting:  # what is being found would be wiped, and come back in parts
+            blanks = [gr.skip() for _ in blanks]
+        return [runs.id_of(visit, number), *runs.menus(visit, number), *blanks]
+
+    def pick(request: gr.Request, number: int | None) -> int | None:
+        return runs.id_of(app.visit(request), number)
 
     def stop(request: gr.Request) -> None:
         lab.stop(app.visit(request))
 
     events = {name: _connect(app, parts, name, run, quiet) for name, run in runs.HANDLERS.items()}
     events["keep"].then(menus, [answer], chosen, **quiet)
-    parts.tab.select(arrive, [question, answer, document, *said], [question, document, *chosen, *said], **quiet)
-    answer.input(menus, [answer], chosen, **quiet)
+    seen = [document, parts.own, parts.picked, question, *chosen, *said]
+    parts.tab.select(arrive, seen, [question, document, *chosen, *said], **quiet)
+    answer.input(choose, [answer], [parts.picked, *chosen, *of_answer], **quiet)
+    tried = [parts.panels[name][1] for name in ("owed", "changed")]
+    for button in tried:
+        button.click(pick, [answer], parts.picked, queue=False, **quiet)
+    for event in (question.input, parts.panels["ways"][1].click):
+        event(lambda: True, None, parts.own, queue=False, **quiet)
     parts.stop.click(stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -18,10 +18,28 @@ from memlong.config import AskOptions
 SHOW_EVERY = 0.2  # seconds between two pictures of answers that grow
 
 
-def question(visit: Visit, given: str) -> Any:
-    """Return what to ask when nothing was typed yet: the newest question, or one worth asking."""
+def question(visit: Visit, given: str, own: bool = True) -> Any:
+    """Return what to ask unless somebody typed or asked their own: the newest question, or one worth asking."""
     asked = [exchange.question for exchange in visit.exchanges][-1:] or list(visit.shelf.questions[:1])
-    return gr.skip() if given.strip() or not asked else asked[0]
+    return gr.skip() if (own and given.strip()) or not asked else asked[0]
+
+
+def id_of(visit: Visit, number: int | None) -> int | None:
+    """Return the id of an answer of the conversation, which stays its own when that is cleared and begun anew."""
+    exchange = visit.exchanges[number] if number is not None and 0 <= number < len(visit.exchanges) else None
+    return exchange.answer.answer_id if exchange and exchange.answer else None
+
+
+def to_try(visit: Visit, shown: int | None, picked: int | None) -> int | None:
+    """Return the answer to show to whoever opens the tab: the one with this id that was picked, else the newest.
+
+    While an experiment runs the one that is shown stays.
+    """
+    if visit.experimenting:
+        return shown
+    numbers = [number for _, number in pieces.answers(visit)]
+    newest = numbers[0] if numbers else None
+    return next((number for number in numbers if picked is not None and id_of(visit, number) == picked), newest)
 
 
 def documents(visit: Visit, chosen: int | None) -> Any:
@@ -32,15 +50,21 @@ def documents(visit: Visit, chosen: int | None) -> Any:
     return gr.Dropdown(choices=named, value=chosen if chosen in known else next(iter(known), None))
 
 
-def menus(visit: Visit, chosen: int | None) -> list[Any]:
-    """Return the menus of answers, of the chosen answer's chunks, of other chunks held, and of those that left."""
+def menus(visit: Visit, chosen: int | None, picks: Sequence[list] | None = None) -> list[Any]:
+    """Return the menus of answers, of the chosen answer's chunks, of other chunks held, and of those that left.
+
+    ``picks``: what is chosen in the last three, and stays; None empties them.
+    """
     named = pieces.answers(visit)
     chosen = chosen if any(chosen == number for _, number in named) else (named[0][1] if named else None)
     groups = what_if.choices(visit, chosen)
     chunks = [
-        gr.Dropdown(choices=[(each.words, chunk_number(each.chunk_id)) for each in group], value=[], multiselect=True)
-        for group in groups
-    ]
+        gr.Dropdown(
+            choices=[(each.words, chunk_number(each.chunk_id)) for each in group], value=value or [], multiselect=True,
+            allow_custom_value=True,
+        )
+        for group, value in zip(groups, picks or ([], [], []), strict=True)
+    ]  # fmt: skip
     return [gr.Dropdown(choices=named, value=chosen), *chunks]
 
 

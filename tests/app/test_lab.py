@@ -324,6 +324,7 @@ def test_the_text_for_a_needle_is_any_part_of_any_document(read: Visit) -> None:
 def test_what_to_ask_is_suggested_until_something_is_typed(read: Visit) -> None:
     assert runs.question(read, " ") == QUESTION
     assert runs.question(read, "Mine")["__type__"] == "update", "what was typed stays"
+    assert runs.question(read, "Asked before?", own=False) == QUESTION, "what nobody typed gives way to the newest"
     assert "Type" not in tab.blank("ways")[0], "where a question stands already there is nothing to type"
 
 

@@ -166,6 +166,29 @@ def test_a_comparison_tells_what_was_asked_first(read: Visit, monkeypatch: pytes
     assert (" for what was asked first" in html) == bool(only)
 
 
+def test_who_opens_the_lab_finds_the_newest_answer_or_the_one_they_picked(read: Visit) -> None:
+    assert runs.to_try(read, None, None) == 0
+    for _ in asking.ask(read, "Which day had wind 3?", AskOptions(max_tokens=3)):
+        pass
+    assert runs.to_try(read, 0, None) == 1, "what nobody chose gives way to the newest"
+    picked = runs.id_of(read, 0)
+    assert picked is not None and runs.to_try(read, 1, picked) == 0
+    read.experimenting = True
+    assert runs.to_try(read, 0, None) == 0, "what is being tried stays"
+    read.experimenting = False
+    asking.clear(read)
+    assert runs.to_try(read, 0, picked) is None and runs.id_of(read, 0) is None
+    for _ in asking.ask(read, QUESTION, AskOptions(max_tokens=3)):
+        pass
+    assert runs.id_of(read, 0) != picked, "another conversation has other answers"
+
+
+def test_chunks_that_were_chosen_stay_when_the_lab_is_opened_again(read: Visit) -> None:
+    _, without, held, gone = runs.menus(read, 0, [[3], ["7"], []])
+    assert (without.value, held.value, gone.value) == ([3], ["7"], [])
+    assert runs.menus(read, 0)[1].value == []
+
+
 @pytest.mark.parametrize("given", [["many"], ["-1"], list(range(9)), ["0"]])
 def test_what_is_no_number_of_a_chunk_is_refused(given: list[Any]) -> None:
     with pytest.raises(ConfigError):

@@ -124,12 +124,12 @@ def test_a_real_answer_adds_up(visit: Visit, long_text: str) -> None:
         pass
     visit.settle_layers()
     _, heat, layers, tokens, _ = attention.pictures(visit, 0, attention.ALL, MEAN)
-    menu = attention.menu_of(visit, 0)
-    assert menu.value == visit.exchanges[0].answer.answer_id
+    menu, answer_id = attention.menu_of(visit, 0)
+    assert menu.value == answer_id == visit.exchanges[0].answer.answer_id
     step = replace(visit.exchanges[0].answer)
     visit.exchanges[0].answer = replace(step, answer_id=step.answer_id + 1, steps=(step,))
-    assert attention.menu_of(visit, 0, 1).value == step.answer_id, "a step's layers are its own"
-    assert attention.menu_of(visit, 7).value == menu.value, "what is not there leaves the newest"
+    assert attention.menu_of(visit, 0, 1)[1] == step.answer_id, "a step's layers are its own"
+    assert attention.menu_of(visit, 7)[1] == answer_id, "what is not there leaves the newest"
     assert heat.data[0].z.sum(axis=1) == pytest.approx(layers.data[0].x, abs=1e-3)
     answer = visit.exchanges[0].answer
     assert answer is not None and answer.memory_mass is not None
