@@ -117,11 +117,11 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
         return [gr.skip()] * 4
 
     def open_life(event: gr.EventData) -> list[Any]:
-        return [gr.Tabs(selected="memory"), clicked(event)]
+        return [gr.Tabs(selected="memory"), clicked(event), gr.skip()]
 
     for pane in (second.reader, second.evidence):
         pane.click(follow, None, [tabs, third.chunk, fourth.looks[0], fourth.picked], **quick)
-    first.view[2].click(open_life, None, [tabs, third.chunk], **quick)
+    first.view[2].click(open_life, None, [tabs, third.chunk, first.view[1]], **quick)
 
 
 def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts) -> None:

@@ -181,8 +181,9 @@ def wire(app: App, parts: Parts) -> None:
 
 
 def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
-    def stop(request: gr.Request) -> None:
+    def stop(request: gr.Request) -> Any:
         asking.stop(app.visit(request))
+        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
 
     def like(request: gr.Request, event: gr.LikeData) -> None:
         asking.like(app.visit(request), exchange_of(event.index), {True: True, False: False}.get(event.liked))
@@ -205,7 +206,7 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
         visit = app.visit(request)
         return [*picture(visit), documents_menu(visit, ticked or ())]
 
-    parts.stop.click(stop, None, None, **quick)
+    parts.stop.click(stop, None, parts.evidence, **quick)
     parts.chat.like(like, None, None, **quick)
     parts.chat.select(choose, None, parts.evidence, **quick)
     looked = parts.evidence.click(look, None, [parts.evidence, parts.reader], **quick)
@@ -215,7 +216,7 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
         wiped(clear, None, [*parts.view, parts.reader], **quick)
     parts.tab.select(arrive, parts.controls[1], [*parts.view, parts.controls[1]], **quick)
     for kind, each in parts.exports.items():
-        each.on_click(_saving(app, kind))
+        each.on_click(_saving(app, kind), parts.evidence)
 
 
 def _saving(app: App, kind: str) -> Callable[[gr.Request], str]:

@@ -131,8 +131,9 @@ def wire(app: App, parts: Parts) -> None:
     def shade(request: gr.Request, answer_id: int | None, chunk_id: int | None, token: int) -> Iterator[str]:
         yield from shaded(app.visit(request), answer_id, chunk_id, token)
 
-    def stop(request: gr.Request) -> None:
+    def stop(request: gr.Request) -> Any:
         asking.stop(app.visit(request))
+        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
 
     def draw(request: gr.Request, answer_id: int | None, token: int, head: str | int, layer: int) -> list[Any]:
         return pictures(app.visit(request), answer_id, token, head, layer)
@@ -146,7 +147,7 @@ def wire(app: App, parts: Parts) -> None:
         shade, [answer, parts.chunk, token], parts.words, show_progress="hidden", concurrency_limit=None,
         trigger_mode="once", api_visibility="private",
     )  # fmt: skip
-    parts.stop.click(stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
+    parts.stop.click(stop, None, parts.words, queue=False, show_progress="hidden", api_visibility="private")
     for choice in parts.looks[1:]:
         choice.input(draw, parts.looks, parts.view, **latest)
 

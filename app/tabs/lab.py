@@ -214,8 +214,9 @@ def wire(app: App, parts: Parts) -> None:
     def pick(request: gr.Request, number: int | None) -> int | None:
         return runs.id_of(app.visit(request), number)
 
-    def stop(request: gr.Request) -> None:
+    def stop(request: gr.Request) -> Any:
         lab.stop(app.visit(request))
+        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
 
     events = {name: _connect(app, parts, name, run, quiet) for name, run in runs.HANDLERS.items()}
     events["keep"].then(menus, [answer], chosen, **quiet)
@@ -227,7 +228,7 @@ def wire(app: App, parts: Parts) -> None:
         button.click(pick, [answer], parts.picked, queue=False, **quiet)
     for event in (question.input, parts.panels["ways"][1].click):
         event(lambda: True, None, parts.own, queue=False, **quiet)
-    parts.stop.click(stop, None, None, queue=False, show_progress="hidden", api_visibility="private")
+    parts.stop.click(stop, None, said[0], queue=False, show_progress="hidden", api_visibility="private")
 
 
 def without_errors(parts: Parts, told: Sequence[str | None]) -> list[Any]:

@@ -85,7 +85,7 @@ def wire(app: App, parts: Parts) -> None:
     settled = asked.then(tick, seen, [parts.timer, *first], **latest)
     for event in (came, ticked, acted, settled):
         event.then(draw_details, parts.looks, parts.details, **latest)
-    parts.save.on_click(save, parts.looks)
+    parts.save.on_click(save, parts.said, parts.looks)
     parts.changed += [acted, asked]
     _wire_time(app, parts, draw_top, draw_details, latest)
     _wire_choices(app, parts, draw_top, draw_details, latest)

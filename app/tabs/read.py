@@ -196,8 +196,9 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
     def read(request: gr.Request) -> Iterator[list[Any]]:
         yield from pictures(app, request, _read_new)
 
-    def stop(request: gr.Request) -> None:
+    def stop(request: gr.Request) -> Any:
         reading.stop(app.visit(request))
+        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
 
     def apply(request: gr.Request, capacity: float | None, policy: str) -> list[Any]:
         return set_bank(app, app.visit(request), capacity, policy)
@@ -207,9 +208,9 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
         visit.maps.pop("live-map", None)
         return map_update(visit.maps, "live-map", looking.timeline(visit))
 
-    def export(request: gr.Request, event: gr.EventData) -> Any:
+    def export(request: gr.Request, event: gr.EventData) -> list[Any]:
         path = document_archive(app.visit(request), int(event._data["id"]))
-        return gr.DownloadButton(value=str(path))
+        return [gr.DownloadButton(value=str(path)), gr.skip()]
 
     parts.changed += [
         parts.files.upload(take, parts.files, [*out, parts.files], **long),
@@ -220,8 +221,8 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
         parts.apply.click(apply, [parts.capacity, parts.policy], [*parts.view, parts.bank_said], **long),
     ]
     parts.changed[1].then(lambda: ("", ""), None, [parts.text, parts.title], **quick)
-    parts.stop.click(stop, None, None, **quick)
-    saved = parts.view[0].select(export, None, parts.export, **long)
+    parts.stop.click(stop, None, parts.said, **quick)
+    saved = parts.view[0].select(export, None, [parts.export, parts.said], **long)
     saved.then(None, None, None, js=_SAVE_FILE)
     parts.view[2].input(whole_map, None, parts.view[2], **quick)
     parts.view[0].click(_to_ask, None, tabs, **quick)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -20,10 +21,19 @@ class Saver(NamedTuple):
     button: gr.Button
     file: gr.DownloadButton
 
-    def on_click(self, make: Callable[..., str], inputs: Any = None) -> None:
-        """Have a click call ``make``, which returns the path of a file, and save that file."""
+    def on_click(self, make: Callable[..., str], busy: gr.HTML, inputs: Any = None) -> None:
+        """Have a click call ``make``, which returns the path of a file, and save that file.
+
+        ``busy``: an output that stays as it is. The page shows that it works by its outputs, and a hidden one shows
+        nothing.
+        """
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        made = self.button.click(make, inputs, self.file, **quiet)
+
+        @wraps(make)
+        def file_alone(*given: Any) -> list[Any]:
+            return [make(*given), gr.skip()]
+
+        made = self.button.click(file_alone, inputs, [self.file, busy], **quiet)
         made.then(None, None, None, js=_CLICK % self.file.elem_id, **quiet)
 
 

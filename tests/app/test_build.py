@@ -42,6 +42,25 @@ def test_every_handler_of_the_page_is_private(page: Any) -> None:
     assert public <= {"upload", "ask", "memory_state", "trace", "compare", "policies", "leave"}
 
 
+def test_every_control_has_an_output_by_which_the_page_shows_that_it_works(page: Any) -> None:
+    """gradio marks outputs as awaited, which draws a line along the top; buttons and what is hidden bear no mark."""
+    unmarked = (gr.State, gr.Timer, gr.Button, gr.Tabs, gr.DownloadButton, gr.UploadButton)
+    outputs: dict[tuple[str, str], list[Any]] = {}
+    for fn in page.fns.values():
+        for number, event in fn.targets if fn.fn else ():
+            control = page.blocks.get(number)
+            if control is not None and not isinstance(control, gr.Timer):
+                outputs.setdefault((control.elem_id, event), []).extend(fn.outputs)
+    at_once = {("again-question", "input"), ("lab-question", "input"), ("chat", "like")}  # the browser shows these
+    assert at_once <= set(outputs) and len(outputs) > 40
+    silent = {
+        control
+        for control, found in outputs.items()
+        if not any(each.visible is True and not isinstance(each, unmarked) for each in found)
+    }
+    assert silent == at_once
+
+
 def test_the_script_of_figures_is_fetched_before_a_tab_needs_it(page: Any) -> None:
     assets = Path(gr.__file__).parent / "templates" / "frontend" / "assets"
     named = [fn.js for fn in page.fns.values() if isinstance(fn.js, str) and "PlotlyPlot-" in fn.js]
@@ -67,7 +86,7 @@ def test_a_cell_of_either_map_can_be_clicked_for_its_life(page: Any) -> None:
     clicks = {ids.get(number): fn for fn in page.fns.values() for number, name in fn.targets if name == "click"}
     assert {"live-map", "memory-map"} <= {str(name) for name in clicks}, "the words above both maps say so"
     assert clicks["live-map"].fn is not None
-    tabs, chunk_id = clicks["live-map"].fn(SimpleNamespace(_data={"chunk_id": 7}))
+    tabs, chunk_id, _ = clicks["live-map"].fn(SimpleNamespace(_data={"chunk_id": 7}))
     assert (tabs.selected, chunk_id) == ("memory", 7)
 
 
