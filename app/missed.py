@@ -63,7 +63,8 @@ def missed(visit: Visit, index: int) -> tuple[Missed, ...]:
             known = found.get(chunk.chunk_id)
             if chunk.chunk_id not in held and chunk.chunk_id not in fetched and (known is None or rank < known.rank):
                 place = session.documents[chunk.doc_id].place(chunk.span)
-                found[chunk.chunk_id] = Missed(chunk.chunk_id, place, float(score), rank, likely[rank - 1])
+                other = each.event.question if each.event.question != visit.exchanges[index].question else ""
+                found[chunk.chunk_id] = Missed(chunk.chunk_id, place, float(score), rank, likely[rank - 1], other)
     return tuple(sorted(found.values(), key=lambda one: one.rank))
 
 

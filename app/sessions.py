@@ -39,6 +39,7 @@ class Missed:
         place: in words, or "". score, rank: among all that ever were here, 1 the best. A question's words are weighed
             by what may be found, so that the scores of what was fetched from the memory as it was are on another scale.
         likely: whether it may well answer: something is always the nearest, also to a question of which no text tells.
+        question: that would have fetched it, where that is not the one that was asked: a step, or what came of one.
     """
 
     chunk_id: int
@@ -46,6 +47,7 @@ class Missed:
     score: float
     rank: int
     likely: bool = True
+    question: str = ""
 
 
 @dataclass

@@ -120,11 +120,15 @@ def _gone(visit: Visit, index: int) -> str:
         return '<p class="ml-line" role="status">No chunk that had left would have been fetched for this question.</p>'
     rows = "".join(
         f"<div><span>chunk {chunk_number(each.chunk_id)}{f' · {escape(each.place)}' if each.place else ''} · "
-        f"would have been number {each.rank}, score <b>{each.score:.2f}</b></span>"
+        f"would have been number {each.rank}{_missing_for(each)}, score <b>{each.score:.2f}</b></span>"
         f"{button('Its life', 'life', each.chunk_id, label=f'Life of chunk {chunk_number(each.chunk_id)}')}</div>"
         for each in exchange.missed
     )
     return f'<div class="ml-notice" role="status">{_what_left(exchange.missed)}{rows}</div>'
+
+
+def _missing_for(one: Missed) -> str:
+    return f" for <q>{escape(one_line(one.question, 120))}</q>" if one.question else ""
 
 
 def _what_left(missed: Sequence[Missed]) -> str:

@@ -139,7 +139,9 @@ def test_what_a_step_would_have_fetched_was_missed(
     answer = visit.exchanges[1].answer
     assert answer is not None and [step.question for step in answer.steps] == [QUESTION] and answer.asked == whole
     found = missed.missed(visit, 1)
-    assert (found[0].chunk_id, found[0].rank) == (lost, 1)
+    assert (found[0].chunk_id, found[0].rank, found[0].question) == (lost, 1, QUESTION)
+    visit.exchanges[1].missed = found
+    assert f"would have been number 1 for <q>{QUESTION}</q>" in evidence(visit)
     assert [each.rank for each in found] == sorted(each.rank for each in found)
     answer = visit.exchanges[1].answer = replace(answer, steps=())
     assert lost not in {each.chunk_id for each in missed.missed(visit, 1)}
