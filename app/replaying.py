@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOW_EVERY = 0.5  # seconds between two pictures of a replay that goes on
 AT_ONCE = 64  # chunks whose searches are worked out before the answer to a click
+ALIKE = 0.1  # of the capacity that memory has: another that near tells nothing more
 SHARES = (0.125, 0.25, 0.5)  # of what was read: the capacities that policies are tried at
 
 
@@ -30,7 +31,7 @@ class PolicyResult:
 
     Attributes:
         share: done, 0 to 1. words: what is going on, or the conclusion. rows: finished replays.
-        tokens: of all chunks read. questions: that people asked. used: the session's own policy.
+        tokens: of all chunks read. questions: that people asked. used, capacity: the session's own policy and tokens.
     """
 
     share: float
@@ -39,10 +40,13 @@ class PolicyResult:
     tokens: int = 0
     questions: int = 0
     used: str = ""
+    capacity: int = 0
 
 
 def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyResult]:
     """Replay what this session read and was asked under every policy, at shares of what was read.
+
+    Where that was more than its memory holds, at the capacity that it has too.
 
     The language model is not run, and nothing that was read is embedded again.
 
@@ -65,7 +69,11 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
         chunks_nE = vectors.chunks([chunk.chunk_id for chunk in made.chunks])
         questions_QE = vectors.questions(made.questions)
         chunk, used = made.chunk_tokens, session.config.policy
-        capacities = sorted({max(chunk, round(share * made.tokens / chunk) * chunk) for share in shares})
+        own = session.bank.capacity.tokens
+        sizes = {max(chunk, round(share * made.tokens / chunk) * chunk) for share in shares}
+        if own < made.tokens:  # what would have been, above all, in this very memory
+            sizes = {own, *(size for size in sizes if abs(size - own) > ALIKE * own)}
+        capacities = sorted(sizes)
         rows: list[Replayed] = []
         total = len(capacities) * len(POLICIES)
         words = "Working out what a bank without limits would have fetched"
@@ -81,9 +89,9 @@ def policies(visit: Visit, shares: Sequence[float] = SHARES) -> Iterator[PolicyR
                 rows.append(row)
                 words = f"Replayed {row.policy} with {row.capacity_tokens:,} tokens"
             done = len(rows) == total
-            words = conclusion(rows, used) if done else words
+            words = conclusion(rows, used, own) if done else words
             share = 1.0 if done else 0.1 + 0.9 * len(rows) / total
-            yield PolicyResult(share, words, tuple(rows), made.tokens, made.asked(), used)
+            yield PolicyResult(share, words, tuple(rows), made.tokens, made.asked(), used, own)
 
 
 def needed_later(visit: Visit | None, chunk_id: int, step: int | None = None, at_once: bool = False) -> str | None:

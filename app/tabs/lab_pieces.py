@@ -200,7 +200,8 @@ def _table(result: PolicyResult) -> str:
             or "none"
         )
         cells = (
-            policy, number_words(row.capacity_tokens), number_words(row.evicted), _percent(row.recall_reading),
+            policy, number_words(row.capacity_tokens) + (" (yours)" if row.capacity_tokens == result.capacity else ""),
+            number_words(row.evicted), _percent(row.recall_reading),
             _percent(row.recall_questions), _percent(1 - row.recall), missed,
         )  # fmt: skip
         told = (f"<td{_aside(name)}>{cell}</td>" for name, cell in zip(names, cells, strict=True))

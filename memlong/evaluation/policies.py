@@ -176,19 +176,22 @@ def wanted_later(recording: Recording, wanted: Wanted, chunk_id: int, written: i
     return chunks, list(questions.values())
 
 
-def conclusion(rows: Sequence[Replayed], used: str) -> str:
-    """Return in plain words which policy kept most, at the smallest capacity where anything left.
+def conclusion(rows: Sequence[Replayed], used: str, capacity_tokens: int = 0) -> str:
+    """Return in plain words which policy kept most, at the session's capacity if anything left there.
+
+    Otherwise at the smallest capacity where anything did.
 
     Args:
-        used: the policy that the session really has.
+        used: the policy that the session really has. capacity_tokens: what it may hold.
     """
     tight = [row for row in rows if row.evicted]
     if not tight:
         return "Nothing had to leave at these capacities, so every policy keeps all there is."
-    smallest = min(row.capacity_tokens for row in tight)
-    here = sorted((row for row in tight if row.capacity_tokens == smallest), key=lambda row: -row.recall)
+    sizes = {row.capacity_tokens for row in tight}
+    size = capacity_tokens if capacity_tokens in sizes else min(sizes)
+    here = sorted((row for row in tight if row.capacity_tokens == size), key=lambda row: -row.recall)
     best, worst = here[0], here[-1]
-    room = f"with room for {smallest:,} tokens"
+    room = f"with room for {size:,} tokens" + (", as memory has" if size == capacity_tokens else "")
     what = "questions" if best.by_questions else "the rest of the text"
     kept = f"of what {what} would have fetched from a bank without limits"
     if best.recall - worst.recall < ALIKE:

@@ -175,6 +175,18 @@ def test_policies_are_replayed_on_what_was_really_asked(read: Visit) -> None:
     assert "Too few questions" in said and "1 question asked" in said
 
 
+def test_policies_are_judged_in_the_memory_that_overflowed(crowded: Visit) -> None:
+    session = crowded.session
+    assert session is not None
+    own = session.bank.capacity.tokens
+    *_, last = replaying.policies(crowded, [0.25, 0.9])
+    sizes = sorted({row.capacity_tokens for row in last.rows})
+    assert last.capacity == own and own in sizes
+    assert all(abs(size - own) > own / 10 for size in sizes if size != own), "one that is nearly the same tells no more"
+    assert f"with room for {own} tokens, as memory has" in last.words
+    assert pieces.policies(last)[3].count(f"<td>{own} (yours)</td>") == len(POLICIES)
+
+
 def test_a_question_in_steps_counts_as_the_one_that_was_asked(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     session, whole = read.memory(), "Where did that one live?"
     session.config = session.config.replace(question_steps=2)
@@ -201,9 +213,8 @@ def test_nothing_that_was_read_is_embedded_again(crowded: Visit, monkeypatch: py
         *_, last = replaying.policies(crowded, shares)
         assert last.share == 1.0
     assert asked == [QUESTION], "a question once, however often it is replayed"
-    here = session.config.capacity_tokens / sum(chunk.n_tokens for chunk in replaying.recording_of(session).chunks)
-    *_, last = replaying.policies(crowded, [here])
-    mine = next(row for row in last.rows if row.policy == session.config.policy)
+    own = session.config.policy, session.config.capacity_tokens
+    mine = next(row for row in last.rows if (row.policy, row.capacity_tokens) == own)
     assert list(mine.kept) == [record.chunk_id for record in session.bank.records()], "the replay is the real life"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,10 @@ def test_an_early_favourite_survives_by_its_triggers_and_not_by_its_age():
     assert conclusion(two, "trigger_count").startswith("No other policy would have kept more")
     assert conclusion(two, "lru").startswith("trigger_count kept most: with room for 100 tokens")
     assert conclusion([rows["fifo"], rows["fifo"]], "fifo").startswith("No policy would have kept more")
+    wide = [replace(row, capacity_tokens=200) for row in two]
+    assert "fifo, which this session uses, held 0%" in conclusion([*two, *wide], "fifo", 200)
+    assert "with room for 200 tokens, as memory has," in conclusion([*two, *wide], "fifo", 200)
+    assert "with room for 100 tokens," in conclusion([*two, *wide], "fifo", 300), "where nothing had to leave"
 
 
 def test_a_few_questions_are_no_reason_to_judge_a_policy_by_them():
