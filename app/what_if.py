@@ -164,9 +164,7 @@ def owed(visit: Visit, number: int | None) -> Iterator[Owed]:
         for part in (answer, *answer.steps):
             ids = [item.chunk_id for item in part.retrieved]
             options = exchange.options if part is answer else of_steps
-            rows = leave_one_out(
-                onlooker, part.asked, part.token_ids, ids, options=options, turns=visit.turns(number)
-            )
+            rows = leave_one_out(onlooker, part.asked, part.token_ids, ids, options=options, turns=visit.turns(number))
             weighed.append(())
             for row in visit.engine.steps(rows, "question"):
                 weighed[-1] = (*weighed[-1], row)
