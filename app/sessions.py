@@ -91,6 +91,11 @@ class Exchange:
         """The question as memory was asked it in other words than the visitor's; "" for none."""
         return self.asked if self.asked != self.question else ""
 
+    @property
+    def alone(self) -> str:
+        """The question as it can be asked without the conversation: with the name that a follow-up leaves out."""
+        return self.question if self.answer and self.answer.steps else self.asked or self.question
+
 
 @dataclass
 class Visit:

@@ -20,7 +20,7 @@ SHOW_EVERY = 0.2  # seconds between two pictures of answers that grow
 
 def question(visit: Visit, given: str, own: bool = True) -> Any:
     """Return what to ask unless somebody typed or asked their own: the newest question, or one worth asking."""
-    asked = [exchange.question for exchange in visit.exchanges][-1:] or list(visit.shelf.questions[:1])
+    asked = [exchange.alone for exchange in visit.exchanges][-1:] or list(visit.shelf.questions[:1])
     return gr.skip() if (own and given.strip()) or not asked else asked[0]
 
 

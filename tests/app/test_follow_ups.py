@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -11,6 +12,7 @@ from app.documents import Limits
 from app.exports import conversation, conversation_page
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
+from app.tabs import lab_runs
 from app.tabs.ask import messages
 from app.tabs.ask_controls import options
 from memlong.config import AskOptions
@@ -41,6 +43,14 @@ def test_a_follow_up_is_asked_with_its_name_and_that_is_shown(read: Visit) -> No
     assert "Asked as" not in messages(read)[1]["content"]
     for export in (conversation, conversation_page):
         assert export(read).count(f"Asked as: {exchange.reworded}") == 1
+
+
+def test_the_lab_offers_it_as_it_can_be_asked_alone(read: Visit) -> None:
+    ask(read, "Where did Ottoline Varga live?")
+    exchange = ask(read, "What did she keep?")
+    assert lab_runs.question(read, "", own=False) == exchange.alone == "What did Ottoline Varga keep?"
+    assert replace(exchange, answer=replace(exchange.answer, steps=(exchange.answer,))).alone == "What did she keep?"
+    assert Exchange("What did she keep?").alone == "What did she keep?"
 
 
 def test_what_was_taken_back_or_cleared_is_no_conversation(read: Visit) -> None:
