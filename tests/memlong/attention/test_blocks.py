@@ -71,7 +71,7 @@ def test_a_reading_model_takes_it_and_reads_the_same(tiny_llama, tiny_tokenizer,
     exact = MemoryModel(model.model.float(), tiny_tokenizer, settings).read(ids)
     for name in ("keys_SBGTD", "values_SBGTD"):
         mine, kernel = ((getattr(kv, name) - getattr(exact, name)).float().std() for kv in (found, wanted))
-        assert mine < 1.2 * kernel < 0.05, "rounding alone"
+        assert mine < 1.2 * kernel < 0.1, "rounding alone"
 
 
 def test_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
