@@ -72,6 +72,8 @@ def walk(address: str, server: subprocess.Popen[bytes]) -> None:
             page.evaluate("(dark) => document.body.classList.toggle('dark', dark)", theme == "dark")
             for name in names:
                 open_tab(page, name)
+                if name == "Train":
+                    page.wait_for_selector("#command .ms-pre")  # it comes from the training program, seconds later
                 page.wait_for_timeout(2000)  # figures draw themselves after their data came
                 page.evaluate("window.dispatchEvent(new Event('resize'))")  # those of another width fit themselves in
                 page.wait_for_timeout(500)

@@ -60,7 +60,7 @@ def build(app: App) -> Parts:
             with gr.Column(scale=5, min_width=320):
                 gr.HTML('<h2 class="ml-h2">1. Choose a recipe</h2>', elem_classes="ml-head")
                 recipe = gr.Dropdown([], label="Recipe", elem_id="recipe")
-                purpose = gr.HTML("", elem_id="recipe-purpose")
+                purpose = gr.HTML(pieces.ASKING_FOR_RECIPES, elem_id="recipe-purpose")
                 overrides = gr.Textbox(
                     label="Changes (optional)", lines=2, max_lines=8, elem_id="overrides",
                     placeholder="steps=100 memory.top_k=8",
@@ -172,17 +172,18 @@ def offered(runs: Runs, name: str | None) -> list[Any]:
 
 def described(runs: Runs, name: str | None, text: str, run: str | None) -> list[Any]:
     """Return a recipe's purpose, its values, its command, and what is wrong with the changes."""
+    purpose = ""
     try:
         known = recipes(runs.program)
         if not name:
             return ["", "", "", ""]
+        purpose = f'<p class="ml-line">{escape(known.get(name, ""))}</p>'
         overrides, run = parse_overrides(text), (run or "").strip() or runs.free_name(name)
         require_name(run)
         command = pieces.command_box(runs.command(name, overrides, run))
-        purpose = f'<p class="ml-line">{escape(known.get(name, ""))}</p>'
         values = shown(name, overrides, runs.program)
     except MemLongError as error:
-        return [gr.skip(), gr.skip(), pieces.NO_COMMAND, error_box(error)]
+        return [purpose, gr.skip(), pieces.NO_COMMAND, error_box(error)]
     changed = [item.partition("=")[0] for item in overrides]
     return [purpose, pieces.values_table(values, changed), command, ""]
 

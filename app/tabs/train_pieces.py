@@ -16,6 +16,9 @@ NOT_ALLOWED = (
     "serves this page; its owner can start the app with <code>--allow-changes on</code>. On a machine of your own: "
     "<code>python -m training list</code>.</div>"
 )
+ASKING_FOR_RECIPES = (
+    '<p class="ml-line" role="status">Asking the training program for its recipes, which takes some seconds ...</p>'
+)
 NO_RUN = (
     '<div class="ml-empty"><strong>No run is chosen.</strong> Choose a recipe and press Start. "tiny" takes a '
     "minute on an idle machine and shows whether everything is in place. A run goes on when this page, or the app, is "

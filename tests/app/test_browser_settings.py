@@ -136,6 +136,7 @@ def test_a_run_is_started_told_to_have_failed_and_found_by_another_page(browser:
     page = open_page(browser, address, seen)
     page.get_by_role("tab", name="Train").click()
     says(page, "#command", "python -m training run tiny")
+    assert "Asking" not in page.inner_text("#recipe-purpose")
     page.fill("#overrides textarea", "stps=3")
     page.press("#overrides textarea", "Tab")
     says(page, "#train-said", "Did you mean 'steps'?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -79,6 +80,13 @@ def test_the_command_that_is_shown_is_the_one_that_is_started(runs: Runs) -> Non
     assert said == ""
     assert f"{runs.folder.name}/mine" in command.replace("&#x27;", "")
     assert train.described(runs, "tiny", "stps=7", "")[2] == train_pieces.NO_COMMAND, "not that of other settings"
+    assert "Over &lt;at&gt; once" in train.described(runs, "tiny", "stps=7", "")[0], "the recipe is what it was"
+
+
+def test_recipes_that_cannot_be_had_are_waited_for_no_longer(tmp_path: Path) -> None:
+    broken = Runs(tmp_path, (sys.executable, "-c", "raise SystemExit(3)"))
+    purpose, _, command, said = train.described(broken, None, "", None)
+    assert (purpose, command) == ("", train_pieces.NO_COMMAND) and said
 
 
 def test_start_follow_stop_resume_and_load(runs: Runs) -> None:
