@@ -20,6 +20,7 @@ os.environ.update(
 
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,15 @@ def no_network(_guarded_sockets: list[str]) -> Iterator[list[str]]:
     _guarded_sockets.clear()
     yield _guarded_sockets
     assert not _guarded_sockets, f"no test may use the network: {_guarded_sockets}"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Take back the number of threads that a test gave torch: it holds for the process, and later tests share it."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
