@@ -21,7 +21,8 @@ class PointConfig(RankConfig):
         pairs: parts read for a question, of which one holds the answer, if any.
         lost: share of answerable questions whose part with the answer is left out, so that none is to be pointed at.
         open: share of the questions drawn that ask for what no words of a text are: summaries, opinions, reasons.
-        start: folder of a cross-encoder to begin with, which read such pairs already; "" begins with MiniLM.
+        start: folder of a cross-encoder to begin with, which read such pairs already, or of a pointer to go on with;
+            "" begins with MiniLM.
     """
 
     sources: tuple[str, ...] = (

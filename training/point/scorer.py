@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memlong.chunking import without_surrogates
-from memlong.retriever import cross_encoder
+from memlong.retriever import cross_encoder, pointer
 from memlong.retriever.encoder import mean_pooling
 from memlong.retriever.pointer import MAX_TOKENS, UNITS, readable
 from memlong.retriever.updates import DOWN, UP, apply_updates, load_updates
@@ -41,7 +41,11 @@ class PointScorer(nn.Module):
     Args:
         encoder: a plain BERT, which is changed. tokenizer: its own. rank: of the updates.
         half: whether frozen matrices are held in bfloat16, and products computed in it. seed: of the first weights.
-        start: a cross-encoder's folder, whose updates are the first; None for none.
+        start: a folder with the first updates: a pointer's, whose units are the first too, or a cross-encoder's.
+            None for none.
+
+    Raises:
+        RetrieverError: when the folder has neither, or those of another model.
     """
 
     def __init__(
@@ -56,12 +60,7 @@ class PointScorer(nn.Module):
         super().__init__()
         self.encoder, self._tokenizer, self._half = encoder, tokenizer, half
         torch.manual_seed(seed)
-        self._before: dict[str, Tensor] = {}
-        if start is not None:
-            path = start / cross_encoder.WEIGHTS
-            weights = load_updates(path, "rank")
-            self._before = {name: each for name, each in weights.items() if not name.startswith(cross_encoder.UNIT)}
-            apply_updates(encoder, self._before, path, "rank")
+        self._before, units = ({}, {}) if start is None else _begun(encoder, start)
         add_updates(encoder, rank)
         if half:
             halve_frozen(encoder)
@@ -71,6 +70,7 @@ class PointScorer(nn.Module):
             nn.init.normal_(unit.weight, std=0.02)
             nn.init.zeros_(unit.bias)
         nn.init.constant_(self.span.bias, -4.0)  # of hundreds of tokens hardly one is an answer's end
+        self.load_state_dict(units, strict=False)  # none, but where a pointer goes on
         self.to(next(encoder.parameters()).device)
         self.eval()  # and never train(): dropout helps little where so few weights learn
 
@@ -114,6 +114,21 @@ class PointScorer(nn.Module):
                 both = [self._before[name].float(), found[name]]
                 found[name] = torch.cat(both, dim=0 if name.endswith(DOWN) else 1).contiguous()
         return {name: each.bfloat16() if name.endswith((DOWN, UP)) else each for name, each in found.items()}
+
+
+def _begun(encoder: nn.Module, start: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Change an encoder by a folder's updates; return them, and the units of a pointer.
+
+    Raises:
+        RetrieverError: when the folder has no updates, or those of another model.
+    """
+    goes_on = (start / pointer.WEIGHTS).is_file()
+    path, command = start / (pointer if goes_on else cross_encoder).WEIGHTS, "point" if goes_on else "rank"
+    weights = load_updates(path, command)
+    units = {name: each for name, each in weights.items() if name.split(".")[0] in (*UNITS, cross_encoder.UNIT)}
+    before = {name: each for name, each in weights.items() if name not in units}
+    apply_updates(encoder, before, path, command)
+    return before, units if goes_on else {}
 
 
 def gold_tokens(example: Pointed, offsets_nT2: Tensor, allowed_nT2: Tensor) -> Tensor:

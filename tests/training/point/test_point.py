@@ -164,11 +164,18 @@ def test_a_cross_encoder_to_begin_with_is_part_of_what_is_written(tiny_bert, ber
     pair = (["who kept the item"], ["Bram kept the item"])
     with torch.inference_mode():
         assert not torch.allclose(plain(*pair).span_nT2[0, 6:8], begun(*pair).span_nT2[0, 6:8], atol=1e-3)
+        for unit in (begun.span, begun.stated):
+            torch.nn.init.normal_(unit.weight)
     weights = begun.weights()
     assert weights[f"{name}.lora_A"].shape == (6, 32) and weights[f"{name}.lora_B"].shape == (32, 6)
     write_weights(weights, tmp_path / WEIGHTS)
     torch.manual_seed(0)
     Pointer(tiny_bert(), bert_tokenizer, tmp_path)
+    again = PointScorer(tiny_bert(), bert_tokenizer, 3, seed=5, start=tmp_path)  # goes on with the pointer there
+    assert again.weights()[f"{name}.lora_A"].shape == (9, 32)
+    with torch.inference_mode():
+        for mine, first in zip(again(*pair), begun(*pair), strict=True):
+            torch.testing.assert_close(mine, first, atol=2e-2, rtol=2e-2)
     with pytest.raises(RetrieverError, match="training rank"):
         PointScorer(tiny_bert(), bert_tokenizer, 4, start=tmp_path / "nowhere")
 
