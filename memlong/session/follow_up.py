@@ -15,6 +15,15 @@ from typing import NamedTuple
 
 _PRONOUN = re.compile(r"\b(?:he|she|it|they|him|her|his|its|their|them)\b", re.IGNORECASE)
 _OF_THINGS = ("it", "its")
+# "It" that stands for nothing (time, weather, distance, "is it true that ...") or for the text ("does it say ...").
+_NO_THING = re.compile(
+    r"\b(?:(?:what|which) (?:time|hour|day|date|month|season|year) (?:is|was)|"
+    r"how (?:late|early|far)(?: away)? (?:is|was)|"
+    r"(?:is|was|does|did|had|has)(?= it (?:be |been )?(?:clear|certain|likely|possible|true|known|said|say|tell|"
+    r"mention|state|matter|seem|rain|snow|thunder|freez|cold|dark|night|because|that|who))) it\b|"
+    r"\bit (?:rain|snow|say|said|tell|told|mention|seem|matter)",
+    re.IGNORECASE,
+)
 # "her" before a noun is "Ada's", anywhere else it is "Ada".
 _POSSESSIVE = re.compile(
     r"(?:his|its|their)\b|her(?= (?!(?:a|about|after|an|and|as|at|before|by|for|from|in|into|last|of|on|or|that|the|"
@@ -64,7 +73,9 @@ def _after(question: str, before: str) -> str:
     other = _OF_ANOTHER.fullmatch(question)
     if other and [each[:2] for each in own] == [other.span(1)]:  # "And Ada Brenn?"
         return before[: names[0].start] + other[1] + before[names[0].end :]
-    pronoun = _PRONOUN.search(question)
+    nothing = [each.span() for each in _NO_THING.finditer(question)]
+    pronouns = (p for p in _PRONOUN.finditer(question) if not any(a <= p.start() < b for a, b in nothing))
+    pronoun = next(pronouns, None)
     if pronoun is None or not _ENGLISH.search(question):
         return question
     thing = pronoun.group().lower() in _OF_THINGS

@@ -33,6 +33,10 @@ from memlong.trace.events import QuestionAsked
         ("What does Ada Brenn fear?", "And Tom Hale?", "What does Tom Hale fear?"),
         ("What does Ada Brenn fear?", "What about Tom Hale?", "What does Tom Hale fear?"),
         ("Where is the casket Pelmys?", "And the anchor Torrulf?", "Where is the anchor Torrulf?"),
+        ("Where did Ada Brenn live?", "Does it say what she feared?", "Does it say what Ada Brenn feared?"),
+        ("When did Ada Brenn die?", "Was it raining when she died?", "Was it raining when Ada Brenn died?"),
+        ("Where is the casket Pelmys?", "Is it true that it is heavy?", "Is it true that the casket Pelmys is heavy?"),
+        ("Where is the casket Pelmys?", "Is it still there?", "Is the casket Pelmys still there?"),
     ],
 )  # fmt: skip
 def test_what_leans_on_the_question_before_is_asked_with_its_name(before, question, asked):
@@ -46,6 +50,9 @@ def test_what_leans_on_the_question_before_is_asked_with_its_name(before, questi
         ("Who is Ada Brenn?", "Where does Tom Hale live?"),
         ("Who is Ada Brenn?", "What did Tom Hale do with his hat?"),  # his own
         ("Who is Ada Brenn?", "Does it say who Tom Hale is?"),
+        ("Who is Ada Brenn?", "What time is it?"),
+        ("Who is Ada Brenn?", "And which year was it?"),
+        ("Who built the casket Pelmys?", "Is it known?"),
         ("Who is Ada Brenn?", "And why?"),
         ("Who is Ada Brenn?", "Really?"),
         ("Who is Ada Brenn?", "And when was that?"),
