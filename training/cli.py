@@ -41,11 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         if chosen.command == "push":
             return push(chosen.folder, chosen.repository)
         if chosen.command == "export":
-            from training.merging import merge
-
-            merge(chosen.run, chosen.merged)
-            print(f"merged into {chosen.merged}")
-            return 0
+            return export(chosen)
         config = configured(chosen.recipe, assignments(chosen.settings))
         if chosen.command == "show":
             print(json.dumps(config.to_dict(), indent=1))
@@ -101,13 +97,48 @@ def _parser() -> argparse.ArgumentParser:
     decompose_cli.add_arguments(commands.add_parser("decompose", help="train what takes a question apart"))
     point_cli.add_arguments(commands.add_parser("point", help="train what points at an answer's words"))
     evaluate.add_arguments(commands.add_parser("evaluate", help="score a model's answers, with memory and without"))
-    exporting = commands.add_parser("export", help="merge a run's adapter into its model, where that is possible")
+    exporting = commands.add_parser("export", help="merge a run's adapter into its model, or make it smaller")
     exporting.add_argument("run", type=Path, help="folder of a run, or its export/")
-    exporting.add_argument("--merged", type=Path, required=True, metavar="FOLDER", help="new folder of the whole model")
+    kinds = exporting.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--merged", type=Path, metavar="FOLDER", help="new folder of the whole model, where possible")
+    kinds.add_argument(
+        "--compressed", type=Path, metavar="FOLDER", help="new folder of the same with less in its adapter"
+    )
+    exporting.add_argument("--megabytes", type=float, default=10.0, help="of the compressed adapter (default: 10)")
+    exporting.add_argument(
+        "--sources", nargs="+", default=["chronicle"], help="with questions to ask while compressing"
+    )
+    exporting.add_argument("--data", type=Path, default=Path("data"), help="folder with the files of the sources")
+    exporting.add_argument("--documents", type=int, default=3, help="of each source (default: 3)")
+    exporting.add_argument("--questions", type=int, default=12, help="on each document (default: 12)")
     pushing = commands.add_parser("push", help="upload an exported folder to the hub")
     pushing.add_argument("folder", type=Path)
     pushing.add_argument("repository", help="NAME or OWNER/NAME")
     return parser
+
+
+def export(chosen: argparse.Namespace) -> int:
+    """Write a run's export in another form.
+
+    Raises:
+        MemLongError: for what cannot be exported so, or a folder that is taken.
+    """
+    if chosen.merged:
+        from training.merging import merge
+
+        merge(chosen.run, chosen.merged)
+        print(f"merged into {chosen.merged}")
+        return 0
+    from itertools import chain, islice
+
+    from training.compress import export_compressed
+    from training.data.sources import open_source
+
+    sources = [islice(open_source(name, chosen.data), chosen.documents) for name in chosen.sources]
+    export_compressed(
+        chosen.run, chosen.compressed, chosen.megabytes, chain.from_iterable(sources), chosen.questions, print
+    )
+    return 0
 
 
 def run(config: AnyConfig, folder: Path) -> int:

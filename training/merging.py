@@ -24,6 +24,19 @@ def merge(run: Path, out: Path) -> None:
     Raises:
         PersistError: when there is no export, or ``out`` is taken. ConfigError: when trained layers write memory.
     """
+    part, adapter = exported(run, out)
+    base = open_base_config(_base(part))
+    layout = resolve_layout(part.config, base.get_text_config(decoder=True).num_hidden_layers)
+    refuse_writers(layout, adapter)
+    _write(part, adapter, layout, out)
+
+
+def exported(run: Path, out: Path) -> tuple[MemoryPart, Path]:
+    """Return what a run (or its ``export/``) gave, and the adapter in it, when it may be written anew into ``out``.
+
+    Raises:
+        PersistError: when there is no export, or ``out`` is taken.
+    """
     part = next((found for folder in (run / "export", run) if (found := read_part(folder))), None)
     adapter = adapter_in(part.folder) if part else None
     if part is None or adapter is None:
@@ -34,10 +47,7 @@ def merge(run: Path, out: Path) -> None:
         )
     if out.exists() and any(out.iterdir()):
         raise PersistError(f"The folder {out} is not empty", "A new folder", "Choose another one, or remove it")
-    base = open_base_config(_base(part))
-    layout = resolve_layout(part.config, base.get_text_config(decoder=True).num_hidden_layers)
-    refuse_writers(layout, adapter)
-    _write(part, adapter, layout, out)
+    return part, adapter
 
 
 def refuse_writers(layout: MemoryLayout, adapter: Path) -> None:
