@@ -100,7 +100,7 @@ def four_ways(visit: Visit, question: str, options: AskOptions) -> Iterator[Ways
             steps = onlooker.stream(question, replace(options, answer_from=way), visit.stop_lab.is_set)
             for step in visit.engine.steps(steps, "question"):
                 if isinstance(step, Answer):
-                    found[way], before[way] = step, tuple((each.question, each.text) for each in step.steps)
+                    found[way], before[way] = step, step.asked_first
                 else:
                     found[way], before[way] = step.text, step.steps
                 yield Ways(dict(found), dict(before))

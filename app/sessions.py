@@ -82,6 +82,11 @@ class Exchange:
         return self.answer.evidence if self.answer else self.found
 
     @property
+    def asked_first(self) -> tuple[tuple[str, str], ...]:
+        """What was asked before it, and found, as known by now."""
+        return self.answer.asked_first if self.answer else self.steps
+
+    @property
     def asked(self) -> str:
         """The question as memory was asked in the end (see ``Answer.asked``)."""
         return self.answer.asked if self.answer else self.question

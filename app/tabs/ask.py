@@ -296,7 +296,7 @@ def messages(visit: Visit) -> list[dict[str, str]]:
 def _shown(visit: Visit, exchange: Exchange) -> str:
     if exchange.error is not None:
         return str(exchange.error)
-    steps = "".join(f"\u21b3 {question} {found or '...'}\n" for question, found in exchange.steps)
+    steps = "".join(f"\u21b3 {question} {found or '...'}\n" for question, found in exchange.asked_first)
     if exchange.reworded and not steps:
         steps = f"\u21b3 Asked as: {one_line(exchange.reworded, 200)}\n"
     if steps and not exchange.text and exchange.answer is None:

@@ -180,15 +180,9 @@ def _side(name: str, exchange: Exchange, chunk_id: int | None) -> str:
         if answer.memory_mass is not None:
             facts += f" · {mass_words(answer.memory_mass)} of attention on memory"
         facts += f" · {_found(answer, chunk_id)}"
-    steps = "".join(f'<p class="ml-step">{asked_first(*step)}</p>' for step in _steps(exchange))
+    steps = "".join(f'<p class="ml-step">{asked_first(*step)}</p>' for step in exchange.asked_first)
     text = escape_lines(exchange.text.strip() or "(no words)")
     return f'<article><h4>{name}</h4>{steps}<p class="mm-said">{text}</p><p class="mm-where">{facts}</p></article>'
-
-
-def _steps(exchange: Exchange) -> Sequence[tuple[str, str]]:
-    """Return what was asked first, and found: what changed in memory may have changed that."""
-    answer = exchange.answer
-    return [(step.question, step.text) for step in answer.steps] if answer else exchange.steps
 
 
 def _found(answer: Answer, chunk_id: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -194,6 +195,11 @@ class Answer:
     steps: tuple[Answer, ...] = ()
 
     @property
+    def asked_first(self) -> tuple[tuple[str, str], ...]:
+        """What its steps asked and found, as :attr:`AnswerDelta.steps` tells it."""
+        return told(self.steps)
+
+    @property
     def stopped_in_steps(self) -> bool:
         """Whether it was stopped while its steps were asked, before the question itself was."""
         return bool(self.steps) and not self.asked
@@ -213,3 +219,8 @@ class Answer:
         values["answer"] = values.pop("text")
         values["steps"] = [step.to_dict() for step in self.steps]
         return values
+
+
+def told(steps: Iterable[Answer]) -> tuple[tuple[str, str], ...]:
+    """Return what steps asked and found."""
+    return tuple((step.question, step.text) for step in steps)

@@ -15,7 +15,7 @@ from memlong.config import AskOptions
 from memlong.retriever.base import Step
 from memlong.session.answering import Answering
 from memlong.session.follow_up import standing_alone
-from memlong.session.results import Answer, AnswerDelta, Evidence
+from memlong.session.results import Answer, AnswerDelta, Evidence, told
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -53,7 +53,7 @@ class StepwiseAnswering:
         if self._steps and self.cancel():
             yield self._stopped()  # nobody waits for the question itself any more, and no turn of words came of it
             return
-        answer = yield from self._answer(asked, self.options, self._told())
+        answer = yield from self._answer(asked, self.options, told(self._steps))
         self.session.turns.append((self.question, answer.text))
         yield self._joined(answer)
 
@@ -70,7 +70,7 @@ class StepwiseAnswering:
             # Greedily, whatever the answer is sampled with: a name that is looked up is no matter of taste.
             # Chunks that somebody wants are for the question: as many as a step fetches would leave it none of its own.
             options = self.options.replace(max_tokens=_STEP_TOKENS, history=0, temperature=0.0, stop=(), forced=())
-            answer = yield from self._answer(inner, options, self._told(), step=True)
+            answer = yield from self._answer(inner, options, told(self._steps), step=True)
             self._steps.append(answer)
             found = answer.text.strip().rstrip(".")
             if self.cancel() or answer.low_evidence or not _stands_in(found, answer.retrieved):
@@ -99,9 +99,6 @@ class StepwiseAnswering:
             else:
                 yield replace(item, steps=told)
         raise AssertionError("an answer ends with itself")
-
-    def _told(self) -> tuple[tuple[str, str], ...]:
-        return tuple((step.question, step.text) for step in self._steps)
 
     def _stopped(self) -> Answer:
         """Return the answer of a question that was stopped in its steps: it has no words, and was not asked itself."""

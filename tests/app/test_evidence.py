@@ -145,7 +145,9 @@ def test_the_conversation_tells_the_steps_before_the_answer(read: Visit) -> None
     said = messages(read)[1]["content"]
     assert said.startswith("\u21b3 Who is &lt;the keeper>? Ada &lt;b>\n") and said.endswith(read.exchanges[0].text)
     exchange = read.exchanges[0]
-    exchange.answer, exchange.text, exchange.steps = None, "", (("Who is she?", ""),)
+    exchange.steps = (("Who is she?", ""),)
+    assert messages(read)[1]["content"] == said, "a finished answer knows its steps itself"
+    exchange.answer, exchange.text = None, ""
     assert messages(read)[1]["content"] == "\u21b3 Who is she? ...\n"
 
 
@@ -157,9 +159,10 @@ def test_a_question_that_is_stopped_in_a_step_shows_what_was_found_and_no_more(
     step = Step((0, 5), "Who wrote of wind 3?")
     monkeypatch.setattr(session.retriever, "first_step", lambda question: step)
     growing = asking.ask(read, "Where did they live?", AskOptions(max_tokens=50), show_every=0)
-    next(each for each in growing if each.steps)
+    told = next(each for each in growing if each.steps).asked_first
     asking.stop(read)
     *_, exchange = growing
+    assert [question for question, _ in told] == [question for question, _ in exchange.asked_first]
     assert exchange.answer is not None and exchange.answer.stopped_in_steps
     said, shown = messages(read)[-1]["content"], pane.evidence(read)
     assert said.startswith("\u21b3 Who wrote of wind 3? ") and said.endswith(
