@@ -58,7 +58,9 @@ def ask(visit: Visit, question: str, options: AskOptions, show_every: float = SH
 
 def _refuse_two(visit: Visit) -> None:
     if visit.answering:
-        raise ConfigError("An answer is being written", "One question at a time", "Wait for it, or press Stop")
+        raise ConfigError(
+            "An answer is being written", "One question at a time", "Wait for it, or press Stop on the tab Ask"
+        )
     if visit.comparing:
         raise ConfigError("The Lab is asking", "One question at a time", "Wait for it, or press Stop on the tab Lab")
 

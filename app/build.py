@@ -106,6 +106,11 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
     )  # fmt: skip
     second.changed.append(asked)
 
+    def show(request: gr.Request) -> list[Any]:
+        return ask.picture(app.visit(request))
+
+    third.changed[1].then(show, None, second.view, show_progress="hidden", api_visibility="private")
+
     def follow(request: gr.Request, event: gr.EventData) -> list[Any]:
         act, number = event._data["act"], event._data.get("id")
         if act == "life":

@@ -51,7 +51,9 @@ def shade(visit: Visit, answer_id: int | None, chunk_id: int | None, token: int 
             "Ask again from memory",
         )
     if visit.answering:
-        raise ConfigError("An answer is being written", "One thing at a time", "Wait for it, or press Stop")
+        raise ConfigError(
+            "An answer is being written", "One thing at a time", "Wait for it, or press Stop on the tab Ask"
+        )
     yield from _shade(visit, said, chunk_id, token)
 
 

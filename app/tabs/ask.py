@@ -88,7 +88,7 @@ class Parts:
     @property
     def view(self) -> list[Any]:
         """What every step of an answer redraws, in the order of :func:`picture`."""
-        return [self.chat, self.notice, self.evidence, self.bank, self.suggest]
+        return [self.chat, self.notice, self.evidence, self.bank, self.suggest, self.stop]
 
 
 def build(app: App) -> Parts:
@@ -112,7 +112,7 @@ def build(app: App) -> Parts:
                     autofocus=False,
                 )
                 send = gr.Button("Ask", variant="primary", elem_id="send", scale=0, min_width=84)
-                stop = gr.Button("Stop", elem_id="stop-answer", scale=0, min_width=84)
+                stop = gr.Button("Stop", elem_id="stop-answer", scale=0, min_width=84, interactive=False)
             controls = ask_controls.build()
             with gr.Row(elem_classes="ml-actions"):
                 exports = {kind: saver(f"Save as {words}", f"save-{kind}") for kind, words in CONVERSATIONS.items()}
@@ -181,9 +181,11 @@ def wire(app: App, parts: Parts) -> None:
 
 
 def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
-    def stop(request: gr.Request) -> Any:
-        asking.stop(app.visit(request))
-        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
+    def stop(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        asking.stop(visit)
+        # Two outputs: a button alone does not show that it works. What was being answered disables it when it ends.
+        return [gr.skip(), gr.skip() if visit.answering else gr.Button(interactive=False)]
 
     def like(request: gr.Request, event: gr.LikeData) -> None:
         asking.like(app.visit(request), exchange_of(event.index), {True: True, False: False}.get(event.liked))
@@ -206,7 +208,7 @@ def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
         visit = app.visit(request)
         return [*picture(visit), documents_menu(visit, ticked or ())]
 
-    parts.stop.click(stop, None, parts.evidence, **quick)
+    parts.stop.click(stop, None, [parts.evidence, parts.stop], **quick)
     parts.chat.like(like, None, None, **quick)
     parts.chat.select(choose, None, parts.evidence, **quick)
     looked = parts.evidence.click(look, None, [parts.evidence, parts.reader], **quick)
@@ -230,7 +232,7 @@ def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[A
     """Ask, and yield the tab as it looks after every step; the last one is complete."""
     drawn: tuple[Any, ...] | None = None
     if visit.answering and visit.exchanges and (question or "").strip() in ("", visit.exchanges[-1].question):
-        yield [gr.skip()] * 6  # the second click of two, for which the box is full or empty by now
+        yield [gr.skip()] * 7  # the second click of two, for which the box is full or empty by now
         return
     try:
         for exchange in asking.ask(visit, question, chosen):
@@ -249,7 +251,7 @@ def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, .
     """Take an exchange back and ask it again, changed or not; with another seed, so that sampling differs."""
     newest = len(visit.exchanges) - 1
     if visit.answering and exchange_of(index) >= newest and (not question or question == visit.exchanges[-1].question):
-        yield [gr.skip()] * 6  # the second click of two: what the first asked is being answered
+        yield [gr.skip()] * 7  # the second click of two: what the first asked is being answered
         return
     try:
         if question is not None:
@@ -274,14 +276,15 @@ def cleared(visit: Visit) -> list[Any]:
 
 
 def picture(visit: Visit, with_evidence: bool = True) -> list[Any]:
-    """Return the values of :attr:`Parts.view`: messages, notice, evidence, bank, questions.
+    """Return the values of :attr:`Parts.view`: messages, notice, evidence, bank, questions, Stop.
 
     Why a question was refused is said until one is taken: also when the answer it had to wait for ends.
     """
     last = visit.exchanges[-1] if visit.exchanges else None
     notice = (error_box(visit.refused) if visit.refused else "") + (pane.notices(last) if last else "")
     suggested = "" if visit.answering else suggestions(_unasked(visit), "Try:")
-    return [messages(visit), notice, pane.evidence(visit) if with_evidence else gr.skip(), bank_line(visit), suggested]
+    evidence = pane.evidence(visit) if with_evidence else gr.skip()
+    return [messages(visit), notice, evidence, bank_line(visit), suggested, gr.Button(interactive=visit.answering)]
 
 
 def messages(visit: Visit) -> list[dict[str, str]]:

@@ -95,7 +95,7 @@ def build(app: App) -> Parts:
         with gr.Row(elem_classes="ml-actions"):
             chunk = gr.Dropdown([], value=None, label="Chunk", elem_id="attention-chunk", scale=0, min_width=340)
             shade = gr.Button("Shade its words", variant="primary", elem_id="shade", scale=0, min_width=170)
-            stop = gr.Button("Stop", elem_id="stop-shading", scale=0, min_width=84)
+            stop = gr.Button("Stop", elem_id="stop-shading", scale=0, min_width=84, interactive=False)
         words = gr.HTML(NOTHING_SHADED, elem_id="shaded")
     view = [said, heat, layers, tokens, scatter]
     return Parts(tab, [answer, token, head, layer], view, chunk, shade, stop, words, picked)
@@ -128,8 +128,11 @@ def wire(app: App, parts: Parts) -> None:
         token = int(event._data["id"])
         return [token, *pictures(app.visit(request), answer_id, token, head, layer)]
 
-    def shade(request: gr.Request, answer_id: int | None, chunk_id: int | None, token: int) -> Iterator[str]:
-        yield from shaded(app.visit(request), answer_id, chunk_id, token)
+    def shade(request: gr.Request, answer_id: int | None, chunk_id: int | None, token: int) -> Iterator[list[Any]]:
+        yield [gr.skip(), gr.Button(interactive=True)]  # the first words may take a while
+        for words in shaded(app.visit(request), answer_id, chunk_id, token):
+            yield [words, gr.skip()]
+        yield [gr.skip(), gr.Button(interactive=False)]
 
     def stop(request: gr.Request) -> Any:
         asking.stop(app.visit(request))
@@ -144,7 +147,7 @@ def wire(app: App, parts: Parts) -> None:
     parts.shade.click(lambda answer_id: answer_id, answer, parts.picked, queue=False, **latest)
     parts.view[0].click(word, [answer, head, layer], [token, *parts.view], **latest)
     parts.shade.click(
-        shade, [answer, parts.chunk, token], parts.words, show_progress="hidden", concurrency_limit=None,
+        shade, [answer, parts.chunk, token], [parts.words, parts.stop], show_progress="hidden", concurrency_limit=None,
         trigger_mode="once", api_visibility="private",
     )  # fmt: skip
     parts.stop.click(stop, None, parts.words, queue=False, show_progress="hidden", api_visibility="private")

@@ -55,7 +55,7 @@ class Parts:
     stop: gr.Button
     engine: gr.HTML
     said: gr.HTML
-    view: list[gr.HTML]
+    view: list[Any]
     capacity: gr.Number
     policy: gr.Dropdown
     apply: gr.Button
@@ -86,7 +86,7 @@ def build(app: App) -> Parts:
             said = gr.HTML("", elem_id="read-said")
             with gr.Row(elem_classes="ml-actions"):
                 read = gr.Button("Read all", variant="primary", elem_id="read", scale=0, min_width=140)
-                stop = gr.Button("Stop", elem_id="stop-reading", scale=0, min_width=100)
+                stop = gr.Button("Stop", elem_id="stop-reading", scale=0, min_width=100, interactive=False)
             heard = _CARD_CLICKS + _SHOW_PROGRESS + oversize.watch(reading.limits_of(app.settings).file_bytes)
             cards = gr.HTML(shelf(None), js_on_load=heard, elem_id="shelf")
             export = gr.DownloadButton("Download the export", elem_id="export-file", visible="hidden")
@@ -107,7 +107,7 @@ def build(app: App) -> Parts:
         stop,
         engine,
         said,
-        [cards, bank, live, ask],
+        [cards, bank, live, ask, stop],
         capacity,
         policy,
         apply,
@@ -196,9 +196,11 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
     def read(request: gr.Request) -> Iterator[list[Any]]:
         yield from pictures(app, request, _read_new)
 
-    def stop(request: gr.Request) -> Any:
-        reading.stop(app.visit(request))
-        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
+    def stop(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        reading.stop(visit)
+        # Two outputs: a button alone does not show that it works. What was being read disables it when it ends.
+        return [gr.skip(), gr.skip() if visit.reading else gr.Button(interactive=False)]
 
     def apply(request: gr.Request, capacity: float | None, policy: str) -> list[Any]:
         return set_bank(app, app.visit(request), capacity, policy)
@@ -221,7 +223,7 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
         parts.apply.click(apply, [parts.capacity, parts.policy], [*parts.view, parts.bank_said], **long),
     ]
     parts.changed[1].then(lambda: ("", ""), None, [parts.text, parts.title], **quick)
-    parts.stop.click(stop, None, parts.said, **quick)
+    parts.stop.click(stop, None, [parts.said, parts.stop], **quick)
     saved = parts.view[0].select(export, None, [parts.export, parts.said], **long)
     saved.then(None, None, None, js=_SAVE_FILE)
     parts.view[2].input(whole_map, None, parts.view[2], **quick)
@@ -244,15 +246,16 @@ def pictures(
             yield [*picture(visit), ""]
     except MemLongError as error:
         said = error_box(error)
-    yield [*(picture(visit) if visit else [gr.skip()] * 4), said]
+    yield [*(picture(visit) if visit else [gr.skip()] * 5), said]
 
 
 def picture(visit: Visit) -> list[Any]:
-    """Return the values of :attr:`Parts.view`: cards, bank, map, questions."""
+    """Return the values of :attr:`Parts.view`: cards, bank, map, questions, Stop."""
     session = visit.session
     timeline = timeline_of(session.recorder) if session is not None else Timeline()
     questions = suggestions(visit.shelf.questions[:4], NEXT_WORDS)
-    return [shelf(visit), bank_line(visit), map_update(visit.maps, "live-map", timeline), questions]
+    cells, stop = map_update(visit.maps, "live-map", timeline), gr.Button(interactive=visit.reading)
+    return [shelf(visit), bank_line(visit), cells, questions, stop]
 
 
 def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:

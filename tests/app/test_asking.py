@@ -303,7 +303,7 @@ def test_a_question_edited_into_nonsense_leaves_the_conversation_as_it_was(read:
 def test_the_second_click_of_two_changes_nothing(read: Visit) -> None:
     going = asking.ask(read, QUESTION, SHORT)
     next(going)
-    nothing = [[{"__type__": "update"}] * 6]
+    nothing = [[{"__type__": "update"}] * 7]
     for typed in (QUESTION, f" {QUESTION}", "", None):
         assert list(pictures(read, typed, SHORT)) == nothing  # type: ignore[arg-type]
     assert "One question at a time" in list(pictures(read, "Another?", SHORT))[-1][1]
@@ -370,10 +370,20 @@ def test_what_is_typed_and_said_meanwhile_is_left_alone(read: Visit, monkeypatch
     monkeypatch.setattr(asking.ask, "__defaults__", (0.0,))
     steps = list(pictures(read, QUESTION, SHORT))
     assert len(steps) > 4
-    boxes, notices = [step[5] for step in steps], [step[1] for step in steps]
+    boxes, notices = [step[6] for step in steps], [step[1] for step in steps]
     assert boxes[0] == ""
     assert all(box != "" for box in boxes[1:]), "the box is emptied once, and the next question may be typed"
     assert set(notices[:-2]) == {""}
+
+
+def test_stop_can_be_pressed_as_long_as_an_answer_is_written(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking.ask, "__defaults__", (0.0,))
+    assert not picture(read)[5].interactive
+    first, *going = [step[5].interactive for step in pictures(read, QUESTION, SHORT)]
+    assert first, "from the first sign of work on"
+    assert going[-1] is False and True in going
+    *_, refused = pictures(read, " ", SHORT)
+    assert not refused[5].interactive, "a refused question is nothing to stop"
 
 
 def test_a_refusal_stays_until_a_question_is_taken(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +392,7 @@ def test_a_refusal_stays_until_a_question_is_taken(read: Visit, monkeypatch: pyt
     next(going)
     *_, refused = pictures(read, "Another?", SHORT)
     assert "An answer is being written" in refused[1]
-    assert refused[5] == gr.skip(), "it stays in the box"
+    assert refused[6] == gr.skip(), "it stays in the box"
     assert all("An answer is being written" in step[1] for step in going), "to the end, and after it"
     *_, taken = pictures(read, "Another?", SHORT)
     assert "being written" not in taken[1]

@@ -306,9 +306,11 @@ def test_stop_keeps_what_was_read_and_resume_finishes(page: Any, tmp_path: Path)
     page.wait_for_selector(".ml-is-reading .ml-bar i[style*='width']")
     page.click("#stop-reading")
     page.wait_for_selector(".ml-is-stopped")
+    page.wait_for_selector("#stop-reading:disabled")
     assert "Resume" in page.inner_text(".ml-is-stopped")
     page.click("[data-act=resume]")
     page.wait_for_selector(".ml-is-done")
+    page.wait_for_selector("#stop-reading:disabled")
 
 
 def test_two_visitors_do_not_see_each_other(browser: Any, address: str, seen: Seen, tmp_path: Path) -> None:

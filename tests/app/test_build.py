@@ -17,6 +17,7 @@ import pytest
 
 from app import reading
 from app.context import App
+from app.sessions import Visit
 from app.settings import Settings
 from memlong.errors import ConfigError
 
@@ -110,6 +111,32 @@ def test_stopping_never_waits(page: Any) -> None:
     assert all(not fn.queue for fn in stops)
 
 
+def test_stop_can_be_pressed_as_long_as_words_are_shaded(
+    make_app: Callable[..., App], read: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.build import build
+
+    app = make_app()
+    monkeypatch.setattr(app.visits, "get", lambda key: read)
+    (shade,) = [fn.fn for fn in build(app).fns.values() if fn.fn is not None and fn.fn.__name__ == "shade"]
+    for chunk_id in (read.exchanges[0].evidence[0].chunk_id, 9_999):
+        shown = list(shade(SimpleNamespace(session_hash="a"), 0, chunk_id, -1))
+        assert [step[1].interactive for step in shown if step[1] != gr.skip()] == [True, False]
+
+
+def test_an_idle_stop_button_is_told_so(make_app: Callable[..., App]) -> None:
+    from app.build import build
+
+    app = make_app()
+    page, request = build(app), SimpleNamespace(session_hash="a")
+    visit = app.visits.get("a")
+    stops = {fn.outputs[-1].elem_id: fn.fn for fn in page.fns.values() if fn.fn and fn.fn.__name__ == "stop"}
+    for name, work in (("stop-answer", "answering"), ("stop-reading", "reading")):
+        assert not stops[name](request)[-1].interactive
+        setattr(visit, work, True)
+        assert stops[name](request)[-1] == gr.skip(), "what is going on disables it when it has ended"
+
+
 def test_files_leave_their_box_before_they_are_opened(make_app: Callable[..., App], tmp_path: Path) -> None:
     from app.build import build
 
@@ -154,8 +181,11 @@ def test_the_second_click_of_two_on_a_chunk_is_dropped(page: Any) -> None:
 
 def test_what_comes_of_asking_again_leaves_the_chosen_question(page: Any) -> None:
     (again,) = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == "again" and fn.inputs]
-    (after,) = [fn for fn in page.fns.values() if fn.trigger_after == again._id]
-    assert "again-question" in [each.elem_id for each in after.inputs]
+    after = [fn for fn in page.fns.values() if fn.trigger_after == again._id]
+    (own,) = [fn for fn in after if fn.inputs]
+    assert "again-question" in [each.elem_id for each in own.inputs]
+    (there,) = [fn for fn in after if not fn.inputs]
+    assert {"chat", "stop-answer"} <= {each.elem_id for each in there.outputs}, "whoever waits for it on the tab Ask"
 
 
 def test_opening_memory_anew_keeps_the_question_that_was_chosen(page: Any) -> None:

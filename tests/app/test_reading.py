@@ -16,7 +16,7 @@ from app.samples import samples
 from app.sessions import Visit
 from app.shelf import from_text, part_words
 from app.tabs.cards import card, shelf
-from app.tabs.read import act
+from app.tabs.read import act, picture
 from memlong.chunking import PageSpan
 from memlong.errors import DocumentError, MemLongError
 
@@ -53,6 +53,14 @@ def test_stop_keeps_what_was_read_and_resume_goes_on(visit: Visit, long_text: st
     assert item.state == "done"
     assert len(item.doc_ids) == 1, "it was gone on with, not begun again"
     assert item.report.chunks_read == item.estimate.n_chunks  # type: ignore[union-attr]
+
+
+def test_stop_can_be_pressed_as_long_as_something_is_read(visit: Visit, long_text: str) -> None:
+    reading.add_text(visit, long_text, "Log", Limits())
+    *_, stop = picture(visit)
+    assert not stop.interactive, "what waits is not being read"
+    assert all(picture(visit)[-1].interactive for _ in reading.read_all(visit, show_every=0))
+    assert not picture(visit)[-1].interactive
 
 
 def test_small_bank_evicts_and_says_so(make_app: Callable[..., App], long_text: str) -> None:

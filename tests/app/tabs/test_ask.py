@@ -37,7 +37,7 @@ def test_the_second_wish_of_two_to_ask_again_changes_nothing(read: Visit, edited
     controls = ("memory", [], 3, 0, 0, 8)
     going = ask.again(read, [0, None], edited, controls)
     next(going)
-    assert list(ask.again(read, [0, None], edited, controls)) == [[gr.skip()] * 6]
+    assert list(ask.again(read, [0, None], edited, controls)) == [[gr.skip()] * 7]
     assert "One question at a time" not in list(going)[-1][1]
     assert [exchange.question for exchange in read.exchanges] == [edited or QUESTION]
 
