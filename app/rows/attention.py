@@ -19,7 +19,7 @@ MEAN, MOST = "mean", "max"
 
 
 class AnswerRow(NamedTuple):
-    """An answer that can be looked into: its number, its question, and whether its attention was recorded."""
+    """An answer that can be looked into: its question, a step's in the step's words, and whether it was recorded."""
 
     answer_id: int
     question: str
@@ -72,8 +72,9 @@ def _of_head(mass: np.ndarray, head: str | int) -> np.ndarray:
 def answers(timeline: Timeline) -> list[AnswerRow]:
     """Return all answers, newest first."""
     recorded = {event.answer_id for event in timeline.events if isinstance(event, LayerMass)}
-    asked = [event for event in timeline.events if isinstance(event, QuestionAsked)]
-    return [AnswerRow(each.answer_id, each.question, each.answer_id in recorded) for each in reversed(asked)]
+    ids = [event.answer_id for event in timeline.events if isinstance(event, QuestionAsked)]
+    words = {each: timeline.questions[each] if timeline.step_of(each) else timeline.asked[each].words for each in ids}
+    return [AnswerRow(each, words[each], each in recorded) for each in reversed(ids)]
 
 
 def heads_recorded(timeline: Timeline) -> int:

@@ -109,7 +109,7 @@ def _stations(timeline: Timeline, chunk_id: int, documents: Documents, now: int)
         if not isinstance(event, e.TokenGenerated | e.LayerMass)
     ]
     removed = _document_removed(timeline, chunk_id, now)
-    stations += _attended(about, chunk_id, now) + ([removed] if removed else [])
+    stations += _attended(about, chunk_id, timeline, now) + ([removed] if removed else [])
     return sorted(stations, key=lambda station: station.step)
 
 
@@ -139,7 +139,7 @@ def _words(event: e.Event, chunk_id: int, timeline: Timeline, documents: Documen
     return {"Pinned": "it cannot be evicted", "Unpinned": "it can be evicted again"}.get(event.kind, "by request")
 
 
-def _attended(about: Iterable[e.Event], chunk_id: int, now: int) -> list[Station]:
+def _attended(about: Iterable[e.Event], chunk_id: int, timeline: Timeline, now: int) -> list[Station]:
     """Return one station for each answer that attended to the chunk: how much, where most, and every layer."""
     tokens: dict[int, list[tuple[e.TokenGenerated, float]]] = {}
     layers: dict[int, dict[int, list[e.LayerMass]]] = {}
@@ -155,7 +155,7 @@ def _attended(about: Iterable[e.Event], chunk_id: int, now: int) -> list[Station
         by_layer = layers.get(answer_id, {})
         lookings = tuple(_looking(layer, by_layer[layer], chunk_id, len(looked)) for layer in sorted(by_layer))
         words = (
-            f"in answer {answer_id + 1}: {mass_words(mean)} of attention over "
+            f"in answer {timeline.number_of(answer_id)}: {mass_words(mean)} of attention over "
             f"{plural(len(looked), 'token')}, most for {peak.text!r} ({mass_words(most)}){_where(lookings)}"
         )
         last = looked[-1][0].step

@@ -7,6 +7,7 @@ frame would be the slowest part of reading. Here each event is looked at once.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -25,6 +26,7 @@ from memlong.trace.events import (
     Retrieved,
     TokenGenerated,
 )
+from memlong.trace.questions import Origins
 from memlong.trace.recorder import Recorder, chunks_of
 from memlong.trace.replay import Replayer, ReplayState
 
@@ -55,6 +57,20 @@ class Landmark(NamedTuple):
     words: str
 
 
+class Asked(NamedTuple):
+    """A question of a trace, as part of what people asked.
+
+    Attributes:
+        number: of what people asked, from 1: a question in steps is one. step: among all that was asked for it, from 1.
+        words: as people asked it. alone: whether the question itself was asked as it stands.
+    """
+
+    number: int
+    step: int
+    words: str
+    alone: bool
+
+
 class Timeline:
     """What the views of one trace need, grown event by event. Any thread may ask; nothing handed out changes.
 
@@ -65,7 +81,8 @@ class Timeline:
         documents_of: (document, place in it) of a chunk by id; ids_of: the other way round.
         about: events of a chunk by id, in order: what happened to it, found it, or looked at it.
         removed: step at which a document was removed, by its id.
-        chunk_tokens: tokens of the longest chunk seen. titles: of documents by id. questions: by answer id.
+        chunk_tokens: tokens of the longest chunk seen. titles: of documents by id. questions: as memory was
+            asked them, by answer id. asked: what people asked for it, by answer id too.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -75,6 +92,7 @@ class Timeline:
         self.landmarks: list[Landmark] = []
         self.titles: dict[int, str] = {}
         self.questions: dict[int, str] = {}
+        self.asked: dict[int, Asked] = {}
         self.documents_of: dict[int, tuple[int, int]] = {}
         self.ids_of: dict[tuple[int, int], int] = {}
         self.about: dict[int, list[Event]] = {}
@@ -83,6 +101,7 @@ class Timeline:
         self._masses: list[TokenGenerated] = []
         self._retrievals: list[Retrieved] = []
         self._attention: dict[int, float] = {}  # of all tokens so far
+        self._origins, self._steps = Origins(), Counter[int]()
         self._live = ReplayState()
         self._replayer = Replayer(self.events)
         self._lock = threading.Lock()
@@ -145,6 +164,22 @@ class Timeline:
             low, high = (middle + 1, high) if self.stops[middle] <= step else (low, middle)
         return max(0, low - 1)
 
+    def step_of(self, answer_id: int) -> int:
+        """Return which step of a question an answer is of, from 1; 0 for that of the question itself.
+
+        The last of several is the question itself, with what the steps found in its words.
+        """
+        asked = self.asked.get(answer_id)
+        if asked is None or asked.alone or 1 < asked.step == self._steps[asked.number]:
+            return 0
+        return asked.step
+
+    def number_of(self, answer_id: int) -> str:
+        """Return the number of a question and its answer in words: "2", or "2, step 1"."""
+        asked, step = self.asked.get(answer_id), self.step_of(answer_id)
+        number = asked.number if asked else answer_id + 1
+        return f"{number}, step {step}" if step else str(number)
+
     def _take(self, event: Event) -> None:
         self._live.apply(event)
         self.events.append(event)
@@ -161,10 +196,19 @@ class Timeline:
             self.titles[event.doc_id] = event.title
             self.landmarks.append(Landmark(event.step, f"Reading begins: {event.title}"))
         elif isinstance(event, QuestionAsked):
-            self.questions[event.answer_id] = event.question
-            self.landmarks.append(Landmark(event.step, f"Question {event.answer_id + 1}: {event.question}"))
+            self._ask(event)
         elif isinstance(event, _MOVES):
             self._move(event)
+
+    def _ask(self, event: QuestionAsked) -> None:
+        place, words = self._origins.of(event)
+        number = place + 1
+        self._steps[number] += 1
+        step = self._steps[number]
+        self.questions[event.answer_id] = event.question
+        self.asked[event.answer_id] = Asked(number, step, words, not event.step_of)
+        if step == 1:
+            self.landmarks.append(Landmark(event.step, f"Question {number}: {words}"))
 
     def _move(self, event: Event) -> None:
         if isinstance(event, ChunkWritten):

@@ -41,14 +41,15 @@ def query_words(event: e.Retrieved, timeline: Timeline, documents: Documents) ->
         name = f"position {event.query_id + 1}" if chunk_id is None else f"chunk {chunk_number(chunk_id)}"
         return f"{name} of {title_of(doc_id, documents)} while it was read"
     question = one_line(timeline.questions.get(event.query_id, ""), 120)
+    number = timeline.number_of(event.query_id)
     if event.query == "question":
-        return f"question {event.query_id + 1}: {question}"
-    return f"question {event.query_id + 1} and the newest words of its answer"
+        return f"question {number}: {question}"
+    return f"question {number} and the newest words of its answer"
 
 
 def event_words(event: e.Event, timeline: Timeline, documents: Documents) -> str:
     """Return one event as a sentence of plain text."""
-    words = _of_chunk(event, documents) or _of_answer(event)
+    words = _of_chunk(event, documents) or _of_answer(event, timeline)
     if words:
         return words
     if isinstance(event, e.Retrieved):
@@ -90,26 +91,25 @@ def _of_chunk(event: e.Event, documents: Documents) -> str:
     return ""
 
 
-def _of_answer(event: e.Event) -> str:
+def _of_answer(event: e.Event, timeline: Timeline) -> str:
+    number = timeline.number_of(getattr(event, "answer_id", 0))
     if isinstance(event, e.QuestionAsked):
         question = one_line(event.question, 160)
-        step = f" (a step of: {one_line(event.step_of, 160)})" if event.step_of else ""
-        return f"Question {event.answer_id + 1}, answered from {event.answer_from}: {question}{step}"
+        own = "a step of" if timeline.step_of(event.answer_id) else "for"
+        step = f" ({own}: {one_line(event.step_of, 160)})" if event.step_of else ""
+        return f"Question {number}, answered from {event.answer_from}: {question}{step}"
     if isinstance(event, e.TokenGenerated):
         mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
-        return f"Token {event.index + 1} of answer {event.answer_id + 1}: {event.text!r}{mass}"
+        return f"Token {event.index + 1} of answer {number}: {event.text!r}{mass}"
     if isinstance(event, e.LayerMass):
         return (
-            f"Layer {event.layer}, token {event.index + 1} of answer {event.answer_id + 1}: "
+            f"Layer {event.layer}, token {event.index + 1} of answer {number}: "
             f"{mass_words(1 - event.local_mass)} of attention on memory"
         )
     if isinstance(event, e.AnswerFinished):
         mass = f", {mass_words(event.memory_mass)} of attention on memory" if event.memory_mass is not None else ""
         low = "; little evidence" if event.low_evidence else ""
-        return (
-            f"Answer {event.answer_id + 1} finished ({_ended(event.stop_reason)}), "
-            f"{plural(event.n_tokens, 'token')}{mass}{low}"
-        )
+        return f"Answer {number} finished ({_ended(event.stop_reason)}), {plural(event.n_tokens, 'token')}{mass}{low}"
     return ""
 
 

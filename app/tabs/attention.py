@@ -192,7 +192,11 @@ def choices(visit: Visit, answer_id: int | None, token: int, head: str | int) ->
     """Return the three menus for an answer; what was chosen stays chosen where it still exists."""
     timeline = looking.timeline(visit)
     asked = [
-        (f"{row.answer_id + 1}. {one_line(row.question, 90)}{'' if row.recorded else ' (not recorded)'}", row.answer_id)
+        (
+            f"{timeline.number_of(row.answer_id)}. {one_line(row.question, 90)}"
+            f"{'' if row.recorded else ' (not recorded)'}",
+            row.answer_id,
+        )
         for row in answers(timeline)
     ]
     look = looked(timeline, answer_id) if answer_id is not None else None

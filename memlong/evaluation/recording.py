@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from memlong.errors import ConfigError
 from memlong.trace.events import ChunkWritten, Event, QuestionAsked
+from memlong.trace.questions import Origins
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,6 @@ def record(events: Iterable[Event], chunk_tokens: int, top_k: int, whole_sentenc
     if not chunks:
         raise ConfigError("Nothing has been read yet", "A session that has read a document", "Read one first")
     searched = tuple((written, event.question) for written, event in questions)
-    origins = tuple(_origins(event for _, event in questions))
+    origin = Origins()
+    origins = tuple(origin.of(event) for _, event in questions)
     return Recording(tuple(chunks), searched, origins, chunk_tokens, top_k, whole_sentences)
-
-
-def _origins(asked: Iterable[QuestionAsked]) -> Iterator[tuple[int, str]]:
-    """Yield for each question which of what people asked it belongs to, counted from 0, and that one's words.
-
-    What a question asks first depends on its words alone: where that comes once more, the question was asked again.
-    """
-    number, words, first, goes_on = -1, "", "", False
-    for event in asked:
-        of = event.step_of or event.question
-        if not goes_on or of != words or event.question == first:
-            number, words, first = number + 1, of, event.question
-        goes_on = bool(event.step_of)  # one that is asked as it stands is the last of its steps
-        yield number, words

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from app.rows.attention import looked
+from app.rows.attention import answers, looked
 from app.rows.cells import DELETED, EMPTY, EVICTED, HELD, PINNED, map_cells
 from app.rows.chunks import Filter, chunk_rows, headline, page_of, place_of, select, table, trigger_histogram
 from app.rows.life import life_of, summary
@@ -64,6 +64,38 @@ def test_replay_stops_leave_out_single_layers() -> None:
     assert timeline.stop_at(len(timeline.stops) - 1) is None
     assert timeline.stop_at(3) == timeline.stops[3]
     assert [timeline.position_of(step) for step in timeline.stops] == list(range(len(timeline.stops)))
+
+
+def test_the_steps_of_a_question_are_counted_with_it() -> None:
+    session = made()
+    session.read(8, "Ledger")
+    whole = "Where did the keeper live?"
+    asked = [("Who wrote?", ""), ("Who was the keeper?", whole), ("Where did Ada live?", whole), ("When?", "")]
+    for question, of in asked:
+        session.ask(question, n_tokens=1, of=of)
+    timeline = timeline_of(session.recorder)
+    assert [timeline.number_of(answer_id) for answer_id in range(4)] == ["1", "2, step 1", "2", "3"]
+    marks = [mark.words for mark in timeline.landmarks if mark.words.startswith("Question")]
+    assert marks == ["Question 1: Who wrote?", f"Question 2: {whole}", "Question 3: When?"], (
+        "as the conversation counts"
+    )
+    told = [event_words(event, timeline, {}) for event in timeline.events]
+    (step, own) = [words for words in told if whole in words]
+    assert step == f"Question 2, step 1, answered from memory: Who was the keeper? (a step of: {whole})"
+    assert own == f"Question 2, answered from memory: Where did Ada live? (for: {whole})"
+    assert any("by question 2, step 1: Who was the keeper?" in words for words in told)
+    assert sum(words.startswith("Answer 2, step 1 finished") for words in told) == 1
+    assert [row.question for row in answers(timeline)] == ["When?", whole, "Who was the keeper?", "Who wrote?"]
+
+
+def test_a_step_is_one_before_the_question_itself_is_asked() -> None:
+    session = made()
+    session.read(8, "Ledger")
+    session.ask("Who was the keeper?", n_tokens=1, of="Where did the keeper live?")
+    timeline = timeline_of(session.recorder)
+    assert timeline.number_of(0) == "1, step 1"
+    session.ask("Where did the keeper live?", n_tokens=1)  # nothing was found that stands in it
+    assert [timeline_of(session.recorder).number_of(each) for each in (0, 1)] == ["1, step 1", "1"]
 
 
 def test_landmarks_name_documents_questions_and_the_first_eviction() -> None:

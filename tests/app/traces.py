@@ -101,13 +101,13 @@ class Made:
         self.counts[chunk_id] = event.trigger_count
         self.evict()
 
-    def ask(self, question: str, n_tokens: int = 6, masses: bool = True) -> int:
+    def ask(self, question: str, n_tokens: int = 6, masses: bool = True, of: str = "") -> int:
         """Answer a question in made-up words, looking at memory more in the upper layers and at later
-        tokens.
+        tokens. ``of``: the question that it is a step of.
         """
         add = self.recorder.append
         answer_id = sum(isinstance(event, e.QuestionAsked) for event in self.recorder)
-        add(e.QuestionAsked(answer_id, question, "memory", 4, None))
+        add(e.QuestionAsked(answer_id, question, "memory", 4, None, of))
         found = self.search("question", answer_id)
         for index in range(n_tokens):
             total = [0.0] * len(found)
