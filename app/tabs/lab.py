@@ -52,7 +52,10 @@ def build(app: App) -> Parts:
     with gr.Tab(TITLE, id="lab", elem_id="tab-lab") as tab:
         own, picked = gr.State(False), gr.State(None)
         with gr.Row(elem_classes="ml-actions lab-top"):
-            gr.HTML(f'<p class="ml-line">{escape(pieces.ABOUT)}</p>', elem_id="lab-about")
+            gr.HTML(
+                f'<h2 class="ml-h2">{escape(pieces.HEADING)}</h2><p class="ml-line">{escape(pieces.ABOUT)}</p>',
+                elem_id="lab-about",
+            )
             stop = gr.Button("Stop", elem_id="lab-stop", scale=0, min_width=90, interactive=False)
         with gr.Accordion("Same question, four ways: did memory help at all?", open=True, elem_id="lab-ways"):
             panels["ways"] = _ways()

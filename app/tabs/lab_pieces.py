@@ -28,10 +28,8 @@ WAYS = {
     "both": ("From both", "K-V and text"),
     "nothing": ("From nothing", "the model alone"),
 }
-ABOUT = (
-    "Experiments on what was read. One runs at a time, and your memory, its counts and the conversation stay as they "
-    "are."
-)
+HEADING = "Experiments on what was read"
+ABOUT = "One runs at a time, and your memory, its counts and the conversation stay as they are."
 CHANGE = (
     "Ask the same question again with other chunks: leave some out, put others in, or bring back some that had left. "
     "This answer alone is given them; 'Pin these in memory' changes your memory itself."
@@ -82,7 +80,7 @@ def four(found: Ways, stopped: bool = False) -> str:
             f"{_evidence(item)}</article>"
         )
     said = note(STOPPED) if stopped else helped(found)
-    return f'{said}<div class="lab-four">{"".join(cards)}</div>'
+    return f'{said}<h3 class="ml-h2">The answers side by side</h3><div class="lab-four">{"".join(cards)}</div>'
 
 
 def _steps(steps: Sequence[tuple[str, str]]) -> str:

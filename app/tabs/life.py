@@ -167,7 +167,9 @@ def comparison(before: Exchange | None, after: Exchange | None, chunk_id: int | 
     if after is None:
         return ""
     sides = [("Before", before), ("Now", after)] if before else [("Answer", after)]
-    return f'<div class="mm-two">{"".join(_side(name, each, chunk_id) for name, each in sides)}</div>'
+    articles = "".join(_side(name, each, chunk_id) for name, each in sides)
+    title = "The answer before and now" if before else "The answer now"
+    return f'<h3 class="ml-h2">{title}</h3><div class="mm-two">{articles}</div>'
 
 
 def _side(name: str, exchange: Exchange, chunk_id: int | None) -> str:

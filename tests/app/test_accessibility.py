@@ -22,6 +22,7 @@ from tests.app.test_browser import (
     open_page,
     seen,
     serve,
+    skipping,
     tiny_folder,
     upload,
 )
@@ -120,6 +121,7 @@ def test_no_tab_has_a_serious_fault(
         open_tab(page, name)
         found[name] = faults(page)
         assert page.evaluate(_PALE) == [], name
+        assert skipping(page) == [], name
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{name} is {wide} pixels wider than the page"
     page.close()

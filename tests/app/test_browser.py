@@ -5,6 +5,7 @@ The server is the real one, started as a person would, with a tiny random model 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -92,6 +93,15 @@ def serve(options: list[str], folder: Path) -> Iterator[str]:
         server.terminate()
         server.wait()
         log.close()
+
+
+def skipping(page: Any) -> list[tuple[int, str]]:
+    """Return the headings that can be seen and leave out a level, with their own: they say that one is missing."""
+    script = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')]
+      .filter((e) => e.checkVisibility()).map((e) => [Number(e.tagName[1]), e.textContent])"""
+    seen = [(0, ""), *((level, words) for level, words in page.evaluate(script))]
+    assert len(seen) > 1
+    return [after for before, after in itertools.pairwise(seen) if after[0] > before[0] + 1]
 
 
 def bundled_is_here() -> bool:

@@ -20,6 +20,7 @@ from tests.app.test_browser import (
     open_page,
     seen,
     serve,
+    skipping,
     upload,
 )
 
@@ -153,6 +154,7 @@ def test_every_experiment_goes_from_its_empty_state_to_its_finding(
     compare_four_ways(page)
     replay(page)
     chunk_id = bring_one_back(page)
+    assert skipping(page) == []
     assert triggers(page) == before, "no experiment left an event"
     open_tab(page, "Lab")
     page.wait_for_selector("#lab-back .token-remove")  # still chosen: a second choice would take it out

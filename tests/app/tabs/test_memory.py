@@ -188,7 +188,7 @@ def test_ask_again_shows_both_answers(read_visit: Visit) -> None:
     best = found.retrieved[0].chunk_id
     looking.act(read_visit, "delete", best)
     *_, shown = memory.compare(read_visit, question, best)
-    assert "<h4>Before</h4>" in shown and "<h4>Now</h4>" in shown
+    assert "<h3" in shown.split("<h4>")[0] and "<h4>Before</h4>" in shown and "<h4>Now</h4>" in shown
     assert f"(chunk {best + 1} among them)" in shown and f"(not chunk {best + 1})" in shown
     assert "log-probability" in shown
 
