@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from app.plots.style import EVICTED, FONT_SIZE, LOCAL, MEMORY, MOST_CELLS, RAMP, TEXT, figure, plain, say
+from app.plots.style import FONT_SIZE, LOCAL, MEMORY, MOST_CELLS, RAMP, TEXT, figure, plain, say
 
 NOTHING = "Ask a question from memory, and where its answer looked is drawn here."
 IGNORED, NOTICED = 0.005, 0.02
@@ -139,7 +139,7 @@ def score_against_mass(
         "Score against attention mass",
         "retrieval score (best of this answer)",
         "% of attention (mean)",
-        "Each dot is a retrieved chunk. Low on the right (orange): fetched with a good score, but ignored by "
+        "Each mark is a retrieved chunk. A cross, low on the right: fetched with a good score, but ignored by "
         "the model. A diamond: two places or more higher by attention than by score. Attention is the mean over the "
         "layers and tokens shown.",
     )
@@ -153,9 +153,9 @@ def score_against_mass(
     # Of one good score and three next to nothing, the middle is next to nothing too.
     good = {i for i in known if scores[i] >= middle and (best <= 0 or scores[i] >= best / 2)}
     kinds = {i: kind_of(i in good, masses[i], rises[i]) for i in known}
-    for kind, colour, symbol in (
-        ("used", MEMORY, "circle"), ("fetched but ignored", EVICTED, "x"),
-        ("little score, much attention", MEMORY, "diamond"), ("little of both", LOCAL, "circle-open"),
+    for kind, symbol in (
+        ("used", "circle"), ("fetched but ignored", "x"), ("little score, much attention", "diamond"),
+        ("little of both", "circle-open"),
     ):  # fmt: skip
         mine = [i for i in known if kinds[i] == kind]
         if mine:
@@ -164,7 +164,7 @@ def score_against_mass(
                     x=np.array([scores[i] for i in mine], dtype=np.float32),
                     y=np.array([100 * masses[i] for i in mine], dtype=np.float32),
                     mode="markers", name=kind, customdata=[plain(chunks[i]) for i in mine],
-                    marker={"color": colour, "symbol": symbol, "size": 12, "line": {"width": 2, "color": colour}},
+                    marker={"color": MEMORY, "symbol": symbol, "size": 12, "line": {"width": 2, "color": MEMORY}},
                     hovertemplate="%{customdata}<br>score %{x:.3f}<br>%{y:.2f} % of attention<extra>"
                     + f"{kind}</extra>",
                 )

@@ -72,8 +72,8 @@ def needle_grid(depths: Sequence[float], capacities: Sequence[int], outcome: np.
         "Found or lost",
         "depth of the sentence (% of the text)",
         "capacity (tokens)",
-        "Each cell is one hiding place: blue was answered, pale blue was found but not said, grey was held but not "
-        "found, orange was evicted before the question came.",
+        "Each cell is one hiding place: blue was answered, pale blue was found but not said, palest blue was held but "
+        "not found, orange was evicted before the question came.",
         height=300,
     )
     if not len(depths):
@@ -81,7 +81,7 @@ def needle_grid(depths: Sequence[float], capacities: Sequence[int], outcome: np.
     words = ["answered", "found, not said", "held, not found", "evicted"]
     texts = [["" if np.isnan(value) else words[int(value)] for value in row] for row in outcome]
     across, up = [f"{depth:.0f}" for depth in depths], [f"{capacity:,}" for capacity in capacities]
-    colours = [MEMORY, "#9dbfe6", LOCAL, EVICTED]
+    colours = [MEMORY, "#9dbfe6", "#d3e2f4", EVICTED]
     scale = [[edge, colour] for at, colour in enumerate(colours) for edge in (at / 4, (at + 1) / 4)]
     fig.add_trace(
         go.Heatmap(
@@ -133,13 +133,12 @@ def owed_to_chunks(rows: Sequence[tuple[str, float]]) -> go.Figure:
     if not rows:
         return say(fig, "Choose an answer and weigh its chunks.")
     names, moves = zip(*reversed(rows), strict=True)
-    colours = [EVICTED if move < 0 else LOCAL for move in moves]
     fig.add_trace(
         go.Bar(
             x=list(moves),
             y=list(names),
             orientation="h",
-            marker={"color": colours},
+            marker={"color": MEMORY},
             hovertemplate="%{y}: %{x:+.2f} nats<extra></extra>",
         )
     )

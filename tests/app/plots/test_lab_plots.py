@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from app.plots import lab
-from app.plots.style import EVICTED, MEMORY, how_to_read
+from app.plots.style import EVICTED, LOCAL, MEMORY, how_to_read
 
 
 def test_each_policy_is_one_line_by_rising_capacity() -> None:
@@ -29,12 +29,14 @@ def test_a_needle_not_yet_hidden_leaves_its_cell_empty() -> None:
         ("0", "256", "evicted", "#000000"), ("0", "512", "answered", "#ffffff"),
         ("50", "512", "found,<br>not said", "#000000"),
     ]  # fmt: skip
+    assert LOCAL not in [colour for _, colour in grid.colorscale] and grid.colorscale[-1][1] == EVICTED
     assert grid.texttemplate is None and words.textfont.size >= 11, "plotly would shrink words to fit a phone's cells"
 
 
 def test_bars_go_from_most_needed_downwards() -> None:
     fig = lab.owed_to_chunks([("chunk 4", -3.0), ("chunk 9", 0.5)])
     assert list(fig.data[0].y) == ["chunk 9", "chunk 4"] and list(fig.data[0].x) == [0.5, -3.0]
+    assert fig.data[0].marker.color == MEMORY, "orange is what left, and these are in memory"
 
 
 def test_empty_pictures_say_what_to_do_and_all_say_how_to_read_them() -> None:
