@@ -23,6 +23,7 @@ from memlong.errors import MemLongError
 
 TITLE = "Ask"
 PLACEHOLDER = "Ask about what was read.\n\nThe answer is written here; the chunks it came from appear beside it."
+READ_FIRST = "Take a sample or add a document on the tab Read, then ask about it here."
 # Brings the passage, and in it the answer's own words, into view inside its pane, and the pane into view where it lies
 # below the fold. When the pane changes its width, as when a phone is turned, lines break elsewhere: then once more.
 _SHOW_PASSAGE = (
@@ -95,7 +96,7 @@ def build(app: App) -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``."""
     with gr.Tab(TITLE, id="ask", elem_id="tab-ask") as tab, gr.Row(equal_height=False, elem_classes="ml-columns"):
         with gr.Column(scale=6, min_width=320):
-            bank = gr.HTML(bank_line(None), elem_id="ask-bank")
+            bank = gr.HTML(bank_line(None, READ_FIRST), elem_id="ask-bank")
             chat = _chat()
             notice = gr.HTML("", elem_id="ask-notice")
             suggest = gr.HTML("", js_on_load=CLICKS, elem_id="ask-questions")
@@ -284,7 +285,8 @@ def picture(visit: Visit, with_evidence: bool = True) -> list[Any]:
     notice = (error_box(visit.refused) if visit.refused else "") + (pane.notices(last) if last else "")
     suggested = "" if visit.answering else suggestions(_unasked(visit), "Try:")
     evidence = pane.evidence(visit) if with_evidence else gr.skip()
-    return [messages(visit), notice, evidence, bank_line(visit), suggested, gr.Button(interactive=visit.answering)]
+    bank, stop = bank_line(visit, READ_FIRST), gr.Button(interactive=visit.answering)
+    return [messages(visit), notice, evidence, bank, suggested, stop]
 
 
 def messages(visit: Visit) -> list[dict[str, str]]:

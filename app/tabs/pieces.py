@@ -68,8 +68,8 @@ def engine_line(engine: Engine) -> str:
     )
 
 
-def bank_line(visit: Visit | None) -> str:
-    """Return one line about what memory holds now."""
+def bank_line(visit: Visit | None, do: str = "") -> str:
+    """Return one line about what memory holds now; ``do``: what to do when that is nothing."""
     session = visit.session if visit else None
     if visit is not None and visit.emptied:
         return (
@@ -78,7 +78,7 @@ def bank_line(visit: Visit | None) -> str:
             "read them anew there.</p>"
         )
     if session is None or not session.chunks_read or not len(session.bank):
-        return '<p class="ml-line">Memory is empty.</p>'
+        return f'<p class="ml-line">Memory is empty.{f" {escape(do)}" if do else ""}</p>'
     bank = session.bank
     # Counted without the ledger, which another thread may be changing at this moment.
     states = [state for state in list(session.documents.values()) if state.status != "removed"]

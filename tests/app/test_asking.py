@@ -376,6 +376,12 @@ def test_what_is_typed_and_said_meanwhile_is_left_alone(read: Visit, monkeypatch
     assert set(notices[:-2]) == {""}
 
 
+def test_with_nothing_read_the_tab_says_what_to_do(visit: Visit) -> None:
+    assert "on the tab Read" in picture(visit)[3]
+    list(asking.ask(visit, QUESTION, SHORT))
+    assert "on the tab Read" in picture(visit)[3], "after a question for which there was nothing"
+
+
 def test_stop_can_be_pressed_as_long_as_an_answer_is_written(read: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking.ask, "__defaults__", (0.0,))
     assert not picture(read)[5].interactive

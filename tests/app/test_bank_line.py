@@ -26,3 +26,5 @@ def test_what_is_held_is_told_of_what_was_read():
 def test_a_memory_without_chunks_is_empty_whatever_was_read_before():
     for nothing in (None, SimpleNamespace(emptied=False, session=None), visit(0, 0), visit(0, 3, "removed")):
         assert "Memory is empty" in bank_line(nothing)
+        assert "empty. Read &lt;it&gt;.<" in bank_line(nothing, "Read <it>.")
+    assert "Read" not in bank_line(visit(2, 3), "Read <it>.")

@@ -105,6 +105,11 @@ def test_an_answer_without_evidence_points_to_what_has_left(crowded: Visit, read
         assert "Or it has left" not in notices(replace(low, answer=replace(exchange.answer, low_evidence=False)))
 
 
+def test_an_empty_panel_says_where_to_begin() -> None:
+    for panel, where in {"ways": "Read", "policies": "Ask", "needle": "Read", "owed": "Ask"}.items():
+        assert f"on the tab {where}" in pieces.empty(panel), panel
+
+
 def test_answers_that_grow_and_evil_ones_are_shown(read: Visit) -> None:
     html = pieces.four(lab.Ways({"memory": "<script>alert(1)</script>"}))
     assert "<script>" not in html and "&lt;script&gt;" in html and "being answered" in html and "waiting" in html
