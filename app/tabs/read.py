@@ -20,10 +20,10 @@ from app.shelf import Item
 from app.tabs import oversize
 from app.tabs.cards import sample_cards, shelf
 from app.tabs.memory_map import map_update, memory_map
-from app.tabs.pieces import CLICKS, bank_line, engine_line, error_box, suggestions
+from app.tabs.pieces import CLICKS, bank_line, engine_line, error_box, is_error, suggestions
 from app.text import plural
 from memlong.bank.eviction import POLICIES
-from memlong.errors import MemLongError
+from memlong.errors import DocumentError, MemLongError
 
 TITLE = "Read"
 POLICY_WORDS = {
@@ -41,6 +41,7 @@ class Parts:
     """Components of the tab that events or other tabs need.
 
     Attributes:
+        added, pasted, said: what is wrong with samples and files, with a pasted text, with reading.
         view: what every step of reading redraws, in the order of :func:`picture`.
         changed: events after which memory is another; other tabs hang their own redrawing on them.
     """
@@ -54,6 +55,8 @@ class Parts:
     read: gr.Button
     stop: gr.Button
     engine: gr.HTML
+    added: gr.HTML
+    pasted: gr.HTML
     said: gr.HTML
     view: list[Any]
     capacity: gr.Number
@@ -77,10 +80,12 @@ def build(app: App) -> Parts:
                 elem_id="upload",
                 height=140,
             )
+            added = gr.HTML("", elem_id="added-said")
             with gr.Accordion("Or paste a text", open=False, elem_id="paste"):
                 title = gr.Textbox(label="Title (optional)", max_lines=1, elem_id="paste-title")
                 text = gr.Textbox(label="Text", lines=6, max_lines=14, elem_id="paste-text")
                 add = gr.Button("Add this text", elem_id="paste-add")
+                pasted = gr.HTML("", elem_id="paste-said")
             gr.HTML('<h2 class="ml-h2">2. Read it into memory</h2>', elem_classes="ml-head")
             engine = gr.HTML(engine_line(app.engine), elem_id="engine")
             said = gr.HTML("", elem_id="read-said")
@@ -106,6 +111,8 @@ def build(app: App) -> Parts:
         read,
         stop,
         engine,
+        added,
+        pasted,
         said,
         [cards, bank, live, ask, stop],
         capacity,
@@ -194,7 +201,7 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
             yield from pictures(app, request, lambda visit: act(visit, data["act"], data.get("id", "")))
 
     def read(request: gr.Request) -> Iterator[list[Any]]:
-        yield from pictures(app, request, _read_new)
+        yield from pictures(app, request, _read_waiting)
 
     def stop(request: gr.Request) -> list[Any]:
         visit = app.visit(request)
@@ -215,19 +222,24 @@ def wire(app: App, parts: Parts, tabs: gr.Tabs) -> None:
         return [gr.DownloadButton(value=str(path)), gr.skip()]
 
     parts.changed += [
-        parts.files.upload(take, parts.files, [*out, parts.files], **long),
-        parts.add.click(paste, [parts.text, parts.title], out, **long),
-        parts.samples.click(click, None, out, **long),
+        parts.files.upload(take, parts.files, [*parts.view, parts.added, parts.files], **long),
+        parts.add.click(paste, [parts.text, parts.title], [*parts.view, parts.pasted], **long),
+        parts.samples.click(click, None, [*parts.view, parts.added], **long),
         parts.read.click(read, None, out, **long),
         parts.view[0].click(click, None, out, **long),
         parts.apply.click(apply, [parts.capacity, parts.policy], [*parts.view, parts.bank_said], **long),
     ]
-    parts.changed[1].then(lambda: ("", ""), None, [parts.text, parts.title], **quick)
+    parts.changed[1].then(_emptied, parts.pasted, [parts.text, parts.title], **quick)
     parts.stop.click(stop, None, [parts.said, parts.stop], **quick)
     saved = parts.view[0].select(export, None, [parts.export, parts.said], **long)
     saved.then(None, None, None, js=_SAVE_FILE)
     parts.view[2].input(whole_map, None, parts.view[2], **quick)
     parts.view[0].click(_to_ask, None, tabs, **quick)
+
+
+def _emptied(said: str) -> list[Any]:
+    """Return the boxes of a pasted text after it was added; one that was refused stays, to be mended."""
+    return [gr.skip(), gr.skip()] if is_error(said) else ["", ""]
 
 
 def _to_ask(event: gr.EventData) -> Any:
@@ -263,6 +275,8 @@ def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:
     if what == "sample":
         item = reading.add_sample(visit, number)
         yield item
+        if item.state == "done":
+            raise DocumentError(f"{item.title} was read already", "A text once", "Ask about it, or read it again below")
         yield from _read_new(visit, item)
     elif what in ("read", "resume"):
         yield from _read_new(visit, visit.shelf.get(int(number)))
@@ -275,6 +289,12 @@ def act(visit: Visit, what: str, number: str) -> Iterator[Item | None]:
     elif what == "remove":
         reading.remove(visit, int(number))
         yield None
+
+
+def _read_waiting(visit: Visit) -> Iterator[Item | None]:
+    if not visit.reading and visit.shelf.next_unread() is None:
+        raise DocumentError("Nothing waits to be read", "Documents that were added", "Take a sample, a file or a text")
+    yield from _read_new(visit)
 
 
 def _read_new(visit: Visit, only: Item | None = None) -> Iterator[Item | None]:

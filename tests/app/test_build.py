@@ -111,6 +111,16 @@ def test_stopping_never_waits(page: Any) -> None:
     assert all(not fn.queue for fn in stops)
 
 
+def test_what_is_wrong_is_said_where_it_was_done(page: Any) -> None:
+    ids = {each._id: each.elem_id for each in page.blocks.values() if getattr(each, "elem_id", None)}
+    told = {(ids.get(number), name): fn.outputs[5].elem_id for fn in page.fns.values() for number, name in fn.targets
+            if len(fn.outputs) > 5 and fn.outputs[0].elem_id == "shelf"}  # fmt: skip
+    assert told["samples", "click"] == told["upload", "upload"] == "added-said"
+    assert told["paste-add", "click"] == "paste-said"
+    assert told["read", "click"] == "read-said"
+    assert told["bank-apply", "click"] == "bank-said"
+
+
 def test_stop_can_be_pressed_as_long_as_words_are_shaded(
     make_app: Callable[..., App], read: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

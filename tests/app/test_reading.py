@@ -16,7 +16,8 @@ from app.samples import samples
 from app.sessions import Visit
 from app.shelf import from_text, part_words
 from app.tabs.cards import card, shelf
-from app.tabs.read import act, picture
+from app.tabs.pieces import error_box
+from app.tabs.read import _emptied, _read_waiting, act, picture
 from memlong.chunking import PageSpan
 from memlong.errors import DocumentError, MemLongError
 
@@ -61,6 +62,24 @@ def test_stop_can_be_pressed_as_long_as_something_is_read(visit: Visit, long_tex
     assert not stop.interactive, "what waits is not being read"
     assert all(picture(visit)[-1].interactive for _ in reading.read_all(visit, show_every=0))
     assert not picture(visit)[-1].interactive
+
+
+def test_what_needs_no_reading_says_so(visit: Visit, long_text: str) -> None:
+    with pytest.raises(DocumentError, match="Nothing waits to be read"):
+        list(_read_waiting(visit))
+    sample = samples()[0]
+    reading.add_sample(visit, sample.name).document = from_text(long_text, sample.title, Limits())
+    list(_read_waiting(visit))
+    assert [item.state for item in visit.shelf] == ["done"]
+    with pytest.raises(DocumentError, match="read already"):
+        list(act(visit, "sample", sample.name))
+    visit.reading = True  # what is added meanwhile is read by the first reader
+    assert list(_read_waiting(visit)) == []
+
+
+def test_a_text_that_was_refused_stays_in_its_box() -> None:
+    refused = error_box(DocumentError("The text is empty", "At least one word", "Paste some text first"))
+    assert _emptied("") == ["", ""] != _emptied(refused)
 
 
 def test_small_bank_evicts_and_says_so(make_app: Callable[..., App], long_text: str) -> None:
