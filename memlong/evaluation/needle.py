@@ -90,21 +90,21 @@ def run(
     for number, (depth, capacity) in enumerate(places):
         hidden, span = hide(text, needle.sentence, depth)
         session = Session(model.with_config(model.config.replace(capacity_tokens=capacity)), retriever)
-        where = f"depth {depth:.0%}, {capacity:,} tokens"
+        where = f"place {number + 1} of {len(places)} (depth {depth:.0%}, capacity {capacity:,} tokens)"
         doc_id = session.open(hidden, "needle")
         for progress in session.read_steps(doc_id):
             share = (number + 0.9 * progress.tokens_done / progress.tokens_total) / len(places)
-            yield Step(share, f"Reading, {where}", tuple(tries))
+            yield Step(share, f"Reading {where}, {progress.tokens_per_second:,.0f} tokens/s", tuple(tries))
             if cancel():
                 return
         answer: Answer | None = None
         for item in session.stream(needle.question, AskOptions(max_tokens=32, record_attention=False), cancel):
             answer = item if isinstance(item, Answer) else answer
-            yield Step((number + 0.95) / len(places), f"Asking, {where}", tuple(tries))
+            yield Step((number + 0.95) / len(places), f"Asking at {where}", tuple(tries))
         if cancel() or answer is None:
             return
         tries.append(_judge(session, answer, needle, span, depth))
-        yield Step((number + 1) / len(places), f"Done, {where}", tuple(tries))
+        yield Step((number + 1) / len(places), f"Done with {where}", tuple(tries))
 
 
 def _judge(session: Session, answer: Answer, needle: Needle, span: tuple[int, int], depth: float) -> Try:

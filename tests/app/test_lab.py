@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -288,7 +289,9 @@ def test_replayed_questions_are_weighed_by_all_that_was_read_before_them(
 def test_a_needle_is_hidden_in_a_session_of_its_own(read: Visit) -> None:
     before = marks(read)
     needle = Needle("The password is Marigold.", "What is the password?", "Marigold")
-    *_, last = lab.needle(read, needle, lab.Hay(tokens=512), 2, [0.25, 1.0])
+    steps = list(lab.needle(read, needle, lab.Hay(tokens=512), 2, [0.25, 1.0]))
+    last, told = steps[-1], [pieces.needle(step)[0] for step in steps]
+    assert any(re.search(r"Reading place 2 of 4 .*, [\d,]+ tokens/s \(\d+%\)", words) for words in told)
     assert len(last.tries) == 4 and last.share == 1.0 and marks(read) == before
     said, grid, tries = pieces.needle(last)
     assert tries.count("<li>") == 4 and grid.data[0].z.shape == (2, 2) and "of 4 places answered rightly" in said
