@@ -56,7 +56,7 @@ def layers_by_chunks(
             colorscale=RAMP, zmin=0, zmax=float(percent_LN.max()) or 1.0, xgap=2, ygap=2,
             colorbar={"title": {"text": "% of attention", "side": "right", "font": {"size": FONT_SIZE}},
                       "thickness": 12, "outlinewidth": 0},
-            hovertemplate="layer %{y}<br>%{customdata}<br>%{z:.2f} % of attention<extra></extra>",
+            hovertemplate="layer %{y}<br>%{customdata}<br>%{z:.2f}% of attention<extra></extra>",
         )
     )  # fmt: skip
     fig.add_annotation(
@@ -97,7 +97,7 @@ def share_by_layer(share_L: np.ndarray, layers: Sequence[int], stored: Collectio
         fig.add_trace(
             go.Bar(
                 x=values, y=_marked(layers, stored), name=name, orientation="h", marker={"color": colour},
-                hovertemplate="layer %{y}<br>%{x:.1f} % on " + name + "<extra></extra>",
+                hovertemplate="layer %{y}<br>%{x:.1f}% on " + name + "<extra></extra>",
             )
         )  # fmt: skip
     fig.update_layout(barmode="stack")
@@ -165,7 +165,7 @@ def score_against_mass(
                     y=np.array([100 * masses[i] for i in mine], dtype=np.float32),
                     mode="markers", name=kind, customdata=[plain(chunks[i]) for i in mine],
                     marker={"color": MEMORY, "symbol": symbol, "size": 12, "line": {"width": 2, "color": MEMORY}},
-                    hovertemplate="%{customdata}<br>score %{x:.3f}<br>%{y:.2f} % of attention<extra>"
+                    hovertemplate="%{customdata}<br>score %{x:.3f}<br>%{y:.2f}% of attention<extra>"
                     + f"{kind}</extra>",
                 )
             )  # fmt: skip
@@ -216,7 +216,7 @@ def _stack(
         fig.add_trace(
             go.Bar(
                 x=list(x), y=values, name=name, marker={"color": colour}, customdata=texts,
-                hovertemplate=what + "<br>%{y:.1f} % on " + name + "<extra></extra>",
+                hovertemplate=what + "<br>%{y:.1f}% on " + name + "<extra></extra>",
             )
         )  # fmt: skip
     fig.update_layout(barmode="stack")

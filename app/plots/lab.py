@@ -95,7 +95,7 @@ def needle_grid(depths: Sequence[float], capacities: Sequence[int], outcome: np.
             showscale=False,
             xgap=3,
             ygap=3,
-            hovertemplate="depth %{x} %<br>%{y} tokens<br>%{text}<extra></extra>",
+            hovertemplate="depth %{x}%<br>%{y} tokens<br>%{text}<extra></extra>",
         )
     )
     # Words of a heat map shrink to fit their cells: on a phone nobody could read them, and grey ones on orange nowhere.
@@ -163,6 +163,6 @@ def _line(fig: go.Figure, policy: str, x: Sequence[float], y: Sequence[float], m
             mode="lines+markers" if markers else "lines",
             line={"color": colour, "width": 2, "dash": dash},
             marker={"symbol": symbol, "size": 9},
-            hovertemplate=f"{policy}<br>%{{x}}: %{{y:.0f}} %<extra></extra>",
+            hovertemplate=f"{policy}<br>%{{x}}: %{{y:.0f}}%<extra></extra>",
         )
     )

@@ -29,8 +29,8 @@ KINDS: dict[str, str] = {
 
 
 def mass_words(mass: float | None) -> str:
-    """Return attention mass as a share of all attention: ``3.2 %``; "" for None."""
-    return "" if mass is None else "under 0.1 %" if 0 < mass < 0.001 else f"{mass:.1%}".replace("%", " %")
+    """Return attention mass as a share of all attention: ``3.2%``; "" for None."""
+    return "" if mass is None else "under 0.1%" if 0 < mass < 0.001 else f"{mass:.1%}"
 
 
 def query_words(event: e.Retrieved, timeline: Timeline, documents: Documents) -> str:

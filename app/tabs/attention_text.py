@@ -48,10 +48,10 @@ def chunk_words(shaded: Shaded, name: str) -> str:
         f'style="--depth:{_depth(float(mass), 0.0, high)}%">{escape_lines(piece)}</span>'
         for piece, mass in zip(shaded.pieces, shaded.mass, strict=True)
     )
-    total = mass_words(float(shaded.mass.sum())) or "0 %"
+    total = mass_words(float(shaded.mass.sum())) or "0%"
     said = (
-        f"<strong>{escape(name)}</strong> got {total} of attention, its strongest word {mass_words(most) or '0 %'}; "
-        f"the strongest blue begins at {mass_words(high) or '0 %'}. {HOW_CHUNK}"
+        f"<strong>{escape(name)}</strong> got {total} of attention, its strongest word {mass_words(most) or '0%'}; "
+        f"the strongest blue begins at {mass_words(high) or '0%'}. {HOW_CHUNK}"
     )
     return (
         f'{progress(shaded)}<p class="ma-words ma-chunk" tabindex="0" aria-label="Words of {escape(name)}">{words}</p>'

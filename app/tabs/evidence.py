@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app import asking
 from app.missed import may_have_missed, missed
+from app.rows.words import mass_words
 from app.sessions import Exchange, Missed, Visit
 from app.tabs.pieces import asked_first, button, error_box
 from app.text import chunk_number, duration_words, escape, escape_lines, number_words, one_line, plural
@@ -217,7 +218,7 @@ def snippet(text: str, answer: str, question: str, said: Range | None = None) ->
 
 def _row(item: Evidence, of: tuple[int, int], most: float, exchange: Exchange) -> str:
     place = f" · {escape(item.place)}" if item.place else ""
-    mass = "not measured" if item.attention_mass is None else f"{item.attention_mass:.1%}"
+    mass = mass_words(item.attention_mass) or "not measured"
     width = 100 * (item.attention_mass or 0.0) / max(most, LEAST_MASS)
     tag = '<span class="ml-tag">most attention</span>' if item.attention_mass == most >= LEAST_MASS / 10 else ""
     said = said_in(item, exchange.text)

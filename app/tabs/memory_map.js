@@ -111,7 +111,7 @@ function keys(v) {
   const items = [];
   if (v.colour === 'document') {
     v.documents.forEach(([id, title]) => items.push([{ background: v.palette[id % v.palette.length] }, title]));
-  } else if (/^0( %)?$/.test(v.high_words)) { // all alike: no range to show
+  } else if (/^0%?$/.test(v.high_words)) { // all alike: no range to show
     items.push([{ background: ramp(0) }, v.colour_words + ' ' + v.low_words]);
   } else {
     const stops = [0, 64, 128, 192, 255].map(ramp).join(',');
@@ -225,7 +225,7 @@ function describe(i) {
   if (s === EMPTY) return v.arrangement === 'bank' ? 'Free slot' : title + '\nposition ' + (index[i] + 1) + ', not read yet';
   const parts = ['Chunk ' + (idOf(i) + 1) + ', ' + STATES[s], title + ', position ' + (index[i] + 1), 'triggered ' + count[i] + (count[i] === 1 ? ' time' : ' times')];
   if (v.colour === 'age') parts.push((v.written - 1 - idOf(i)) + ' chunks written since');
-  if (v.colour === 'attention') parts.push('about ' + (100 * (v.low + (v.high - v.low) * level[i] / 255)).toPrecision(2) + ' % of all attention');
+  if (v.colour === 'attention') parts.push('about ' + (100 * (v.low + (v.high - v.low) * level[i] / 255)).toPrecision(2) + '% of all attention');
   return parts.join('\n');
 }
 

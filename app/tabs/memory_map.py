@@ -115,7 +115,7 @@ def _words(cells: Cells, timeline: Timeline, step: int | None, colour: str, arra
         "arrangement": arrangement,
         "colour_words": f"{COLOURS[colour].lower()}:",
         "low_words": "0",
-        "high_words": number_words(int(cells.high)) if colour != "attention" else mass_words(cells.high) or "0 %",
+        "high_words": number_words(int(cells.high)) if colour != "attention" else mass_words(cells.high) or "0%",
         "written": timeline.written_by(step),
         "title": "Memory map",
         "how": _HOW[arrangement].format(colour=_COLOUR_HOW[colour]) if len(cells) else "",

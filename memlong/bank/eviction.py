@@ -118,7 +118,7 @@ class TriggerBands:
         middle.sort(key=fewest_triggers)
 
         room = _Room(ledger.tokens, len(ledger))
-        goal, percent = capacity.half(), f"{self.share:.0%}".replace("%", " %")
+        goal, percent = capacity.half(), f"{self.share:.0%}"
         victims = room.make(old, goal, lambda record: f"among the oldest {percent}")
         victims += room.make(middle, goal, lambda r: f"fewest triggers ({r.trigger_count}), of middle age")
         last_resort = f"among the newest {percent}, but all others are pinned or gone"

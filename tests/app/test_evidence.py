@@ -235,3 +235,12 @@ def test_of_words_said_twice_those_pointed_at_stand_out(read: Visit) -> None:
     assert pane.snippet(text, "Sefa", "", (0, 4)).startswith("<mark>Sefa</mark> came.")
     shown = pane.passage(pointed, " " * 100 + text, answer="Sefa")
     assert 'Then <strong class="ml-own">Sefa</strong>' in shown and "ml-own" in pane.passage(pointed, "", answer="Sefa")
+
+
+def test_little_attention_is_not_told_as_none(read: Visit) -> None:
+    exchange = read.exchanges[0]
+    assert exchange.answer is not None
+    for mass, words in ((0.0004, "under 0.1%"), (None, "not measured")):
+        found = tuple(replace(item, attention_mass=mass) for item in exchange.answer.retrieved)
+        exchange.answer = replace(exchange.answer, retrieved=found)
+        assert pane.evidence(read).count(f'<b class="ml-mass">{words}</b>') == len(found), "as on Memory and Attention"

@@ -98,6 +98,13 @@ def test_a_step_is_one_before_the_question_itself_is_asked() -> None:
     assert [timeline_of(session.recorder).number_of(each) for each in (0, 1)] == ["1, step 1", "1"]
 
 
+@pytest.mark.parametrize(
+    ("mass", "words"), [(None, ""), (0.0, "0.0%"), (0.0004, "under 0.1%"), (0.0321, "3.2%"), (1.0, "100.0%")]
+)
+def test_a_share_of_attention_in_words(mass: float | None, words: str) -> None:
+    assert mass_words(mass) == words
+
+
 def test_landmarks_name_documents_questions_and_the_first_eviction() -> None:
     words = [mark.words for mark in timeline_of(full().recorder).landmarks]
     assert words[0].startswith("Reading begins: The ledger")

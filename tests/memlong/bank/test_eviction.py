@@ -78,7 +78,7 @@ def test_bands_take_the_oldest_then_the_fewest_triggers_until_half_is_free() -> 
     victims = make_policy("trigger_bands").choose(ledger, Capacity(10**9, 19))
     assert [victim.chunk_id for victim in victims] == [0, 1, *range(3, 11), 2]
     assert [victims[at].rule for at in (0, 2, -1)] == [
-        "among the oldest 10 %",
+        "among the oldest 10%",
         "fewest triggers (0), of middle age",
         "fewest triggers (1), of middle age",
     ]
@@ -95,7 +95,7 @@ def test_bands_take_the_newest_only_to_fit() -> None:
         ledger.pin(chunk_id)
     victims = make_policy("trigger_bands").choose(ledger, Capacity(10**9, 19))
     assert [victim.chunk_id for victim in victims] == [18]
-    assert "newest 10 %" in victims[0].rule
+    assert "newest 10%" in victims[0].rule
 
 
 @pytest.mark.parametrize("name", POLICIES)
