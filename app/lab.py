@@ -42,7 +42,7 @@ def experiment(visit: Visit, asks: bool = False) -> Iterator[Session]:
         raise ConfigError("Nothing has been read yet", "A document in memory", "Open the tab Read and take a sample")
     with visit.lock:
         if visit.experimenting:
-            raise ConfigError("An experiment is running", "One at a time", "Wait for it, or press Stop")
+            raise ConfigError("An experiment is running", "One at a time", "Wait for it, or press the Stop beside it")
         if asks and visit.answering:
             raise ConfigError(
                 "An answer is being written on the tab Ask", "One question at a time", "Wait for it, or stop it there"

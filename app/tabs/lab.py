@@ -28,13 +28,14 @@ Panel = tuple[list[Any], Any, list[Any]]  # inputs, button, outputs
 class Parts:
     """Components of the tab that events need. ``panels``: name -> what one button reads, and what it fills.
 
-    ``own``: whether the question is the visitor's own. ``picked``: the answer they chose or tried something with, by
-    its id. What is nobody's choice yet becomes the newest when the tab is opened.
+    ``stops``: those of the panels that may take long, by name. ``own``: whether the question is the visitor's own.
+    ``picked``: the answer they chose or tried something with, by its id. What is nobody's choice yet becomes the newest
+    when the tab is opened.
     """
 
     tab: gr.Tab
     panels: dict[str, Panel]
-    stop: gr.Button
+    stops: dict[str, gr.Button]
     own: gr.State
     picked: gr.State
 
@@ -48,35 +49,40 @@ class Parts:
 def build(app: App) -> Parts:
     """Lay out the tab. Called inside ``gr.Tabs``."""
     del app
-    panels = {}
+    panels: dict[str, Panel] = {}
+    stops: dict[str, gr.Button] = {}
     with gr.Tab(TITLE, id="lab", elem_id="tab-lab") as tab:
         own, picked = gr.State(False), gr.State(None)
-        with gr.Row(elem_classes="ml-actions lab-top"):
-            gr.HTML(
-                f'<h2 class="ml-h2">{escape(pieces.HEADING)}</h2><p class="ml-line">{escape(pieces.ABOUT)}</p>',
-                elem_id="lab-about",
-            )
-            stop = gr.Button("Stop", elem_id="lab-stop", scale=0, min_width=90, interactive=False)
+        gr.HTML(
+            f'<h2 class="ml-h2">{escape(pieces.HEADING)}</h2><p class="ml-line">{escape(pieces.ABOUT)}</p>',
+            elem_id="lab-about",
+        )
         with gr.Accordion("Same question, four ways: did memory help at all?", open=True, elem_id="lab-ways"):
-            panels["ways"] = _ways()
+            panels["ways"] = _ways(stops)
         with gr.Accordion("Policies: would another one have kept more?", open=False, elem_id="lab-policies"):
-            panels["policies"] = _policies()
+            panels["policies"] = _policies(stops)
         with gr.Accordion("What if: which chunk did an answer need?", open=False, elem_id="lab-what-if"):
-            panels |= _what_if()
+            panels |= _what_if(stops)
         with gr.Accordion("Needle: is a sentence of your own found again?", open=False, elem_id="lab-needle"):
-            panels["needle"] = _needle()
-    return Parts(tab, panels, stop, own, picked)
+            panels["needle"] = _needle(stops)
+    return Parts(tab, panels, stops, own, picked)
 
 
-def _ways() -> Panel:
+def _stop(stops: dict[str, gr.Button], name: str) -> None:
+    """Put Stop beside the button it belongs to: the tab is many screens long."""
+    stops[name] = gr.Button("Stop", elem_id=f"lab-stop-{name}", scale=0, min_width=84, interactive=False)
+
+
+def _ways(stops: dict[str, gr.Button]) -> Panel:
     with gr.Row(elem_classes="ml-actions"):
         question = gr.Textbox(label="Question", elem_id="lab-question", scale=3, min_width=240, max_lines=3)
         tokens = gr.Slider(8, 128, value=32, step=8, label="Length (tokens)", elem_id="lab-length", min_width=240)
         ask = gr.Button("Ask four ways", variant="primary", elem_id="lab-ask", scale=0, min_width=150)
+        _stop(stops, "ways")
     return [question, tokens], ask, [gr.HTML(blank("ways")[0], elem_id="lab-four")]
 
 
-def _policies() -> Panel:
+def _policies(stops: dict[str, gr.Button]) -> Panel:
     with gr.Row(elem_classes="ml-actions"):
         shares = gr.CheckboxGroup(
             [("an eighth", 0.125), ("a quarter", 0.25), ("a half", 0.5), ("three quarters", 0.75)],
@@ -85,6 +91,7 @@ def _policies() -> Panel:
             elem_id="lab-shares",
         )
         run = gr.Button("Replay", variant="primary", elem_id="lab-replay", scale=0, min_width=150)
+        _stop(stops, "policies")
     words, by_capacity, over_time, rows = blank("policies")
     said = gr.HTML(words, elem_id="lab-policies-said")
     with gr.Row(equal_height=False, elem_classes="ml-columns"):
@@ -94,10 +101,11 @@ def _policies() -> Panel:
     return [shares], run, [said, one, two, table]
 
 
-def _what_if() -> dict[str, Panel]:
+def _what_if(stops: dict[str, gr.Button]) -> dict[str, Panel]:
     with gr.Row(elem_classes="ml-actions"):
         answer = gr.Dropdown([], value=None, label="Answer", elem_id="lab-answer", scale=4, min_width=240)
         weigh = gr.Button("Weigh its chunks", variant="primary", elem_id="lab-weigh", scale=0, min_width=150)
+        _stop(stops, "owed")
     words, bars = blank("owed")
     said = gr.HTML(words, elem_id="lab-owed-said")
     plot = _plot(bars, "lab-owed")
@@ -116,6 +124,7 @@ def _what_if() -> dict[str, Panel]:
         )  # fmt: skip
     with gr.Row(elem_classes="ml-actions lab-buttons"):
         again = gr.Button("Ask again", variant="primary", elem_id="lab-again", scale=0, min_width=150)
+        _stop(stops, "changed")
         keep = gr.Button("Pin these in memory", elem_id="lab-keep", scale=0, min_width=150)
     result = gr.HTML(blank("changed")[0], elem_id="lab-changed")
     kept = gr.HTML(blank("keep")[0], elem_id="lab-kept")
@@ -126,7 +135,7 @@ def _what_if() -> dict[str, Panel]:
     }
 
 
-def _needle() -> Panel:
+def _needle(stops: dict[str, gr.Button]) -> Panel:
     with gr.Row(elem_classes="ml-actions"):
         sentence = gr.Textbox(
             "The password of the harbour office is Marigold.", label="Sentence to hide", elem_id="needle-sentence",
@@ -156,6 +165,7 @@ def _needle() -> Panel:
             label="Capacities, as shares of that text", elem_id="needle-shares",
         )  # fmt: skip
         run = gr.Button("Hide and ask", variant="primary", elem_id="needle-run", scale=0, min_width=150)
+        _stop(stops, "needle")
     words, grid, places = blank("needle")
     said = gr.HTML(words, elem_id="needle-said")
     plot = _plot(grid, "needle-grid")
@@ -217,9 +227,11 @@ def wire(app: App, parts: Parts) -> None:
     def pick(request: gr.Request, number: int | None) -> int | None:
         return runs.id_of(app.visit(request), number)
 
-    def stop(request: gr.Request) -> Any:
-        lab.stop(app.visit(request))
-        return gr.skip()  # an output, whatever comes of it: without one the page would not show that it works
+    def stop(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        lab.stop(visit)
+        # Two outputs: a button alone does not show that it works. What it ends disables it then.
+        return [gr.skip(), gr.skip() if visit.experimenting else gr.Button(interactive=False)]
 
     events = {name: _connect(app, parts, name, run, quiet) for name, run in runs.HANDLERS.items()}
     events["keep"].then(menus, [answer], chosen, **quiet)
@@ -231,7 +243,9 @@ def wire(app: App, parts: Parts) -> None:
         button.click(pick, [answer], parts.picked, queue=False, **quiet)
     for event in (question.input, parts.panels["ways"][1].click):
         event(lambda: True, None, parts.own, queue=False, **quiet)
-    parts.stop.click(stop, None, said[0], queue=False, show_progress="hidden", api_visibility="private")
+    for name, each in parts.stops.items():
+        fills = [parts.panels[name][2][0], each]
+        each.click(stop, None, fills, queue=False, show_progress="hidden", api_visibility="private")
 
 
 def without_errors(parts: Parts, told: Sequence[str | None]) -> list[Any]:
@@ -241,19 +255,21 @@ def without_errors(parts: Parts, told: Sequence[str | None]) -> list[Any]:
 
 
 def _connect(app: App, parts: Parts, name: str, run: Callable[..., Iterator[Any]], quiet: dict[str, Any]) -> Any:
-    """Let a panel's button run its handler; Stop can be pressed as long as it does."""
+    """Let a panel's button run its handler; the Stop beside it can be pressed as long as it does."""
     inputs, button, outputs = parts.panels[name]
+    stops = [parts.stops[name]] if name in parts.stops else []
 
-    def stoppable(visit: Visit) -> Any:
-        return gr.Button(interactive=visit.experimenting)
+    def values(shown: Sequence[Any], goes_on: bool) -> Any:
+        told = [*shown, *(gr.Button(interactive=goes_on) for _ in stops)]
+        return told if len(told) > 1 else told[0]  # gradio would show a list of one as a list
 
     def step(request: gr.Request, *given: Any) -> Iterator[Any]:
         visit = app.visit(request)
         try:
             for shown in run(visit, *given):
-                yield [*shown, stoppable(visit)]
-        except MemLongError as error:
-            yield [error_box(error), *(gr.skip() for _ in outputs[1:]), stoppable(visit)]
-        yield [*(gr.skip() for _ in outputs), stoppable(visit)]
+                yield values(shown, visit.experimenting)
+        except MemLongError as error:  # another experiment may be going on: its own Stop ends that
+            yield values([error_box(error), *(gr.skip() for _ in outputs[1:])], False)
+        yield values([gr.skip() for _ in outputs], False)
 
-    return button.click(step, inputs, [*outputs, parts.stop], **quiet)
+    return button.click(step, inputs, [*outputs, *stops], **quiet)

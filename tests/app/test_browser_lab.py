@@ -63,10 +63,13 @@ def choose(page: Any, menu: str) -> str:
     return words
 
 
+_NOTHING_TO_STOP = "[...document.querySelectorAll('[id^=lab-stop-]')].every((stop) => stop.disabled)"
+
+
 def found(page: Any, place: str) -> str:
     """Return what an experiment found, once it is over."""
     page.wait_for_selector(f"#{place} .lab-found")
-    page.wait_for_selector("#lab-stop:disabled")
+    page.wait_for_function(_NOTHING_TO_STOP)
     return str(page.inner_text(f"#{place} .lab-found"))
 
 
@@ -139,7 +142,7 @@ def test_every_experiment_goes_from_its_empty_state_to_its_finding(
     page = open_page(browser, address, seen, width, f"?__theme={theme}")
     open_tab(page, "Lab")
     unfold(page)
-    assert no_wider(page) and page.is_disabled("#lab-stop")
+    assert no_wider(page) and page.evaluate(_NOTHING_TO_STOP)
     page.fill("#lab-question textarea", QUESTION)
     page.click("#lab-ask")
     page.wait_for_selector("#lab-four .ml-error")
@@ -179,9 +182,11 @@ def test_stop_leaves_what_was_found_and_no_progress(browser: Any, address: str, 
     page.click("#needle-run")
     page.wait_for_selector("#needle-said .ml-bar")
     page.wait_for_selector("#needle-tries li")
-    page.click("#lab-stop")
+    box, stop = page.locator("#needle-run").bounding_box(), page.locator("#lab-stop-needle").bounding_box()
+    assert abs(box["y"] - stop["y"]) < box["height"], "it is where the button was that began it"
+    page.click("#lab-stop-needle")
     page.wait_for_function("document.querySelector('#needle-said').innerText.includes('Stopped')")
-    page.wait_for_selector("#lab-stop:disabled")
+    page.wait_for_function(_NOTHING_TO_STOP)
     assert page.locator("#needle-said .ml-bar").count() == 0
     assert page.locator("#needle-tries li").count() >= 1
     drawn(page, "needle-grid", 1)

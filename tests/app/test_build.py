@@ -141,10 +141,31 @@ def test_an_idle_stop_button_is_told_so(make_app: Callable[..., App]) -> None:
     page, request = build(app), SimpleNamespace(session_hash="a")
     visit = app.visits.get("a")
     stops = {fn.outputs[-1].elem_id: fn.fn for fn in page.fns.values() if fn.fn and fn.fn.__name__ == "stop"}
-    for name, work in (("stop-answer", "answering"), ("stop-reading", "reading")):
+    works = {"stop-answer": "answering", "stop-reading": "reading"}
+    works |= {f"lab-stop-{name}": "experimenting" for name in ("ways", "policies", "owed", "changed", "needle")}
+    for name, work in works.items():
         assert not stops[name](request)[-1].interactive
         setattr(visit, work, True)
         assert stops[name](request)[-1] == gr.skip(), "what is going on disables it when it has ended"
+        setattr(visit, work, False)
+
+
+def test_of_two_experiments_the_one_that_runs_can_be_stopped(
+    make_app: Callable[..., App], read: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.build import build
+
+    app = make_app()
+    monkeypatch.setattr(app.visits, "get", lambda key: read)
+    steps = {fn.outputs[-1].elem_id: fn.fn for fn in build(app).fns.values() if fn.fn and fn.fn.__name__ == "step"}
+    request = SimpleNamespace(session_hash="a")
+    running = steps["lab-stop-ways"](request, "Where did the brass lantern stand?", 8)
+    assert next(running)[-1].interactive
+    refused = list(steps["lab-stop-policies"](request, [0.5]))
+    assert "An experiment is running" in refused[0][0] and not any(step[-1].interactive for step in refused)
+    assert not list(running)[-1][-1].interactive
+    kept = list(steps["lab-kept"](request, [1], []))
+    assert "Chunk 1 is" in kept[0] and isinstance(kept[0], str), "gradio would show a list of one as a list"
 
 
 def test_files_leave_their_box_before_they_are_opened(make_app: Callable[..., App], tmp_path: Path) -> None:
