@@ -68,7 +68,7 @@ class Parts:
     """Components of the tab that events or other tabs need.
 
     Attributes:
-        form: in the order of :data:`NAMES`. said: what came of filling in, estimating and loading.
+        form: in the order of :data:`NAMES`. said: what came of filling in, estimating and loading. told: of sharing.
         view: what is loaded, memory, time, in the order of :func:`picture`.
         changed: events after which another model may serve; other tabs hang their own redrawing on them.
     """
@@ -86,6 +86,7 @@ class Parts:
     link: gr.Textbox
     file: gr.DownloadButton
     upload: gr.UploadButton
+    told: gr.HTML
     changed: list[Any]
 
 
@@ -123,13 +124,28 @@ def build(app: App) -> Parts:
                 upload = gr.UploadButton(
                     "Fill in from a file", file_types=[".json"], elem_id="setup-upload", scale=0, min_width=200
                 )
+            told = gr.HTML("", elem_id="share-said")
             link = gr.Textbox(
                 label="Link", interactive=False, visible=False, elem_id="setup-link", buttons=["copy"],
                 info="Opens this page with the form filled in. It loads nothing by itself.",
             )  # fmt: skip
             file = gr.DownloadButton("Download as a file", visible=False, elem_id="setup-file")
     return Parts(
-        tab, chosen, form, estimate, load, said, ask, [now, memory, time], refresh, share, link, file, upload, []
+        tab,
+        chosen,
+        form,
+        estimate,
+        load,
+        said,
+        ask,
+        [now, memory, time],
+        refresh,
+        share,
+        link,
+        file,
+        upload,
+        told,
+        [],
     )
 
 
@@ -247,7 +263,8 @@ def wire(app: App, parts: Parts) -> None:
         return fill(lambda: SETUPS[str(name)][1], SETUPS[str(name)][0]) if name else [gr.skip()] * (len(NAMES) + 1)
 
     def take(path: str | None) -> list[Any]:
-        return fill(lambda: read_file(path), "the file")
+        *form, told = fill(lambda: read_file(path), "the file")
+        return [*form, told, gr.skip() if is_error(told) else ""]
 
     def weigh(*values: Any) -> str:
         return weighed(app, *values)
@@ -268,16 +285,15 @@ def wire(app: App, parts: Parts) -> None:
     def look(request: gr.Request) -> list[Any]:
         return picture(app, app.visit(request))
 
-    def share(request: gr.Request, said: str | None, *values: Any) -> list[Any]:
-        address = str(request.headers.get("referer") or "")
-        return shared(app.visit(request).outbox(), address, said or "", *values)
+    def share(request: gr.Request, *values: Any) -> list[Any]:
+        return shared(app.visit(request).outbox(), str(request.headers.get("referer") or ""), *values)
 
     filled = [*parts.form, parts.said]
     parts.chosen.input(choose, parts.chosen, filled, **quiet)
-    parts.upload.upload(take, parts.upload, filled, **quiet)
+    parts.upload.upload(take, parts.upload, [*parts.form, parts.told, parts.said], **quiet)
     parts.upload.upload(filled_otherwise, None, parts.chosen, **quiet)
     parts.estimate.click(weigh, parts.form, parts.said, **quiet)
-    parts.share.click(share, [parts.said, *parts.form], [parts.link, parts.file, parts.said], **quiet)
+    parts.share.click(share, parts.form, [parts.link, parts.file, parts.told], **quiet)
     parts.refresh.click(look, None, parts.view, **quiet)
     parts.tab.select(look, None, parts.view, **quiet)
     parts.changed += [
@@ -322,11 +338,8 @@ def read_file(path: str | None) -> Setup:
     return Setup.from_json(text)
 
 
-def shared(folder: Path, address: str, said: str, *values: Any) -> list[Any]:
-    """Return the link, the file (made in ``folder``), and what is wrong with the form.
-
-    What was ``said`` before, an estimate or what was loaded, stays, unless it told of something wrong.
-    """
+def shared(folder: Path, address: str, *values: Any) -> list[Any]:
+    """Return the link, the file (made in ``folder``), and what is wrong with the form."""
     try:
         setup = setup_of(*values)
     except MemLongError as error:
@@ -334,8 +347,7 @@ def shared(folder: Path, address: str, said: str, *values: Any) -> list[Any]:
     path = folder / "memlong-settings.json"
     path.write_text(setup.to_json(), "utf-8")
     link = f"{address.partition('?')[0].partition('#')[0]}?{setup.to_query()}"
-    still = "" if is_error(said) else gr.skip()
-    return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), still]
+    return [gr.Textbox(link, visible=True), gr.DownloadButton(value=str(path), visible=True), ""]
 
 
 def weighed(app: App, *values: Any) -> str:

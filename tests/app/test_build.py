@@ -119,6 +119,22 @@ def test_what_is_wrong_is_said_where_it_was_done(page: Any) -> None:
     assert told["paste-add", "click"] == "paste-said"
     assert told["read", "click"] == "read-said"
     assert told["bank-apply", "click"] == "bank-said"
+    sharing = [fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ in ("share", "take")]
+    fills = {(ids.get(number), name): [e.elem_id for e in fn.outputs] for fn in sharing for number, name in fn.targets}
+    assert fills["share", "click"] == ["setup-link", "setup-file", "share-said"], "an estimate beside the form stays"
+    assert fills["setup-upload", "upload"][-2:] == ["share-said", "settings-said"]
+
+
+def test_a_settings_file_is_told_of_where_it_was_chosen(page: Any, tmp_path: Path) -> None:
+    takes = [fn.fn for fn in page.fns.values() if fn.fn and [each.elem_id for each in fn.inputs] == ["setup-upload"]]
+    (take,) = [fn for fn in takes if fn.__name__ == "take"]
+    path = tmp_path / "settings.json"
+    path.write_text('{"modell": "x"}')
+    *_, told, said = take(str(path))
+    assert "Did you mean" in told and said == gr.skip(), "what came of loading stays"
+    path.write_text('{"model": "x"}')
+    *_, told, said = take(str(path))
+    assert "Filled in: the file" in told and said == "", "what was said before was of another form"
 
 
 def test_stop_can_be_pressed_as_long_as_words_are_shaded(
