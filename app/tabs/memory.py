@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import looking
+from app import asking, looking
 from app.context import App
 from app.exports import chunks_file
 from app.looking import Look
@@ -65,8 +65,16 @@ def wire(app: App, parts: Parts) -> None:
         said = done(visit, event._data["act"], int(event._data["id"]))
         return [said, None, *first_of(visit, look_of(None, *looks[1:]), question)]
 
-    def again(request: gr.Request, question: str | None, chunk_id: int | None) -> Iterator[str]:
-        yield from compare(app.visit(request), question, chunk_id)
+    def again(request: gr.Request, question: str | None, chunk_id: int | None) -> Iterator[list[Any]]:
+        visit = app.visit(request)
+        refused = visit.answering  # by an answer whose Stop is on the tab Ask
+        for shown in compare(visit, question, chunk_id):
+            yield [shown, gr.Button(interactive=visit.answering and not refused)]
+
+    def stop(request: gr.Request) -> list[Any]:
+        visit = app.visit(request)
+        asking.stop(visit)
+        return [gr.skip(), gr.skip() if visit.answering else gr.Button(interactive=False)]
 
     def save(request: gr.Request, *looks: Any) -> str:
         return str(chunks_file(app.visit(request), look_of(*looks)))
@@ -79,9 +87,12 @@ def wire(app: App, parts: Parts) -> None:
     # The second click of two would be refused, and hide what came of the first.
     acted = parts.life.click(act, seen, [parts.said, parts.step, *first], **latest | {"trigger_mode": "once"})
     asked = parts.again.click(
-        again, [parts.question, parts.chunk], parts.answers, show_progress="hidden", concurrency_limit=None,
-        api_visibility="private",
+        again, [parts.question, parts.chunk], [parts.answers, parts.stop], show_progress="hidden",
+        concurrency_limit=None, api_visibility="private",
     )  # fmt: skip
+    parts.stop.click(
+        stop, None, [parts.answers, parts.stop], queue=False, show_progress="hidden", api_visibility="private"
+    )
     settled = asked.then(tick, seen, [parts.timer, *first], **latest)
     for event in (came, ticked, acted, settled):
         event.then(draw_details, parts.looks, parts.details, **latest)

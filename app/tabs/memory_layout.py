@@ -46,6 +46,7 @@ class Parts:
     question: gr.Dropdown
     picked: gr.State
     again: gr.Button
+    stop: gr.Button
     answers: gr.HTML
     said: gr.HTML
     save: Saver
@@ -80,7 +81,7 @@ def lay_out() -> Parts:
             with gr.Column(scale=5, min_width=320):
                 said = gr.HTML("", elem_id="memory-said")
                 shown = gr.HTML(life.NOTHING_CHOSEN, js_on_load=life.FOLLOW, elem_id="life")
-                question, again, answers = _again()
+                question, again, stop, answers = _again()
         with gr.Row(equal_height=False, elem_classes="ml-columns"):
             figures = [
                 *_plot(plots.occupancy([]), "occupancy"),
@@ -89,7 +90,8 @@ def lay_out() -> Parts:
         table_looks, table, save = _table()
         log_looks, events = _log()
     return Parts(
-        tab, timer, step, chunk, slider, jump, now, cells, shown, question, picked, again, answers, said, save,
+        tab, timer, step, chunk, slider, jump, now, cells, shown, question, picked, again, stop, answers, said,
+        save,
         looks=[step, colour, arrangement, chunk, *table_looks, *log_looks],
         top=[head, cells, moment, shown], details=[figures[0], figures[1], *table, *events, shown], changed=[],
     )  # fmt: skip
@@ -113,7 +115,7 @@ def _replay() -> tuple[gr.Slider, gr.Dropdown, gr.Button, gr.HTML]:
     return slider, jump, now, moment
 
 
-def _again() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
+def _again() -> tuple[gr.Dropdown, gr.Button, gr.Button, gr.HTML]:
     with gr.Accordion("Ask again and compare", open=False, elem_id="ask-again"):
         question = gr.Dropdown(
             [],
@@ -122,9 +124,11 @@ def _again() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
             elem_id="again-question",
             info="Pin, delete or bring back a chunk first; asked as it was, it then shows what that changed.",
         )
-        again = gr.Button("Ask again", elem_id="again", size="sm")
+        with gr.Row(elem_classes="ml-actions"):
+            again = gr.Button("Ask again", elem_id="again", size="sm", min_width=120)
+            stop = gr.Button("Stop", elem_id="stop-again", size="sm", scale=0, min_width=84, interactive=False)
         answers = gr.HTML("", elem_id="again-answers")
-    return question, again, answers
+    return question, again, stop, answers
 
 
 def _plot(empty: Any, elem_id: str) -> list[gr.Plot]:

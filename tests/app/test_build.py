@@ -157,13 +157,29 @@ def test_an_idle_stop_button_is_told_so(make_app: Callable[..., App]) -> None:
     page, request = build(app), SimpleNamespace(session_hash="a")
     visit = app.visits.get("a")
     stops = {fn.outputs[-1].elem_id: fn.fn for fn in page.fns.values() if fn.fn and fn.fn.__name__ == "stop"}
-    works = {"stop-answer": "answering", "stop-reading": "reading"}
+    works = {"stop-answer": "answering", "stop-again": "answering", "stop-reading": "reading"}
     works |= {f"lab-stop-{name}": "experimenting" for name in ("ways", "policies", "owed", "changed", "needle")}
     for name, work in works.items():
         assert not stops[name](request)[-1].interactive
         setattr(visit, work, True)
         assert stops[name](request)[-1] == gr.skip(), "what is going on disables it when it has ended"
         setattr(visit, work, False)
+
+
+def test_a_question_asked_again_on_memory_can_be_stopped_there(
+    make_app: Callable[..., App], read: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.build import build
+
+    app = make_app()
+    monkeypatch.setattr(app.visits, "get", lambda key: read)
+    page = build(app)
+    (again,) = [fn.fn for fn in page.fns.values() if fn.fn and fn.fn.__name__ == "again" and fn.inputs]
+    request, question = SimpleNamespace(session_hash="a"), read.exchanges[0].question
+    running = again(request, question, None)
+    assert next(running)[-1].interactive
+    assert not any(step[-1].interactive for step in again(request, question, None)), "the second one is refused"
+    assert not list(running)[-1][-1].interactive
 
 
 def test_of_two_experiments_the_one_that_runs_can_be_stopped(
