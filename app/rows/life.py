@@ -185,7 +185,7 @@ def _looking(layer: int, events: Sequence[e.LayerMass], chunk_id: int, n_tokens:
                 heads.append(0.0)
             heads[head] += 0.0 if place is None else shares[place]
     mass = sum(_mass(event, chunk_id) for event in events) / n_tokens
-    if not heads:
+    if not any(heads):  # not recorded, or so little in each that nothing of it is left
         return Looking(layer, mass)
     head = max(range(len(heads)), key=heads.__getitem__)
     return Looking(layer, mass, head, heads[head] / n_tokens)

@@ -327,6 +327,18 @@ def test_a_life_shows_how_much_attention_which_answer_paid() -> None:
     assert f"layer {layers[-1].layer}: {mass_words(layers[-1].mass)}, most in head {layers[-1].head}" in html
 
 
+def test_of_heads_that_hardly_looked_none_is_named() -> None:
+    session = made()
+    session.read(1, "Ledger")
+    session.recorder.append(e.QuestionAsked(0, "Who?", "memory", 4, None))
+    session.recorder.append(e.LayerMass(0, 0, 4, 0.9999, ((0, 0.0001),), (0.0, 0.0), ((0.0,), (0.0,))))
+    session.recorder.append(e.TokenGenerated(0, 0, 5, "Ada", -0.5, 0.0001, ((0, 0.0001),)))
+    life = life_of(timeline_of(session.recorder), 0, session.documents)
+    assert life is not None
+    words = life.stations[-1].words
+    assert "most in layer 4 (under 0.1%)" in words and "head" not in words
+
+
 def test_a_life_seen_from_an_earlier_step_marks_what_came_later() -> None:
     session = full()
     timeline = timeline_of(session.recorder)
