@@ -163,7 +163,7 @@ def score_against_mass(
                 go.Scatter(
                     x=np.array([scores[i] for i in mine], dtype=np.float32),
                     y=np.array([100 * masses[i] for i in mine], dtype=np.float32),
-                    mode="markers", name=kind, customdata=[plain(chunks[i]) for i in mine],
+                    mode="markers", cliponaxis=False, name=kind, customdata=[plain(chunks[i]) for i in mine],
                     marker={"color": MEMORY, "symbol": symbol, "size": 12, "line": {"width": 2, "color": MEMORY}},
                     hovertemplate="%{customdata}<br>score %{x:.3f}<br>%{y:.2f}% of attention<extra>"
                     + f"{kind}</extra>",

@@ -71,6 +71,7 @@ def test_the_scatter_tells_used_from_ignored_chunks() -> None:
         "little of both": ["chunk 3"],
     }  # fmt: skip
     assert len({trace.marker.symbol for trace in fig.data}) == 4
+    assert not any(trace.cliponaxis for trace in fig.data), "those without attention stand on the axis"
     assert {trace.marker.color for trace in fig.data} == {MEMORY}, "orange is what left, and none of these did"
 
 
