@@ -36,6 +36,7 @@ from training.merging import exported
 _WRAPPED = "base_model.model."  # what peft puts before the names of layers
 DOWN, UP, CONFIG = ".lora_A.weight", ".lora_B.weight", "adapter_config.json"
 _BYTES = 2  # of a number in bfloat16
+_ROWS = 256  # tokens whose products are summed at once: of one token alone they cost more than the layer
 _RIDGE = 1e-4  # of the mean second moment: inputs that the questions never gave may yet come
 
 
@@ -53,18 +54,34 @@ class Moments:
     inputs_II: Tensor
     outputs: float
 
+    def add(self, other: Moments) -> None:
+        """Count in what was seen elsewhere."""
+        self.inputs_II += other.inputs_II
+        self.outputs += other.outputs
+
 
 @contextmanager
 def collected(model: nn.Module) -> Iterator[dict[str, Moments]]:
-    """Collect the moments of the linear layers of ``model`` while the block runs, by their names without an adapter."""
+    """Collect the moments of the linear layers of ``model`` while the block runs, by their names without an adapter.
+
+    They are complete when the block has ended.
+    """
     found: dict[str, Moments] = {}
+    waiting: dict[str, list[Tensor]] = {}
+
+    def count(name: str) -> None:
+        x_NI = torch.cat(waiting.pop(name))
+        found[name].inputs_II += x_NI.T @ x_NI
 
     def collect(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
             x_NI = given[0].detach().float().flatten(0, -2)
             known = found.setdefault(name, Moments(x_NI.new_zeros(x_NI.shape[1], x_NI.shape[1]), 0.0))
-            known.inputs_II += x_NI.T @ x_NI
             known.outputs += float(output.detach().float().square().sum())
+            rows = waiting.setdefault(name, [])
+            rows.append(x_NI)
+            if sum(map(len, rows)) >= _ROWS:
+                count(name)
 
         return hook
 
@@ -78,6 +95,8 @@ def collected(model: nn.Module) -> Iterator[dict[str, Moments]]:
     finally:
         for hook in hooks:
             hook.remove()
+    for name in [*waiting]:
+        count(name)
 
 
 def compress(updates: Mapping[str, Update], moments: Mapping[str, Moments], room: int) -> dict[str, Update]:
@@ -146,9 +165,10 @@ def moments_of(
                 session.ask(question.question, options)
         session.remove_document(read.doc_id)
         for name, each in found.items():
-            known = total.setdefault(name, Moments(torch.zeros_like(each.inputs_II), 0.0))
-            known.inputs_II += each.inputs_II
-            known.outputs += each.outputs
+            if name in total:
+                total[name].add(each)
+            else:
+                total[name] = each
     return total
 
 
