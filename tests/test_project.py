@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU, ANY, DEV = "requirements-cpu.txt", "requirements.txt", "requirements-dev.txt"
 PRODUCT = ("app", "memlong", "training")
 LARGEST_TRACKED_FILE = 20 * 1024 * 1024
+LARGEST_ASSETS = 20_000_000
 
 # Import names that differ from the names of their distributions.
 DISTRIBUTIONS = {"docx": "python-docx", "faiss": "faiss-cpu", "google": "protobuf"}
@@ -171,6 +172,10 @@ def test_the_linter_sees_every_file_of_code(tracked: list[Path]) -> None:
 def test_no_tracked_file_is_too_large(tracked: list[Path]) -> None:
     large = [str(path) for path in tracked if path.stat().st_size > LARGEST_TRACKED_FILE]
     assert not large
+
+
+def test_the_assets_are_small_altogether(tracked: list[Path]) -> None:
+    assert sum(path.stat().st_size for path in tracked if path.is_relative_to(ROOT / "assets")) <= LARGEST_ASSETS
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from app.exports import conversation, conversation_file, document_archive
 from app.sessions import Exchange, Visit
 from app.tabs import evidence as pane
 from app.tabs.ask import again, cleared, picture, pictures
-from app.tabs.pieces import for_chat, from_chat
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, DocumentError, MemLongError
 
@@ -174,20 +173,6 @@ def test_a_passage_leads_to_its_chunk_s_life_and_its_layers(read: Visit) -> None
     assert f'data-act="life" data-id="{item.chunk_id}"' in html
     assert 'data-act="layers" data-id="0" data-of="2"' in html
     assert 'data-act="layers"' not in pane.passage(replace(item, attention_mass=None), "")
-
-
-@pytest.mark.parametrize(
-    "text", ["<img src=x onerror=alert(1)>", "</div><script>", "a &lt;b&gt; c", "<!-- -->", "&#60;b>"]
-)
-def test_nothing_can_begin_a_tag_in_the_chat(text: str) -> None:
-    shown = for_chat(text)
-    assert "<" not in shown
-    assert from_chat(shown) == text
-
-
-@pytest.mark.parametrize("text", ["2 < 3 & 4 > 1", "Tom & Jerry", "a <- b", "50 % of $$x$$"])
-def test_plain_text_in_the_chat_stays_as_it_is(text: str) -> None:
-    assert for_chat(text) == text
 
 
 def test_conversation_as_markdown(read: Visit) -> None:

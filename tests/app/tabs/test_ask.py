@@ -1,4 +1,4 @@
-"""The Ask tab's menu of documents, and wishes that come twice."""
+"""The Ask tab's menu of documents, wishes that come twice, and texts that look like tags."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from app import asking, reading
 from app.sessions import Visit
 from app.tabs import ask, ask_controls
+from app.tabs.pieces import for_chat, from_chat
 from memlong.config import AskOptions
 from tests.app.conftest import QUESTION
 
@@ -46,3 +47,17 @@ def test_the_second_wish_of_two_to_ask_again_changes_nothing(read: Visit, edited
     next(going)
     assert "One question at a time" in list(ask.again(read, [0, None], None, controls))[-1][1], "that is another wish"
     list(going)
+
+
+@pytest.mark.parametrize(
+    "text", ["<img src=x onerror=alert(1)>", "</div><script>", "a &lt;b&gt; c", "<!-- -->", "&#60;b>"]
+)
+def test_nothing_can_begin_a_tag_in_the_chat(text: str) -> None:
+    shown = for_chat(text)
+    assert "<" not in shown
+    assert from_chat(shown) == text
+
+
+@pytest.mark.parametrize("text", ["2 < 3 & 4 > 1", "Tom & Jerry", "a <- b", "50 % of $$x$$"])
+def test_plain_text_in_the_chat_stays_as_it_is(text: str) -> None:
+    assert for_chat(text) == text
