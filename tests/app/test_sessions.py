@@ -230,10 +230,10 @@ def test_the_page_shows_again_what_was_there(make_app: Callable[..., App], long_
     *_, exchange = asking.ask(visit, "Where?", AskOptions(max_tokens=2, top_k=2))
     again = as_it_was(visit)
     assert len(again) == len(blank)
-    assert again[4:6] == [32 * 50, "fifo"]
-    assert blank[4:6] == [app.settings.capacity, app.settings.policy]
+    assert again[5:7] == [32 * 50, "fifo"]
+    assert blank[5:7] == [app.settings.capacity, app.settings.policy]
     assert "Log" in again[0]
-    assert exchange.question in str(again[6])
+    assert exchange.question in str(again[7])
 
 
 def test_an_answer_that_its_page_left_says_so(make_app: Callable[..., App], long_text: str) -> None:

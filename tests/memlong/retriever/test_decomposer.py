@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 import torch
@@ -16,10 +16,10 @@ from memlong.retriever.hybrid import HybridRetriever
 QUESTION = "who kept the ledger of the harbour"
 
 
-def units(person: float, first: int = 3, last: int = 7) -> dict[str, torch.Tensor]:
-    """Return linear units whose span logits are two of a token's states, times eight; the person unit is fixed."""
+def units(person: float, first: int = 3, last: int = 7, scale: float = 8.0) -> dict[str, torch.Tensor]:
+    """Return linear units whose span logits are two of a token's states, times ``scale``; the person unit is fixed."""
     span = torch.zeros(2, 32)
-    span[0, first] = span[1, last] = 8.0
+    span[0, first] = span[1, last] = scale
     return {
         "span.weight": span, "span.bias": torch.zeros(2),
         "person.weight": torch.zeros(1, 32), "person.bias": torch.tensor([person]),
@@ -51,14 +51,17 @@ def test_it_marks_what_the_units_of_its_file_say(bert, written):
     with torch.no_grad():
         states = model(**batch).last_hidden_state[0]
     seen = set()
-    for pair in permutations(range(0, 32, 4), 2):
-        first, last, margin = best_span(8 * states[:-1][:, list(pair)], 32)
+    # The tiny tokenizer's pieces differ from run to run, so small logits make sure of margins that are too small.
+    for pair, scale in product(permutations(range(0, 32, 4), 2), (8.0, 0.1)):
+        first, last, margin = best_span(scale * states[:-1][:, list(pair)], 32)
+        if abs(margin - 3) < 1e-2:
+            continue  # two computations of one margin differ in rounding
         start, end = places[first][0], places[last][1]
         expected = (start, end) if margin >= 3 and (start, end) != (0, len(QUESTION)) else None
-        step = Decomposer(model, tokenizer, written(units(1.0, *pair))).first_step(QUESTION)
+        step = Decomposer(model, tokenizer, written(units(1.0, *pair, scale))).first_step(QUESTION)
         assert step == (expected and (expected, f"Who is {QUESTION[start:end]}?"))
         if step and step.span not in seen:
-            thing = Decomposer(model, tokenizer, written(units(-1.0, *pair))).first_step(QUESTION)
+            thing = Decomposer(model, tokenizer, written(units(-1.0, *pair, scale))).first_step(QUESTION)
             assert thing.question == f"What is {QUESTION[start:end]}?"
         seen.add(step and step.span)
     assert len(seen) > 3 and None in seen
