@@ -35,9 +35,9 @@ CHANGE = (
     "This answer alone is given them; 'Pin these in memory' changes your memory itself."
 )
 EMPTY = {
-    "ways": "Read a document on the tab Read, ask a question about it here, and see whether memory helped at all.",
-    "policies": "Read a document, ask some questions on the tab Ask, and replay: no model runs, so it takes a moment.",
-    "needle": "Read a document on the tab Read, hide a sentence in it, and see whether it is kept, found and told.",
+    "ways": "When something is read (on the tab Read), ask a question about it here, and see if memory helped at all.",
+    "policies": "Ask some questions on the tab Ask of what was read, and replay: no model runs, so it takes a moment.",
+    "needle": "When something is read (on the tab Read), hide a sentence in it, and see if it is kept, found and told.",
     "owed": "Ask a question on the tab Ask, choose it here, and see which chunk its answer needed.",
 }
 ASIDE = ("Evicted", "Missed most")  # columns that a phone leaves out
