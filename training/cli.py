@@ -131,13 +131,17 @@ def export(chosen: argparse.Namespace) -> int:
         return 0
     from itertools import chain, islice
 
-    from training.compress import export_compressed
-    from training.data.sources import open_source
+    from training.compress import export_compressed, read_adapter
+    from training.data.sources import open_source, require_folder
 
+    for option, given in (("--documents", chosen.documents), ("--questions", chosen.questions)):
+        if given < 1:
+            raise ConfigError(f"{option} {given}", "A whole number from 1", f"Raise it, or leave {option} out")
     sources = [islice(open_source(name, chosen.data), chosen.documents) for name in chosen.sources]
-    export_compressed(
-        chosen.run, chosen.compressed, chosen.megabytes, chain.from_iterable(sources), chosen.questions, print
-    )
+    require_folder(chosen.sources, chosen.data)
+    adapter = read_adapter(chosen.run, chosen.compressed)
+    documents = chain.from_iterable(sources)
+    export_compressed(adapter, chosen.compressed, chosen.megabytes, documents, chosen.questions, print)
     return 0
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from memlong.config import AskOptions
 from memlong.errors import ConfigError, PersistError
+from memlong.files import MANIFEST, whole_folder
 from memlong.model.adapter import WEIGHTS
 from memlong.model.part import MemoryPart, write_part
 from memlong.session.session import Session
@@ -54,19 +55,13 @@ class Moments:
     inputs_II: Tensor
     outputs: float
 
-    def add(self, other: Moments) -> None:
-        """Count in what was seen elsewhere."""
-        self.inputs_II += other.inputs_II
-        self.outputs += other.outputs
-
 
 @contextmanager
-def collected(model: nn.Module) -> Iterator[dict[str, Moments]]:
-    """Collect the moments of the linear layers of ``model`` while the block runs, by their names without an adapter.
+def collecting(model: nn.Module, found: dict[str, Moments]) -> Iterator[None]:
+    """Add the moments of the linear layers of ``model`` while the block runs, by their names without an adapter.
 
     They are complete when the block has ended.
     """
-    found: dict[str, Moments] = {}
     waiting: dict[str, list[Tensor]] = {}
 
     def count(name: str) -> None:
@@ -91,7 +86,7 @@ def collected(model: nn.Module) -> Iterator[dict[str, Moments]]:
         if isinstance(module, nn.Linear)
     ]
     try:
-        yield found
+        yield
     finally:
         for hook in hooks:
             hook.remove()
@@ -108,13 +103,7 @@ def compress(updates: Mapping[str, Update], moments: Mapping[str, Moments], room
     Raises:
         ConfigError: when ``room`` is too small for one direction of each.
     """
-    least = sum(_BYTES * (len(each.up_OR) + each.down_RI.shape[1]) for each in updates.values())
-    if room < least:
-        raise ConfigError(
-            f"{room} bytes for {len(updates)} updates",
-            f"At least {least}, one direction of each",
-            "Set more megabytes",
-        )
+    taken = refuse_little_room(updates, room)
     apart = {name: _directions(update, moments[name].inputs_II) for name, update in updates.items()}
     worth = sorted(
         (
@@ -128,11 +117,27 @@ def compress(updates: Mapping[str, Update], moments: Mapping[str, Moments], room
     kept = dict.fromkeys(updates, 1)
     for _, name, _ in worth:
         down, up, _values = apart[name]
-        least += _BYTES * (len(up) + down.shape[1])
-        if least > room:
+        taken += _BYTES * (len(up) + down.shape[1])
+        if taken > room:
             break
         kept[name] += 1
     return {name: Update(down[: kept[name]], up[:, : kept[name]]) for name, (down, up, _) in apart.items()}
+
+
+def refuse_little_room(updates: Mapping[str, Update], room: int) -> int:
+    """Return the bytes of one direction of each update.
+
+    Raises:
+        ConfigError: when ``room`` is less.
+    """
+    least = sum(_BYTES * (len(each.up_OR) + each.down_RI.shape[1]) for each in updates.values())
+    if room < least:
+        raise ConfigError(
+            f"{room / 1e6:g} megabytes for {len(updates)} updates",
+            f"At least {least / 1e6:g}, one direction of each",
+            "Set more megabytes",
+        )
+    return least
 
 
 def _directions(update: Update, inputs_II: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,70 +161,68 @@ def moments_of(
         session: its model answers with the adapter. questions: asked of each document. say: told of each document.
     """
     options = AskOptions(answer_from="memory", record_attention=False, history=0, max_tokens=32)
-    total: dict[str, Moments] = {}
+    found: dict[str, Moments] = {}
     for doc_id, text, asked in documents:
         say(f"asking {min(questions, len(asked))} questions on {doc_id}")
         read = session.read(text, title=doc_id)
-        with collected(session.model.model) as found:  # reading is without the adapter, and does not count
+        with collecting(session.model.model, found):  # reading is without the adapter, and does not count
             for question in islice(asked, questions):
                 session.ask(question.question, options)
         session.remove_document(read.doc_id)
-        for name, each in found.items():
-            if name in total:
-                total[name].add(each)
-            else:
-                total[name] = each
-    return total
+    return found
 
 
-def require_adapter(run: Path, out: Path) -> MemoryPart:
-    """Return what a run, its ``export/`` or a folder like it holds.
+@dataclass(frozen=True)
+class Adapter:
+    """What a run exported: its part, the adapter's settings, its updates by layer, and whatever else it holds."""
+
+    part: MemoryPart
+    config: Mapping[str, Any]
+    updates: Mapping[str, Update]
+    others: Mapping[str, Tensor]
+
+
+def read_adapter(run: Path, out: Path) -> Adapter:
+    """Return the adapter of a run, its ``export/`` or a folder like it.
 
     Raises:
-        PersistError: when there is no adapter, or one with more than low-rank updates; when ``out`` is taken.
+        PersistError: when there is none, or one with more than low-rank updates; when ``out`` is taken.
     """
-    part, adapter = exported(run, out)
-    config = json.loads((adapter / CONFIG).read_text("utf-8"))
+    part, folder = exported(run, out)
+    config = json.loads((folder / CONFIG).read_text("utf-8"))
     if config.get("use_dora") or config.get("use_rslora"):
-        raise PersistError(f"{adapter} has scaled updates", "W' = W + (alpha / r) B A", "Take another adapter")
-    return part
+        raise PersistError(f"{folder} has scaled updates", "W' = W + (alpha / r) B A", "Take another adapter")
+    weights = load_file(folder / WEIGHTS)
+    layers = [name.removeprefix(_WRAPPED).removesuffix(DOWN) for name in weights if name.endswith(DOWN)]
+    updates = {
+        layer: Update(weights.pop(_WRAPPED + layer + DOWN), _scale(config, layer) * weights.pop(_WRAPPED + layer + UP))
+        for layer in layers
+    }
+    return Adapter(part, config, updates, weights)
 
 
-def write_compressed(part: MemoryPart, moments: Mapping[str, Moments], megabytes: float, out: Path) -> Path:
-    """Write a part with its adapter's updates in at most so many megabytes (10^6 bytes); return the new weights.
+def write_compressed(adapter: Adapter, moments: Mapping[str, Moments], megabytes: float, out: Path) -> Path:
+    """Write what a run exported with its updates in at most so many megabytes (10^6 bytes); return the new weights.
 
     Raises:
         ConfigError: when the room is too small.
     """
-    adapter = part.adapter
-    assert adapter is not None
-    weights, config = load_file(adapter / WEIGHTS), json.loads((adapter / CONFIG).read_text("utf-8"))
-    layers = {name.removesuffix(DOWN): _layer(name) for name in weights if name.endswith(DOWN)}
-    updates = {
-        layer: Update(weights.pop(name + DOWN), _scale(config, layer) * weights.pop(name + UP))
-        for name, layer in layers.items()
-    }
-    small = compress(updates, moments, int(megabytes * 1e6))
-    for name, layer in layers.items():
-        weights[name + DOWN], weights[name + UP] = (each.bfloat16().contiguous() for each in small[layer])
+    small = compress(adapter.updates, moments, int(megabytes * 1e6))
+    weights = dict(adapter.others)
+    for layer, update in small.items():
+        weights[_WRAPPED + layer + DOWN] = update.down_RI.bfloat16().contiguous()
+        weights[_WRAPPED + layer + UP] = update.up_OR.bfloat16().contiguous()
     ranks = {layer: len(update.down_RI) for layer, update in small.items()}
-    config |= {"rank_pattern": ranks, "alpha_pattern": ranks}  # alpha / r is in the updates
-    fresh = out.with_name(out.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(part.folder, fresh)
-    write_part(fresh, part.config, part.base)  # the way to a base that is a folder may be another one
-    folder = fresh / adapter.relative_to(part.folder)
-    save_file(weights, folder / WEIGHTS)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # safetensors lets nobody but the owner read
-    if out.exists():
-        out.rmdir()
-    fresh.rename(out)
-    return out / folder.relative_to(fresh) / WEIGHTS
-
-
-def _layer(name: str) -> str:
-    return name.removeprefix(_WRAPPED).removesuffix(DOWN)
+    part = adapter.part
+    inside = part.adapter.relative_to(part.folder) if part.adapter else Path()
+    with whole_folder(out) as fresh:
+        shutil.copytree(part.folder, fresh, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+        write_part(fresh, part.config, part.base)  # the way to a base that is a folder may be another one
+        save_file(weights, fresh / inside / WEIGHTS)
+        # alpha / r is in the updates.
+        config = {**adapter.config, "rank_pattern": ranks, "alpha_pattern": ranks}
+        (fresh / inside / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    return out / inside / WEIGHTS
 
 
 def _scale(config: Mapping[str, Any], layer: str) -> float:
@@ -229,18 +232,25 @@ def _scale(config: Mapping[str, Any], layer: str) -> float:
 
 
 def export_compressed(
-    run: Path, out: Path, megabytes: float, documents: Iterable[Document], questions: int, say: Callable[[str], None]
+    adapter: Adapter,
+    out: Path,
+    megabytes: float,
+    documents: Iterable[Document],
+    questions: int,
+    say: Callable[[str], None],
 ) -> None:
-    """Write a run's export with a smaller adapter into ``out``, after questions on documents were asked of it.
+    """Write what a run exported with a smaller adapter into ``out``, after questions on documents were asked of it.
 
     Raises:
-        MemLongError: see :func:`require_adapter` and :func:`write_compressed`.
+        MemLongError: see :func:`write_compressed`; a room that is too small is refused before anything is loaded.
     """
-    part = require_adapter(run, out)
+    refuse_little_room(adapter.updates, int(megabytes * 1e6))
     from memlong.model.load import load_model
     from training.base import load_retriever
 
-    session = Session(load_model(part.folder), load_retriever("auto"))
+    session = Session(load_model(adapter.part.folder), load_retriever("auto"))
     moments = moments_of(session, documents, questions, say)
-    written = write_compressed(part, moments, megabytes, out)
+    if not moments:
+        raise ConfigError("Sources without a question", "One question at least", "Choose others")
+    written = write_compressed(adapter, moments, megabytes, out)
     say(f"the adapter has {written.stat().st_size:,} bytes in {written}")

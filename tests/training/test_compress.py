@@ -11,12 +11,11 @@ from torch import nn
 
 from memlong.errors import ConfigError
 from memlong.model.load import load_model
-from memlong.model.part import read_part
 from memlong.retriever.hashing import HashingRetriever
 from memlong.session.session import Session
 from tests.training.test_merging import answers, trained  # noqa: F401
 from training import cli
-from training.compress import DOWN, Moments, Update, collected, compress, moments_of, write_compressed
+from training.compress import DOWN, Moments, Update, collecting, compress, moments_of, read_adapter, write_compressed
 from training.data.questions import Question
 
 SIZES = {"first": (12, 8), "second": (20, 6)}  # inputs, outputs
@@ -67,14 +66,15 @@ def test_layers_whose_outputs_are_small_keep_more(updates):
 
 def test_too_little_room_is_refused(updates):
     seen = {name: moments(torch.randn(50, i)) for name, (i, _) in SIZES.items()}
-    with pytest.raises(ConfigError, match="At least 92, one direction of each"):
+    with pytest.raises(ConfigError, match=r"At least 9\.2e-05, one direction of each"):
         compress(updates, seen, 91)
 
 
 def test_moments_are_of_all_tokens_and_hooks_are_gone_afterwards():
     model = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     inputs = torch.randn(4, 5, 3)
-    with collected(model) as found:
+    found: dict[str, Moments] = {}
+    with collecting(model, found):
         model(inputs[:1])
         outputs = model[0](inputs[1:])
     model(inputs)
@@ -91,13 +91,13 @@ def test_a_run_is_exported_with_less_in_its_adapter(trained, tmp_path):  # noqa:
     said: list[str] = []
     found = moments_of(session, documents, 3, said.append)
     assert said == ["asking 1 questions on doc"] * 2 and not session.present
-    part = read_part(export)
+    whole = read_adapter(export, tmp_path / "whole")
     before = (export / "adapter/adapter_model.safetensors").stat().st_size
-    weights = write_compressed(part, found, 10.0, tmp_path / "whole")
+    weights = write_compressed(whole, found, 10.0, tmp_path / "whole")
     torch.testing.assert_close(
         answers(load_model(tmp_path / "whole", dtype="fp32")), answers(session.model), atol=2e-2, rtol=2e-2
     )
-    weights = write_compressed(part, found, 0.7e-6 * before, tmp_path / "small")
+    weights = write_compressed(whole, found, 0.7e-6 * before, tmp_path / "small")
     assert weights.stat().st_size < before and (tmp_path / "small/memory.json").is_file()
     ranks = {name.removesuffix(DOWN): len(each) for name, each in load_file(weights).items() if name.endswith(DOWN)}
     config = json.loads((weights.parent / "adapter_config.json").read_text())
@@ -106,8 +106,25 @@ def test_a_run_is_exported_with_less_in_its_adapter(trained, tmp_path):  # noqa:
     again = load_model(tmp_path / "small", dtype="fp32")
     assert (answers(again) - answers(session.model)).norm() < answers(session.model).norm() / 4
     # What was made smaller once can be made smaller again: its ranks differ.
-    less = write_compressed(read_part(tmp_path / "small"), found, 0.5e-6 * before, tmp_path / "less")
+    less = write_compressed(
+        read_adapter(tmp_path / "small", tmp_path / "less"), found, 0.5e-6 * before, tmp_path / "less"
+    )
     assert less.stat().st_size < weights.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (["--megabytes", "0.0001"], "0.0001 megabytes"), (["--documents", "0"], "--documents 0"),
+        (["--questions", "-1"], "--questions -1"), (["--sources", "nope"], "nope"),
+        (["--sources", "squad", "--data", "/nowhere"], "/nowhere"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_refused_before_anything_is_loaded(more, what, trained, tmp_path, capsys, monkeypatch):  # noqa: F811
+    run = trained("own")
+    monkeypatch.setattr("memlong.model.load.load_model", lambda *_: pytest.fail("a model was loaded"))
+    assert cli.main(["export", str(run), "--compressed", str(tmp_path / "out"), *more]) == 2
+    assert what in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_compressed_is_refused_before_anything_is_read(tmp_path, capsys):
