@@ -233,7 +233,7 @@ def pictures(visit: Visit, question: str, chosen: AskOptions) -> Iterator[list[A
     """Ask, and yield the tab as it looks after every step; the last one is complete."""
     drawn: tuple[Any, ...] | None = None
     if visit.answering and visit.exchanges and (question or "").strip() in ("", visit.exchanges[-1].question):
-        yield [gr.skip()] * 7  # the second click of two, for which the box is full or empty by now
+        yield _nothing(visit)  # the second click of two, for which the box is full or empty by now
         return
     try:
         for exchange in asking.ask(visit, question, chosen):
@@ -252,7 +252,7 @@ def again(visit: Visit, index: Any, question: str | None, controls: tuple[Any, .
     """Take an exchange back and ask it again, changed or not; with another seed, so that sampling differs."""
     newest = len(visit.exchanges) - 1
     if visit.answering and exchange_of(index) >= newest and (not question or question == visit.exchanges[-1].question):
-        yield [gr.skip()] * 7  # the second click of two: what the first asked is being answered
+        yield _nothing(visit)  # the second click of two: what the first asked is being answered
         return
     try:
         if question is not None:
@@ -287,6 +287,11 @@ def picture(visit: Visit, with_evidence: bool = True) -> list[Any]:
     evidence = pane.evidence(visit) if with_evidence else gr.skip()
     bank, stop = bank_line(visit, READ_FIRST), gr.Button(interactive=visit.answering)
     return [messages(visit), notice, evidence, bank, suggested, stop]
+
+
+def _nothing(visit: Visit) -> list[Any]:
+    """Return what leaves the view and the question box as they are."""
+    return [gr.skip()] * (len(picture(visit, with_evidence=False)) + 1)
 
 
 def messages(visit: Visit) -> list[dict[str, str]]:
