@@ -42,7 +42,7 @@ def until(runs: Runs, name: str, wanted: Callable[[Run], bool]) -> Run:
 
 
 def test_a_run_goes_to_its_end_and_leaves_an_export(runs: Runs) -> None:
-    assert runs.start("tiny", (), "one").alive
+    assert runs.start("tiny", (), "one").state != "failed"  # a busy machine may look only after its end
     run = until(runs, "one", lambda run: run.state == "done")
     assert [step.step for step in run.steps] == [1, 2, 3]
     assert (run.steps[1].held_out, run.steps[0].held_out) == (2.0, None)
