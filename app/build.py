@@ -30,7 +30,9 @@ FILES_STAY = (600, 3600)
 # Seconds between two looks for a waiting event. gradio's own, a thousand looks a second, takes 7 % of a core for ever,
 # from answering as much as from a battery; nobody notices a hundredth of a second.
 QUEUE_LOOKS = 0.01
-ARRIVAL, KEYBOARD, FIGURES = (Path(__file__).with_name(name) for name in ("arrival.js", "keyboard.js", "figures.js"))
+STREAM, ARRIVAL, KEYBOARD, FIGURES = (
+    Path(__file__).with_name(f"{name}.js") for name in ("stream", "arrival", "keyboard", "figures")
+)
 
 
 def build(app: App) -> gr.Blocks:
@@ -93,16 +95,17 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
     first, second, third, fourth = (parts[name] for name in ("read", "ask", "memory", "attention"))
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-    def to_ask(event: gr.EventData) -> tuple[Any, str]:
-        return gr.Tabs(selected="ask"), str(event._data["id"])
+    def to_ask() -> Any:
+        return gr.Tabs(selected="ask")
 
-    def send(request: gr.Request, question: str, *controls: Any) -> Any:
-        yield from ask.pictures(app.visit(request), question, ask_controls.options(*controls))
+    def send(request: gr.Request, event: gr.EventData, *controls: Any) -> Any:
+        yield from ask.pictures(app.visit(request), str(event._data["id"]), ask_controls.options(*controls))
 
-    moved = first.view[3].click(to_ask, None, [tabs, second.question], **quick)
-    asked = moved.then(
-        send, [second.question, *second.controls], [*second.view, second.question], show_progress="hidden",
-        concurrency_limit=None, api_visibility="private",
+    # In this order: the page works off one click's events one after another.
+    first.view[3].click(to_ask, None, tabs, **quick)
+    asked = first.view[3].click(
+        send, second.controls, [*second.view, second.question], show_progress="hidden", concurrency_limit=None,
+        trigger_mode="multiple", api_visibility="private",
     )  # fmt: skip
     second.changed.append(asked)
 
@@ -170,6 +173,7 @@ def _wire_visits(app: App, page: gr.Blocks, parts: read.Parts, asking: ask.Parts
 
     # A tick may estimate a long text, which takes turns: it must not hold up those of other visitors.
     timer.tick(tick, None, [parts.engine, parts.view[0], timer], concurrency_limit=None, **quiet)
+    page.load(None, None, None, js=STREAM.read_text("utf-8"), **quiet)  # before anything is asked of the queue
     came = page.load(come, ticket, of_memory, js=ARRIVAL.read_text("utf-8"), queue=False, **quiet)
     came.then(go_on, None, [*parts.view, parts.said], concurrency_limit=None, **quiet)
     page.load(None, None, None, js=KEYBOARD.read_text("utf-8"), **quiet)

@@ -136,8 +136,10 @@ def page(browser: Any, address: str, seen: Seen) -> Iterator[Any]:
     assert seen.errors == []
 
 
-def open_page(browser: Any, address: str, seen: Seen, width: int = 1440, query: str = "") -> Any:
+def open_page(browser: Any, address: str, seen: Seen, width: int = 1440, query: str = "", before: str = "") -> Any:
+    """Open a page; ``before``: JavaScript that runs in it before its own."""
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.add_init_script(before)
     page.set_default_timeout(PATIENCE)
 
     def note(request: Any) -> None:

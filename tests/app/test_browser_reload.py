@@ -1,4 +1,4 @@
-"""A page that is loaded again, left and come back to, or duplicated: it keeps what is its own, and nothing else."""
+"""A page that is loaded again, left and come back to, duplicated, or far away: it keeps what is its own and no more."""
 
 from __future__ import annotations
 
@@ -23,6 +23,28 @@ from tests.app.test_browser import (
 
 __all__ = ["address", "browser", "seen", "tiny_folder"]
 pytestmark = pytest.mark.browser
+# A network that brings the end of the stream of events only after the number of a question that was asked meanwhile.
+LATE_END = """
+const plain = window.fetch.bind(window);
+const joined = new Promise((tell) => { window.joined = tell; });
+window.fetch = async (...given) => {
+  const response = await plain(...given);
+  const address = String(given[0].url ?? given[0]);
+  if (address.includes('/queue/join') && window.asked) setTimeout(window.joined, 300);
+  if (!address.includes('/queue/data')) return response;
+  const late = new TransformStream({
+    async transform(chunk, controller) {
+      if (window.reading && new TextDecoder().decode(chunk).includes('close_stream')) {
+        window.reading = false;
+        window.heldBack = true;
+        await joined;
+      }
+      controller.enqueue(chunk);
+    },
+  });
+  return new Response(response.body.pipeThrough(late), response);
+};
+"""
 QUESTION = "Where did the brass lantern of Ottoline Varga stand?"
 
 
@@ -75,3 +97,21 @@ def test_a_duplicated_tab_begins_empty(browser: Any, address: str, tmp_path: Pat
     assert "other" in second.inner_text("#shelf")
     assert "private" in first.inner_text("#shelf")
     context.close()
+
+
+def test_a_question_is_heard_of_though_the_stream_of_events_ends_as_it_is_asked(
+    browser: Any, address: str, seen: Seen, tmp_path: Path
+) -> None:
+    page = open_page(browser, address, seen, before=LATE_END)
+    upload(page, tmp_path, "short.txt", FACT)
+    page.wait_for_selector(".ml-is-waiting")
+    page.evaluate("window.reading = true")
+    page.click("#read")
+    page.wait_for_function("window.heldBack")
+    page.evaluate("window.asked = true")
+    ask(page, QUESTION)
+    page.wait_for_selector("#evidence .ml-hit")
+    ask(page, "And who is Ottoline Varga?")  # the streams that come after are heard of as well
+    page.wait_for_function("document.querySelectorAll('#chat .bot.message').length === 2")
+    page.close()
+    assert seen == Seen()
