@@ -32,6 +32,8 @@ from memlong.session.session import make_bank
 
 QUERIES = ("previous", "current")
 _LOGIT_BYTES = 256 << 20  # logits of one block at most
+_BLOCK = 1024  # tokens: fewer make the products slower, more no faster
+_SLICE = 64  # tokens whose losses a CPU computes in one go: what log-softmax makes of them stays in its cache
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Scorer:
         model, retriever: as for a session. The model's configuration sets chunk, window, top_k, capacity and policy.
         query: ``previous`` searches with the chunk before the window (causal: what we report); ``current`` with the
             window itself, which looks at the tokens it is about to predict, as the published implementation does.
-        block_tokens: tokens of all windows of one forward pass; None takes ``read_batch_tokens``, or fewer where the
-            logits of so many would not fit into 256 MB.
+        block_tokens: tokens of all windows of one forward pass; None takes 1,024 (or ``read_batch_tokens``, if that
+            is more), or fewer where the logits of so many would not fit into 256 MB.
         newest: of the top-k chunks, how many are those right before the window, whatever they say; the others are the
             best among older ones. What a sentence goes on with often stands there, and no search needs to find it.
         ngrams: share of an n-gram cache of all that the bank holds in each prediction (see ``ngrams.py``); 0 is none.
@@ -117,7 +119,7 @@ class Scorer:
         self.newest, self.ngrams = newest, NGramCache(ngrams).weight
         self.model, self.retriever, self.query = model, retriever, query
         fits = _LOGIT_BYTES // (4 * model.spec.vocab_size)
-        self.block_tokens = block_tokens or min(model.config.read_batch_tokens, fits)
+        self.block_tokens = block_tokens or min(max(model.config.read_batch_tokens, _BLOCK), fits)
         layout = model.layout
         # One pass serves when nothing that memory changed is stored, and the same weights write and read.
         self._one_pass = layout.stored_layers[-1] <= layout.retrieval_layers[0] and not model.adapts
@@ -285,5 +287,8 @@ def _losses(blocks: Iterator[BlockLogits]) -> Iterator[Tensor]:
         logits, ids = block.flat()
         if carried is not None:
             yield functional.cross_entropy(carried[None].float(), ids[:1], reduction="none").cpu()
-        yield functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none").cpu()
+        step = _SLICE if logits.device.type == "cpu" else len(ids)
+        for start in range(0, len(ids) - 1, step):
+            some, wanted = logits[start : start + step], ids[start + 1 : start + step + 1]
+            yield functional.cross_entropy(some[: len(wanted)].float(), wanted, reduction="none").cpu()
         carried = logits[-1].clone()
