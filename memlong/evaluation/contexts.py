@@ -29,12 +29,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from memlong.chunking import Chunk, chunk_text
 from memlong.errors import ConfigError, unknown_name
 from memlong.evaluation.ngrams import WEIGHT
-from memlong.evaluation.perplexity import Scorer
+from memlong.evaluation.perplexity import Scorer, losses_of
 from memlong.model.wrapper import MemoryModel
 
 SYSTEMS = ("memory", "ngrams", "nothing", "window", "full", "original")
@@ -44,7 +43,6 @@ BLIND = ("nothing", "original")
 
 SINKS = 4
 KEY_GAIN, KEY_LIKELY = 2.0, -2.0  # LongPPL's thresholds, natural logarithms
-_SLICE = 256  # logits turned into losses at a time
 
 
 @dataclass(frozen=True)
@@ -269,9 +267,7 @@ def _losses(model: MemoryModel, ids: Sequence[int], rows: Sequence[_Row]) -> Ten
         wanted_n = torch.tensor(ids[row.first + 1 : row.end + 1], device=model.device)
         with torch.no_grad():
             logits_nV = model.forward(given, logits_to_keep=len(wanted_n)).logits[0, -len(wanted_n) :]
-        for at in range(0, len(wanted_n), _SLICE):
-            part = slice(at, at + _SLICE)
-            found.append(functional.cross_entropy(logits_nV[part].float(), wanted_n[part], reduction="none").cpu())
+        found.append(losses_of(logits_nV, wanted_n))
     return torch.cat(found)
 
 

@@ -33,7 +33,7 @@ from memlong.session.session import make_bank
 QUERIES = ("previous", "current")
 _LOGIT_BYTES = 256 << 20  # logits of one block at most
 _BLOCK = 1024  # tokens: fewer make the products slower, more no faster
-_SLICE = 64  # tokens whose losses a CPU computes in one go: what log-softmax makes of them stays in its cache
+_SLICE = 64  # tokens whose losses are computed in one go: what log-softmax makes of them stays in a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -286,9 +286,12 @@ def _losses(blocks: Iterator[BlockLogits]) -> Iterator[Tensor]:
     for block in blocks:
         logits, ids = block.flat()
         if carried is not None:
-            yield functional.cross_entropy(carried[None].float(), ids[:1], reduction="none").cpu()
-        step = _SLICE if logits.device.type == "cpu" else len(ids)
-        for start in range(0, len(ids) - 1, step):
-            some, wanted = logits[start : start + step], ids[start + 1 : start + step + 1]
-            yield functional.cross_entropy(some[: len(wanted)].float(), wanted, reduction="none").cpu()
+            yield losses_of(carried[None], ids[:1])
+        yield losses_of(logits[:-1], ids[1:])
         carried = logits[-1].clone()
+
+
+def losses_of(logits_nV: Tensor, wanted_n: Tensor) -> Tensor:
+    """Return -log p [n] of each wanted token, in nats, float32 on the CPU; a few at a time, whatever n is."""
+    parts = zip(logits_nV.split(_SLICE), wanted_n.split(_SLICE), strict=True)
+    return torch.cat([functional.cross_entropy(some.float(), wanted, reduction="none") for some, wanted in parts]).cpu()
