@@ -98,14 +98,11 @@ def _wire_between(app: App, parts: dict[str, Any], tabs: gr.Tabs) -> None:
     def to_ask() -> Any:
         return gr.Tabs(selected="ask")
 
-    def send(request: gr.Request, event: gr.EventData, *controls: Any) -> Any:
-        yield from ask.pictures(app.visit(request), str(event._data["id"]), ask_controls.options(*controls))
-
     # In this order: the page works off one click's events one after another.
     first.view[3].click(to_ask, None, tabs, **quick)
     asked = first.view[3].click(
-        send, second.controls, [*second.view, second.question], show_progress="hidden", concurrency_limit=None,
-        trigger_mode="multiple", api_visibility="private",
+        ask.suggested(app), second.controls, [*second.view, second.question], show_progress="hidden",
+        concurrency_limit=None, trigger_mode="multiple", api_visibility="private",
     )  # fmt: skip
     second.changed.append(asked)
 

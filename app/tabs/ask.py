@@ -159,9 +159,6 @@ def wire(app: App, parts: Parts) -> None:
     def send(request: gr.Request, question: str, *controls: Any) -> Iterator[list[Any]]:
         yield from pictures(app.visit(request), question, options(*controls))
 
-    def suggested(request: gr.Request, event: gr.EventData, *controls: Any) -> Iterator[list[Any]]:
-        yield from pictures(app.visit(request), str(event._data["id"]), options(*controls))
-
     def retry(request: gr.Request, event: gr.RetryData, *controls: Any) -> Iterator[list[Any]]:
         yield from again(app.visit(request), event.index, None, controls)
 
@@ -174,11 +171,20 @@ def wire(app: App, parts: Parts) -> None:
     parts.changed += [
         parts.question.submit(send, [parts.question, *parts.controls], out, **long),
         parts.send.click(send, [parts.question, *parts.controls], out, **long),
-        parts.suggest.click(suggested, parts.controls, out, **long),
+        parts.suggest.click(suggested(app), parts.controls, out, **long),
         parts.chat.retry(retry, parts.controls, out, **long),
         parts.chat.edit(edit, parts.controls, out, **long),
     ]
     _wire_looking(app, parts, quick)
+
+
+def suggested(app: App) -> Callable[..., Iterator[list[Any]]]:
+    """Return the handler of a click on a suggested question, which asks it; it takes the controls."""
+
+    def take(request: gr.Request, event: gr.EventData, *controls: Any) -> Iterator[list[Any]]:
+        yield from pictures(app.visit(request), str(event._data["id"]), options(*controls))
+
+    return take
 
 
 def _wire_looking(app: App, parts: Parts, quick: dict[str, Any]) -> None:
