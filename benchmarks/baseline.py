@@ -3,9 +3,10 @@
 One chunk after the other runs alone through all layers and the head; its text is embedded as a query, the chunks
 retrieved stand before the local keys of every retrieval layer in one softmax; then its text is embedded again as a
 key, and the K-V of the memory layer are appended by concatenation. The oldest half of a full memory leaves.
-Logits are computed for every token, as the published forward pass does, but not kept, which favours it.
+What the head makes of all tokens of the text, in float32, is there at once in the end, as it is after the published
+forward pass. That takes memory and time, which somebody who drops them can save: both can be measured.
 
-Shapes: T tokens of a chunk, H heads, D head size, M retrieved tokens, V vocabulary, S stored tokens.
+Shapes: T tokens of a chunk, E hidden size, H heads, D head size, M retrieved tokens, V vocabulary, S stored tokens.
 """
 
 from __future__ import annotations
@@ -46,21 +47,32 @@ class PublishedMemory:
         self.values_1HSD = torch.empty_like(self.keys_1HSD)
         self.index = faiss.IndexFlatIP(self.retriever.dim)
 
-    def read(self, text: str) -> Iterator[Tensor]:
-        """Yield the logits [T, V] of one chunk after the other, storing each."""
+    def read(self, text: str) -> Tensor:
+        """Read and store a text, and return the logits [tokens, V] of all of it."""
+        return self._logits(torch.cat(list(self._chunks(text))))
+
+    def read_dropping(self, text: str) -> None:
+        """Read and store a text; the logits of a chunk are gone when the next one is read."""
+        for states_TE in self._chunks(text):
+            self._logits(states_TE)
+
+    @torch.no_grad()
+    def _chunks(self, text: str) -> Iterator[Tensor]:
+        """Yield the last states [T, E] of one chunk after the other, storing each."""
         size = self.sizes.chunk_tokens
         ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         for start in range(0, len(ids), size):
-            yield self.chunk(ids[start : start + size])
+            chunk = ids[start : start + size]
+            words = self.tokenizer.decode(chunk)
+            memory = self._retrieve(words)
+            states_TE, keys, values = self._forward(torch.tensor([chunk], device=self.model.device), memory)
+            self._store(words, keys, values)
+            yield states_TE
 
     @torch.no_grad()
-    def chunk(self, ids: list[int]) -> Tensor:
-        """Run and store one chunk; return its logits [T, V]."""
-        text = self.tokenizer.decode(ids)
-        memory = self._retrieve(text)
-        logits_TV, keys, values = self._forward(torch.tensor([ids], device=self.model.device), memory)
-        self._store(text, keys, values)
-        return logits_TV
+    def _logits(self, states_TE: Tensor) -> Tensor:
+        logits_TV: Tensor = self.model.lm_head(states_TE)
+        return logits_TV.float()
 
     def _retrieve(self, text: str) -> tuple[Tensor, Tensor] | None:
         query = self.retriever.embed_query(text)[None]
@@ -87,7 +99,7 @@ class PublishedMemory:
         self.index.add(self.retriever.embed_documents([text]))
 
     def _forward(self, ids_1T: Tensor, memory: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits [T, V] and the memory layer's un-rotated keys and values [1, H, T, D]."""
+        """Return the last states [T, E] and the memory layer's un-rotated keys and values [1, H, T, D]."""
         body = self.model.model
         hidden = body.embed_tokens(ids_1T)
         positions = torch.arange(1, ids_1T.shape[1] + 1, device=hidden.device)[None]  # memory stands at 0
@@ -109,7 +121,7 @@ class PublishedMemory:
             hidden = hidden + attention.o_proj(out)
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         assert stored is not None
-        return self.model.lm_head(body.norm(hidden))[0].float(), *stored
+        return body.norm(hidden)[0], *stored
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         tokens, keys = query.shape[2], key.shape[2]

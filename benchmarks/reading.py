@@ -68,14 +68,16 @@ def measure(setup: Setup, options: Namespace) -> dict[str, Any]:
         long = seconds
     else:
         runs = contenders(setup, options.tokens)
-        wanted = {name: runs[name] for name in ("read", "score", "baseline")}
+        wanted = {name: runs[name] for name in ("read", "score", "baseline", "baseline_dropping_logits")}
         long = common.take_turns(wanted, options.repeats, options.device)
     numbers |= {
         "read_vs_baseline": long["baseline"] / long["read"],
         f"read_vs_baseline_{short}": seconds["baseline"] / seconds["read"],
+        "read_vs_baseline_dropping_logits": long["baseline_dropping_logits"] / long["read"],
         "read_vs_baseline_with_fused_attention": seconds["baseline_fused"] / seconds["read"],
         "score_vs_baseline": long["baseline"] / long["score"],
         f"score_vs_baseline_{short}": seconds["baseline"] / seconds["score"],
+        "score_vs_baseline_dropping_logits": long["baseline_dropping_logits"] / long["score"],
         "score_vs_baseline_with_fused_attention": seconds["baseline_fused"] / seconds["score"],
         "read_vs_baseline_with_the_same_products": seconds["baseline_same_products"] / seconds["read"],
         "score_vs_baseline_with_the_same_products": seconds["baseline_same_products"] / seconds["score"],
@@ -100,8 +102,10 @@ def contenders(setup: Setup, tokens: int) -> dict[str, Callable[[], Any]]:
         Scorer(setup.model(capacity_tokens=room), setup.retriever).score(text)
 
     def baseline(eager: bool) -> None:
-        for _ in PublishedMemory(setup, room, eager).read(text):
-            pass
+        PublishedMemory(setup, room, eager).read(text)
+
+    def dropping_logits() -> None:
+        PublishedMemory(setup, room).read_dropping(text)
 
     def same_products() -> None:
         with fast_products(setup.llama):
@@ -110,6 +114,7 @@ def contenders(setup: Setup, tokens: int) -> dict[str, Callable[[], Any]]:
     return {
         "read": read,
         "baseline": lambda: baseline(True),
+        "baseline_dropping_logits": dropping_logits,
         "baseline_fused": lambda: baseline(False),
         "baseline_same_products": same_products,
         "score": score,

@@ -129,9 +129,18 @@ def test_plain_and_memory_steps_learn_from_the_same_tokens(tiny_memory: Callable
 def test_the_published_method_keeps_what_fits(setup: Setup) -> None:
     size = TINY.chunk_tokens
     memory = PublishedMemory(setup, 4 * size)
-    logits = list(memory.read(setup.text(6 * size)))
-    assert len(logits) == 6 and logits[0].shape == (size, TINY.vocab)
+    logits = memory.read(setup.text(6 * size))
+    assert logits.shape == (6 * size, TINY.vocab) and logits.dtype == torch.float32
     assert memory.index.ntotal * size == memory.keys_1HSD.shape[2] <= 4 * size
+
+
+def test_the_published_method_reads_the_same_whether_it_drops_its_logits_or_not(setup: Setup) -> None:
+    text = setup.text(3 * TINY.chunk_tokens)
+    keeping, dropping = (PublishedMemory(setup, len(text)) for _ in range(2))
+    keeping.read(text)
+    dropping.read_dropping(text)
+    torch.testing.assert_close(keeping.keys_1HSD, dropping.keys_1HSD, rtol=0, atol=0)
+    torch.testing.assert_close(keeping.values_1HSD, dropping.values_1HSD, rtol=0, atol=0)
 
 
 def test_missed_targets_are_told() -> None:
