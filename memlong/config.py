@@ -114,7 +114,7 @@ class MemoryConfig:
     pointing_strength: float = 0.0
     question_steps: int = 1
     bank_device: str = "model"
-    read_batch_tokens: int = 512
+    read_batch_tokens: int = 768
     low_score: float | None = None
     low_mass: float = 0.02
 

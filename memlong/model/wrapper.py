@@ -23,6 +23,7 @@ from memlong.errors import ConfigError, ModelError
 from memlong.layers import layers_text
 from memlong.model.architecture import base_model, inspect, refuse_positions
 from memlong.model.capture import capturing, evaluating, stacked
+from memlong.model.gates import gates_in_place
 from memlong.model.layout import resolve_layout
 from memlong.model.placing import Placing, places_before
 from memlong.model.products import fast_products
@@ -185,7 +186,7 @@ class MemoryModel:
 
     def _read(self, ids_BT: Tensor, attention_mask: Tensor | None, capture: ReadCapture) -> StoredKV:
         with torch.no_grad(), evaluating(self.model), self.original_weights(), switched(self.base):
-            with fast_products(self.base), capturing(self.spec, capture):
+            with fast_products(self.base), gates_in_place(self.base), capturing(self.spec, capture):
                 self.model(
                     input_ids=ids_BT,
                     attention_mask=attention_mask,
@@ -226,7 +227,7 @@ class MemoryModel:
 
         capture.memory = made
         with torch.no_grad(), evaluating(self.model), switched(self.base):
-            with fast_products(self.base), capturing(self.spec, capture):
+            with fast_products(self.base), gates_in_place(self.base), capturing(self.spec, capture):
                 return self.model(
                     input_ids=ids_BT,
                     attention_mask=attention_mask,
