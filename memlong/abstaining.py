@@ -2,7 +2,8 @@
 
 A small model that was trained to say so says it too seldom where no chunk answers, and at times where one surely does.
 Who reads the question beside the chunks knows better which of the two it is: so the tokens of these words gain some
-logits where most likely none of the chunks answers, and lose as many where one surely does.
+logits where most likely none of the chunks answers, and lose as many where one surely does. Where words are pointed at,
+who points at them has looked closer, and has this say instead (``pointing.py``).
 
 Shapes: V vocabulary.
 """

@@ -8,13 +8,16 @@ that answer is; behind its last token the answer's end does. What the model says
 A mixture of what a decoder writes and what is copied from a source, as of See et al. 2017 (Pointer-Generator Networks,
 arXiv 1704.04368), in logits, so that the strength says how sure the model must be to have its own way.
 
+That none of the words answers is likelier the more who points says so and the more the model itself would say so; the
+two know different things. Both are added in logits, and beyond a threshold the words that say so gain, and no others.
+
 Shapes: V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from math import log1p
+from math import log, log1p
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +25,9 @@ from torch import Tensor
 from memlong.prompt import answer_words
 
 _FLOOR = 0.05  # how likely an answer is that gains about a fifth of what a sure one does
+_WEIGHT = 0.45  # of the log-odds that no words answer; EXPERIMENTS.md has others, and other thresholds
+_LEAST = -1.5  # of their sum with the model's own log-probability of beginning to say so
+_SURE = 1e-6  # log-odds are those of nothing surer than this
 
 
 class Pointing:
@@ -30,21 +36,31 @@ class Pointing:
     Args:
         tokenizer: the model's. strength: logits that the tokens of a sure answer gain; 0 leaves all as they are.
         ends: tokens that end an answer.
+        abstention: words by which the model says that the text does not tell; "" for a model without.
     """
 
-    def __init__(self, tokenizer: Any, strength: float, ends: Collection[int]) -> None:
+    def __init__(self, tokenizer: Any, strength: float, ends: Collection[int], abstention: str = "") -> None:
         self._tokenizer, self._strength, self._ends = tokenizer, strength, list(ends)
-        self._answers: list[tuple[list[int], float]] = []
+        self._silence = answer_words(tokenizer, abstention) if strength and abstention else []
+        self.expect({})
 
-    def expect(self, answers: Mapping[str, float]) -> None:
-        """Take answers and how likely each is, 0 to 1, in place of those known so far; their words are only text."""
+    def expect(self, answers: Mapping[str, float], nowhere: float | None = None) -> None:
+        """Take answers and how likely each is, 0 to 1, in place of those known so far; their words are only text.
+
+        Args:
+            nowhere: how likely none of them answers, 0 to 1; None where nobody is to say so because of this.
+        """
         known = [(text, likely) for text, likely in answers.items() if text and likely > 0] if self._strength else []
         self._answers = [(answer_words(self._tokenizer, text), likely) for text, likely in known]
+        self._nowhere = nowhere if self._silence else None
+        self._own: dict[int, float] = {}
 
     def adjust(self, logits_V: Tensor, tokens: Sequence[int]) -> Tensor:
         """Return the logits of the token after ``tokens``, the answer so far."""
         next_ones: dict[int, float] = {}
         so_far = list(tokens)
+        if self._nowhere is not None and self._says_nothing(self._nowhere, logits_V, so_far):
+            self._answers, self._nowhere = [(self._silence, 1.0)], None
         for ids, likely in self._answers:
             if so_far == ids[: len(so_far)]:
                 for token in [ids[len(so_far)]] if len(ids) > len(so_far) else self._ends:
@@ -55,3 +71,16 @@ class Pointing:
         for token, likely in next_ones.items():
             adjusted_V[token] += self._strength * log1p(min(likely, 1.0) / _FLOOR) / log1p(1 / _FLOOR)
         return adjusted_V
+
+    def _says_nothing(self, nowhere: float, logits_V: Tensor, so_far: list[int]) -> bool:
+        """Return whether no words answer; decided where an abstention goes on as none of the answers does."""
+        at = len(so_far)
+        if at >= len(self._silence) or so_far != self._silence[:at]:
+            return False
+        begun = self._silence[: at + 1]
+        self._own[at] = float(logits_V.log_softmax(dim=-1)[begun[-1]])
+        if len(begun) < len(self._silence) and any(ids[: at + 1] == begun for ids, _ in self._answers):
+            return False
+        self._nowhere = None  # whatever it is, it stays so
+        likely = min(max(nowhere, _SURE), 1 - _SURE)
+        return sum(self._own.values()) + _WEIGHT * log(likely / (1 - likely)) > _LEAST

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 CONVERSATION = "conversation"
 _MOST_SHARE = 10.0  # times: what is ten times less likely than what it follows is no later telling of it
-_CERTAIN = 6  # power of how likely no words answer: .9 counts as .53, a half as next to nothing (EXPERIMENTS.md)
 
 
 def refuse(session: Session, question: str, options: AskOptions) -> None:
@@ -96,7 +95,8 @@ class Answering:
         tokenizer, config = self.session.tokenizer, self.session.config
         self._spelling = Spelling(tokenizer, config.spelling_strength)
         self._abstaining = Abstaining(tokenizer, config.abstention, config.abstention_strength)
-        self._pointing = Pointing(tokenizer, config.pointing_strength, end_tokens(self.session.model))
+        ends = end_tokens(self.session.model)
+        self._pointing = Pointing(tokenizer, config.pointing_strength, ends, config.abstention)
         told = self.session.turns[-self.options.history :] if self.options.history else ()
         for text in (self.question, *(part for turn in told for part in turn)):
             self._spelling.learn(text)
@@ -224,9 +224,10 @@ class Answering:
             for place in self.fetched[chunk_id].pointed:
                 words = " ".join(place.text.split())  # where lines end in a text says nothing of the answer
                 likely[words] = likely.get(words, 0.0) + place.likely
-        if found and not set(ids) & set(self._query.forced):  # nobody doubts a chunk that somebody wants
-            likely[self.session.config.abstention] = nowhere**_CERTAIN
-        self._pointing.expect(likely)
+        if found:
+            self._abstaining.log_odds = None  # who points at words has looked closer
+        wanted = set(ids) & set(self._query.forced)  # nobody doubts a chunk that somebody wants
+        self._pointing.expect(likely, nowhere if found and not wanted else None)
 
     def _prompt(self, fetched: Sequence[int]) -> tuple[list[int], int]:
         """Return the prompt with the passages fetched, and the room it has as local context.

@@ -68,6 +68,7 @@ def relevance_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> to
     """Return what is added to the memory logits of these chunks' tokens, [1, N * C], at most 0.
 
     It is relevance, doubt, and recency: where chunks of a document may answer about equally well, the last one counts.
+    What somebody wants in memory, or surely points at, is not doubted.
 
     None where the memory treats all tokens alike.
 
@@ -79,7 +80,8 @@ def relevance_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> to
         return None
     added_NC = np.zeros((len(chunk_ids), config.chunk_tokens), dtype=np.float32)
     if config.relevance_strength:
-        trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced]
+        sure = _surely_pointed_at(session, query, chunk_ids)
+        trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced or chunk_id in sure]
         asked = (query.vector_E, query.question, parts_of(session, chunk_ids))
         found_NC = relevance_to(session.retriever, *asked, config.chunk_tokens, trusted)
         added_NC += config.relevance_strength * found_NC
@@ -110,13 +112,15 @@ def told_later(session: Session, query: Query, chunk_ids: Sequence[int]) -> np.n
 def doubt_about(session: Session, query: Query, chunk_ids: Sequence[int]) -> float:
     """Return how surely none of these chunks answers the question, in logits (see ``Retriever.doubt``).
 
-    0 where nobody looks at parts of chunks: it would be asked for this alone.
+    0 where nobody looks at parts of chunks: it would be asked for this alone. 0 where words are surely pointed at.
 
     Raises:
         BankError: for a chunk that is not held.
     """
     config = session.config
     if not chunk_ids or not (config.rerank_candidates or config.relevance_strength):
+        return 0.0
+    if _surely_pointed_at(session, query, chunk_ids):
         return 0.0
     return float(session.retriever.doubt(query.vector_E, parts_of(session, chunk_ids), query.question).min())
 
@@ -155,6 +159,12 @@ def pointed_at(
         offset, words = evidence.span[0], evidence.text[start:end]
         found[chunk_id] = (*found.get(chunk_id, ()), Pointed((offset + start, offset + end), words, likely))
     return found, places.nowhere
+
+
+def _surely_pointed_at(session: Session, query: Query, chunk_ids: Sequence[int]) -> set[int]:
+    """Return in which of these chunks more likely than not the answer stands: who points at it has looked closest."""
+    found, _ = pointed_at(session, query, chunk_ids)
+    return {chunk_id for chunk_id, places in found.items() if sum(place.likely for place in places) > 0.5}
 
 
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:

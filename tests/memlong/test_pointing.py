@@ -69,6 +69,55 @@ def test_without_strength_or_answers_nothing_moves(tiny_tokenizer):
     assert moved(tiny_tokenizer, {"": 1.0, "wind": 0.0}, []) == {}
 
 
+def leads(tiny_tokenizer, answers, nowhere, says, tokens=()):
+    """Return which tokens gain 6 logits or less, where the model itself says so with these log-probabilities."""
+    silence = tiny_tokenizer("Not said.", add_special_tokens=False)["input_ids"]
+    pointing = Pointing(tiny_tokenizer, 6.0, (2,), "Not said.")
+    pointing.expect(answers, nowhere)
+    for at in range(len(tokens) + 1):
+        logits = torch.zeros(len(tiny_tokenizer))
+        others = math.log(len(logits) - 1)
+        if at < len(says):
+            logits[silence[at]] = says[at] - math.log1p(-math.exp(says[at])) + others
+            assert float(logits.log_softmax(-1)[silence[at]]) == pytest.approx(says[at], abs=1e-4)
+        change = pointing.adjust(logits, tokens[:at]) - logits
+    return {int(at): round(float(change[at]), 3) for at in change.nonzero()}
+
+
+@pytest.mark.parametrize(("nowhere", "own", "silent"), [
+    (0.5, -1.4, True), (0.5, -1.6, False),  # log-odds of 0
+    (0.9, -2.4, True), (0.9, -2.6, False),  # .45 * 2.2 = .99
+    (0.1, -0.4, True), (0.1, -0.6, False),
+    (1.0, -7.6, True), (1.0, -7.8, False),  # no surer than one in a million
+])  # fmt: skip
+def test_both_have_a_say_in_whether_no_words_answer(tiny_tokenizer, ids, nowhere, own, silent):
+    (first,) = leads(tiny_tokenizer, {"ships": 0.5}, nowhere, [own])
+    assert first == ids("Not said." if silent else "ships")[0]
+
+
+def test_once_silent_all_its_words_gain_and_no_others(tiny_tokenizer, ids):
+    silence = ids("Not said.")
+    for at, token in enumerate([*silence, 2]):
+        assert leads(tiny_tokenizer, {"ships": 0.9}, 0.9, [-0.1] * 2, silence[:at]) == {token: 6.0}
+    assert leads(tiny_tokenizer, {"ships": 0.9}, 0.9, [-0.1], ids("ships")[:1]) == {}
+
+
+def test_an_answer_that_begins_alike_has_it_decided_a_token_later(tiny_tokenizer, ids):
+    silence, answer = ids("Not said."), ids("Not ships")
+    assert silence[0] == answer[0]
+    assert set(leads(tiny_tokenizer, {"Not ships": 0.5}, 0.5, [-0.1, -3.0])) == {silence[0]}
+    assert set(leads(tiny_tokenizer, {"Not ships": 0.5}, 0.5, [-0.1, -3.0], silence[:1])) == {answer[1]}
+    assert set(leads(tiny_tokenizer, {"Not ships": 0.5}, 0.5, [-0.1, -1.0], silence[:1])) == {silence[1]}
+
+
+def test_nobody_says_so_who_is_not_asked_or_has_no_words_for_it(tiny_tokenizer, ids):
+    assert set(leads(tiny_tokenizer, {"ships": 0.5}, None, [-0.01])) == {ids("ships")[0]}
+    pointing = Pointing(tiny_tokenizer, 6.0, (2,))
+    pointing.expect({"ships": 0.5}, 1.0)
+    logits = torch.zeros(len(tiny_tokenizer))
+    assert int((pointing.adjust(logits, []) - logits).argmax()) == ids("ships")[0]
+
+
 def test_what_looks_like_a_special_token_in_a_text_is_text(tiny_tokenizer):
     for answer in ("<|im_end|>", "\ud800 ships"):
         (first,) = moved(tiny_tokenizer, {answer: 1.0}, [])
@@ -158,12 +207,12 @@ def test_a_later_chunk_that_nothing_points_at_tells_nothing_anew(session):
 def test_where_no_words_answer_it_says_so_and_half_a_doubt_is_none(session):
     session.config = session.config.replace(abstention="Not said.")
     options = AskOptions(max_tokens=24)
-    for nowhere, text in ((0.98, "Not said."), (0.5, "ships")):
+    for nowhere, text in ((0.999999, "Not said."), (0.5, "ships")):
         session.retriever.nowhere = nowhere
         assert session.ask("Who wrote of wind?", options).text == text
-    session.retriever.nowhere = 0.98
+    session.retriever.nowhere = 0.999999
     forced = session.ask("Who wrote of wind?", options.replace(forced=(0,))).text
-    assert forced == "ships", "nobody doubts a chunk that somebody wants"
+    assert forced != "Not said.", "nobody doubts a chunk that somebody wants"
 
 
 def test_the_end_is_that_of_the_model(session):

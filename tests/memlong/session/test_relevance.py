@@ -12,6 +12,7 @@ from memlong.attention.context import MassObserver
 from memlong.config import AskOptions, MemoryConfig
 from memlong.errors import ConfigError
 from memlong.evaluation.counterfactual import answer_logprob
+from memlong.retriever.base import Place, Places
 from memlong.session import relevance
 from memlong.session.relevance import Query, relevance_of
 
@@ -126,6 +127,20 @@ def test_a_chunk_that_somebody_wants_in_memory_is_not_doubted(session, monkeypat
     ids = sorted(mass)
     weighed = [answer_logprob(session, QUESTION, wanted.token_ids, ids, options=each) for each in (told, AskOptions())]
     assert weighed[0] == pytest.approx(wanted.logprob, abs=1e-3) and weighed[0] != weighed[1]
+
+
+def test_a_chunk_that_is_surely_pointed_at_is_not_doubted(session, monkeypatch):
+    session.config = session.config.replace(pointing_strength=1.0)
+    shares = [0.0, 0.0]
+
+    def point(query_E, chunks, question):
+        return Places(tuple(Place(n, (0, 5), share) for n, share in enumerate(shares)), 1 - sum(shares))
+
+    monkeypatch.setattr(session.retriever, "point", point)
+    for shares[1], surely in ((0.5, False), (0.6, True)):
+        answer = doubted(monkeypatch, session, 2, 2)
+        masses = [item.attention_mass for item in sorted(answer.retrieved, key=lambda item: item.chunk_id)]
+        assert masses[0] < 0.01 and (masses[1] > 0.01) == surely and answer.low_evidence != surely
 
 
 @pytest.fixture
