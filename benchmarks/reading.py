@@ -24,10 +24,12 @@ from memlong.bank.bank import Bank
 from memlong.bank.ledger import ChunkPlace
 from memlong.evaluation.perplexity import Scorer
 from memlong.model.products import fast_products
+from memlong.session.results import DocumentState
 from memlong.session.session import Session
 
 SHORT = 16_384
 STORED = (16_000, 1_000_000)
+_NOTHING = -1  # id of the document that a bank is filled with
 
 
 def main() -> None:
@@ -142,6 +144,9 @@ def full_session(setup: Setup, tokens: int, **changes: Any) -> Session:
     size = setup.sizes.chunk_tokens
     session = Session(setup.model(capacity_tokens=tokens // size * size, **changes), setup.retriever)
     fill(session.bank, tokens // size, setup)
+    # A question may find these chunks, and shows where each stands: one letter a chunk.
+    nothing = "x" * (tokens // size)
+    session.documents[_NOTHING] = DocumentState(_NOTHING, "Nothing", nothing, n_tokens=tokens, status="done")
     return session
 
 
@@ -154,7 +159,7 @@ def fill(bank: Bank, chunks: int, setup: Setup) -> None:
     random = torch.Generator().manual_seed(setup.seed)
     for index in range(chunks):
         embedding = torch.nn.functional.normalize(torch.randn(bank.index.dim, generator=random), dim=0).numpy()
-        place = ChunkPlace(-1, index, (index, index + 1), shape.chunk_tokens)
+        place = ChunkPlace(_NOTHING, index, (index, index + 1), shape.chunk_tokens)
         bank.write(place, embedding, states, states)
 
 
