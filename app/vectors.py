@@ -128,7 +128,10 @@ class Vectors:
         doubt_N = np.zeros(len(chunks))
         if config.rerank_candidates or config.relevance_strength:  # else nobody looks at parts of chunks
             (query_E,) = self.questions([asked])
-            doubt_N = session.retriever.doubt(query_E, self._parts(chunks), asked[1])
+            parts = self._parts(chunks)
+            doubt_N = np.array(session.retriever.doubt(query_E, parts, asked[1]))  # a copy: it is the retriever's own
+            if config.pointing_strength and (places := session.retriever.point(query_E, parts, asked[1])) is not None:
+                doubt_N[list(places.holders())] = 0
         return [bool(score >= least and doubt <= 0) for score, doubt in zip(scores, doubt_N, strict=True)]
 
     def _parts(self, chunks: Sequence[ChunkWritten]) -> list[Parts]:

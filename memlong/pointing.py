@@ -10,6 +10,7 @@ arXiv 1704.04368), in logits, so that the strength says how sure the model must 
 
 That none of the words answers is likelier the more who points says so and the more the model itself would say so; the
 two know different things. Both are added in logits, and beyond a threshold the words that say so gain, and no others.
+What begins with the same token as they do may be meant by it; then the next one tells.
 
 Shapes: V vocabulary.
 """
@@ -37,11 +38,15 @@ class Pointing:
         tokenizer: the model's. strength: logits that the tokens of a sure answer gain; 0 leaves all as they are.
         ends: tokens that end an answer.
         abstention: words by which the model says that the text does not tell; "" for a model without.
+        doubt: logits that these words gain, or ``strength``, if that is more; 0: nobody says so because of this.
     """
 
-    def __init__(self, tokenizer: Any, strength: float, ends: Collection[int], abstention: str = "") -> None:
+    def __init__(
+        self, tokenizer: Any, strength: float, ends: Collection[int], abstention: str = "", doubt: float = 0.0
+    ) -> None:
         self._tokenizer, self._strength, self._ends = tokenizer, strength, list(ends)
-        self._silence = answer_words(tokenizer, abstention) if strength and abstention else []
+        self._silence = answer_words(tokenizer, abstention) if strength and abstention and doubt else []
+        self._doubt = max(doubt, strength)
         self.expect({})
 
     def expect(self, answers: Mapping[str, float], nowhere: float | None = None) -> None:
@@ -54,33 +59,46 @@ class Pointing:
         self._answers = [(answer_words(self._tokenizer, text), likely) for text, likely in known]
         self._nowhere = nowhere if self._silence else None
         self._own: dict[int, float] = {}
+        self._silent = False
 
     def adjust(self, logits_V: Tensor, tokens: Sequence[int]) -> Tensor:
         """Return the logits of the token after ``tokens``, the answer so far."""
-        next_ones: dict[int, float] = {}
         so_far = list(tokens)
-        if self._nowhere is not None and self._says_nothing(self._nowhere, logits_V, so_far):
-            self._answers, self._nowhere = [(self._silence, 1.0)], None
+        if self._nowhere is not None:
+            self._decide(self._nowhere, logits_V, so_far)
+        at = len(so_far)
+        if self._silent:
+            known = so_far == self._silence[:at]
+            ahead = self._silence[at : at + 1] or self._ends
+            return _raised(logits_V, dict.fromkeys(ahead, self._doubt) if known else {})
+        next_ones: dict[int, float] = {}
         for ids, likely in self._answers:
-            if so_far == ids[: len(so_far)]:
-                for token in [ids[len(so_far)]] if len(ids) > len(so_far) else self._ends:
+            if so_far == ids[:at]:
+                for token in [ids[at]] if len(ids) > at else self._ends:
                     next_ones[token] = next_ones.get(token, 0.0) + likely
-        if not next_ones:
-            return logits_V
-        adjusted_V = logits_V.clone()
-        for token, likely in next_ones.items():
-            adjusted_V[token] += self._strength * log1p(min(likely, 1.0) / _FLOOR) / log1p(1 / _FLOOR)
-        return adjusted_V
+        gains = {token: log1p(min(likely, 1.0) / _FLOOR) / log1p(1 / _FLOOR) for token, likely in next_ones.items()}
+        return _raised(logits_V, {token: self._strength * gain for token, gain in gains.items()})
 
-    def _says_nothing(self, nowhere: float, logits_V: Tensor, so_far: list[int]) -> bool:
-        """Return whether no words answer; decided where an abstention goes on as none of the answers does."""
+    def _decide(self, nowhere: float, logits_V: Tensor, so_far: list[int]) -> None:
+        """Find out whether no words answer; for the next token alone while it may yet be an answer's too."""
         at = len(so_far)
         if at >= len(self._silence) or so_far != self._silence[:at]:
-            return False
+            self._silent, self._nowhere = False, None
+            return
         begun = self._silence[: at + 1]
         self._own[at] = float(logits_V.log_softmax(dim=-1)[begun[-1]])
-        if len(begun) < len(self._silence) and any(ids[: at + 1] == begun for ids, _ in self._answers):
-            return False
-        self._nowhere = None  # whatever it is, it stays so
         likely = min(max(nowhere, _SURE), 1 - _SURE)
-        return sum(self._own.values()) + _WEIGHT * log(likely / (1 - likely)) > _LEAST
+        # The model's own log-probability can only fall with each further token, so a no is the last word.
+        self._silent = sum(self._own.values()) + _WEIGHT * log(likely / (1 - likely)) > _LEAST
+        alike = any(share > _FLOOR and ids[: at + 1] == begun for ids, share in self._answers)
+        if not self._silent or not alike or len(begun) == len(self._silence):
+            self._nowhere = None
+
+
+def _raised(logits_V: Tensor, gains: Mapping[int, float]) -> Tensor:
+    if not gains:
+        return logits_V
+    raised_V = logits_V.clone()
+    for token, gain in gains.items():
+        raised_V[token] += gain
+    return raised_V

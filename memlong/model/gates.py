@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,18 +17,35 @@ from torch.nn import functional
 from memlong.nesting import nested
 
 _PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
-_SAME: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @contextmanager
 def gates_in_place(model: nn.Module) -> Iterator[None]:
     """Run the gated layers of ``model`` in place, without gradients and on a CPU; undone afterwards.
 
-    Re-entrant, and safe for threads that share a model: results are the same to the last bit. A layer that computes
-    something else is left to itself; which those are is measured when each runs for the first time.
+    Re-entrant, and safe for threads that share a model: results are the same to the last bit. Only layers are taken
+    whose forward pass is the one of :func:`_named` or :func:`_returned`, instruction by instruction, as that of Llama,
+    Mistral, Qwen and Gemma is; others (that limit their gates, say) are left to themselves.
     """
     with nested(model, "_memlong_gates", lambda: _replaced(model)):
         yield
+
+
+def _named(self: Any, x: Tensor) -> Any:
+    down_proj = self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+    return down_proj
+
+
+def _returned(self: Any, x: Tensor) -> Any:
+    return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
+
+
+def _instructions(function: Any) -> tuple[bytes, tuple[str, ...], int] | None:
+    code = getattr(function, "__code__", None)
+    return None if code is None else (code.co_code, code.co_names, code.co_argcount)
+
+
+_KNOWN = (_instructions(_named), _instructions(_returned))
 
 
 def _replaced(model: nn.Module) -> Callable[[], None]:
@@ -45,49 +61,33 @@ def _replaced(model: nn.Module) -> Callable[[], None]:
 
 
 def _replaceable(module: nn.Module) -> bool:
-    # Of a plain linear layer alone it is known that its result is its own, and nobody else's to read.
-    if not all(hasattr(module, part) for part in _PARTS) or "forward" in module.__dict__:
+    if "forward" in module.__dict__ or _instructions(type(module).forward) not in _KNOWN:
         return False
-    gate: Any = module.gate_proj
-    if type(gate) is not nn.Linear or gate._forward_hooks or gate.weight.device.type != "cpu":
-        return False
-    if getattr(module.act_fn, "_forward_hooks", None):
-        return False
-    return _SAME.get(module, True)
+    parts = [getattr(module, name, None) for name in _PARTS]
+    # Who looks at what a part makes must not see it change; and of a plain linear layer alone it is known that its
+    # result is nobody else's.
+    watched = any(getattr(part, "_forward_hooks", None) for part in parts)
+    gate: Any = parts[0]
+    return type(gate) is nn.Linear and gate.weight.device.type == "cpu" and not watched
 
 
-def _forward(module: nn.Module) -> Callable[..., Tensor]:
-    own: Callable[..., Tensor] = module.forward
+def _forward(module: Any) -> Callable[[Tensor], Tensor]:
+    own: Callable[[Tensor], Tensor] = module.forward
 
-    def forward(*args: Any, **kwargs: Any) -> Tensor:
-        if torch.is_grad_enabled() or len(args) != 1 or kwargs or not _SAME.get(module, True):
-            return own(*args, **kwargs)
-        if module in _SAME:
-            return _in_place(module, *args)
-        found = own(*args)
-        _SAME[module] = _gives(module, args[0], found)
-        return found
+    def forward(x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return own(x)
+        gate: Tensor = module.gate_proj(x)
+        # As transformers and torch call x * sigmoid(x).
+        if type(module.act_fn).__name__ in ("SiLU", "SiLUActivation"):
+            gate = functional.silu(gate, inplace=True)
+        else:
+            gate = module.act_fn(gate)
+        gate.mul_(module.up_proj(x))
+        result: Tensor = module.down_proj(gate)
+        return result
 
     return forward
-
-
-def _gives(module: nn.Module, states: Tensor, wanted: Tensor) -> bool:
-    try:
-        return torch.equal(wanted, _in_place(module, states))
-    except (RuntimeError, TypeError):  # parts of other sizes, or that want more than states
-        return False
-
-
-def _in_place(module: Any, states: Tensor) -> Tensor:
-    gate: Tensor = module.gate_proj(states)
-    # As transformers and torch call x * sigmoid(x).
-    if type(module.act_fn).__name__ in ("SiLU", "SiLUActivation"):
-        gate = functional.silu(gate, inplace=True)
-    else:
-        gate = module.act_fn(gate)
-    gate.mul_(module.up_proj(states))
-    result: Tensor = module.down_proj(gate)
-    return result
 
 
 __all__ = ["gates_in_place"]

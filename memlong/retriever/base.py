@@ -67,6 +67,13 @@ class Places(NamedTuple):
     likeliest: tuple[Place, ...]
     nowhere: float
 
+    def holders(self) -> set[int]:
+        """Return the text in which, more likely than not, the answer stands; none where there is none."""
+        shares: dict[int, float] = {}
+        for number, _, likely in self.likeliest:
+            shares[number] = shares.get(number, 0.0) + likely
+        return {number for number, share in shares.items() if share > 0.5}
+
 
 class Step(NamedTuple):
     """What a question needs to have found first.

@@ -5,7 +5,7 @@ Shapes: H query heads, N chunks, L retrieval layers, E embedding size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,16 @@ from memlong.pointing import Pointing
 from memlong.session.layers import Looked
 from memlong.session.prompting import prompt_of
 from memlong.session.reading import read_windows, store_chunk
-from memlong.session.relevance import Query, doubt_about, log_odds_of, memory_of, pointed_at, reranked, told_later
+from memlong.session.relevance import (
+    Query,
+    doubt_about,
+    log_odds_of,
+    memory_of,
+    pointed_at,
+    pointed_chunks,
+    reranked,
+    told_later,
+)
 from memlong.session.results import Answer, AnswerDelta, Evidence, Pointed
 from memlong.spelling import Spelling, whole_words
 from memlong.trace import events
@@ -90,13 +99,15 @@ class Answering:
     _abstaining: Abstaining = field(init=False)
     _pointing: Pointing = field(init=False)
     _doubted: bool = False
+    _pointed: Collection[int] | None = None
 
     def __post_init__(self) -> None:
         tokenizer, config = self.session.tokenizer, self.session.config
         self._spelling = Spelling(tokenizer, config.spelling_strength)
         self._abstaining = Abstaining(tokenizer, config.abstention, config.abstention_strength)
         ends = end_tokens(self.session.model)
-        self._pointing = Pointing(tokenizer, config.pointing_strength, ends, config.abstention)
+        silence = (config.abstention, config.abstention_strength)
+        self._pointing = Pointing(tokenizer, config.pointing_strength, ends, *silence)
         told = self.session.turns[-self.options.history :] if self.options.history else ()
         for text in (self.question, *(part for turn in told for part in turn)):
             self._spelling.learn(text)
@@ -171,7 +182,7 @@ class Answering:
         if not len(session.bank):
             return []
         embedding = session.embed_query(text)
-        self._query = Query(embedding, self.question, options.forced)
+        self._query = Query(embedding, self.question, options.forced, self._pointed)
         documents = set(options.documents) if options.documents is not None else None
         forced = [Hit(c, float(embedding @ session.bank.embedding(c))) for c in dict.fromkeys(options.forced)]
         if forced and session.config.rerank_candidates:
@@ -204,6 +215,8 @@ class Answering:
                 self.fetched[chunk_id].superseded = bool(count)
         if query == "question":
             # Now: chunks may leave while the answer is written.
+            self._pointed = session.timed("search", pointed_chunks, session, self._query, ids)
+            self._query = replace(self._query, pointed=self._pointed)
             self._doubted = session.timed("search", doubt_about, session, self._query, ids) > 0
             self._abstaining.log_odds = session.timed("search", log_odds_of, session, self._query, ids)
             self._point(ids)

@@ -32,11 +32,14 @@ class Query:
     Attributes:
         vector_E: what the bank was searched with. question: what was asked, in words.
         forced: chunks that somebody wants in memory whatever the retriever says; nothing doubts them.
+        pointed: chunks in which the answer was seen to stand (:func:`pointed_chunks`), which nothing doubts either;
+            None looks for it in the chunks at hand.
     """
 
     vector_E: np.ndarray
     question: str
     forced: Collection[int] = ()
+    pointed: Collection[int] | None = None
 
 
 def memory_of(
@@ -80,8 +83,8 @@ def relevance_of(session: Session, query: Query, chunk_ids: Sequence[int]) -> to
         return None
     added_NC = np.zeros((len(chunk_ids), config.chunk_tokens), dtype=np.float32)
     if config.relevance_strength:
-        sure = _surely_pointed_at(session, query, chunk_ids)
-        trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in query.forced or chunk_id in sure]
+        sure = {*query.forced, *pointed_chunks(session, query, chunk_ids)}
+        trusted = [at for at, chunk_id in enumerate(chunk_ids) if chunk_id in sure]
         asked = (query.vector_E, query.question, parts_of(session, chunk_ids))
         found_NC = relevance_to(session.retriever, *asked, config.chunk_tokens, trusted)
         added_NC += config.relevance_strength * found_NC
@@ -120,7 +123,7 @@ def doubt_about(session: Session, query: Query, chunk_ids: Sequence[int]) -> flo
     config = session.config
     if not chunk_ids or not (config.rerank_candidates or config.relevance_strength):
         return 0.0
-    if _surely_pointed_at(session, query, chunk_ids):
+    if pointed_chunks(session, query, chunk_ids):
         return 0.0
     return float(session.retriever.doubt(query.vector_E, parts_of(session, chunk_ids), query.question).min())
 
@@ -161,10 +164,18 @@ def pointed_at(
     return found, places.nowhere
 
 
-def _surely_pointed_at(session: Session, query: Query, chunk_ids: Sequence[int]) -> set[int]:
-    """Return in which of these chunks more likely than not the answer stands: who points at it has looked closest."""
-    found, _ = pointed_at(session, query, chunk_ids)
-    return {chunk_id for chunk_id, places in found.items() if sum(place.likely for place in places) > 0.5}
+def pointed_chunks(session: Session, query: Query, chunk_ids: Sequence[int]) -> Collection[int]:
+    """Return in which of these chunks, more likely than not, the answer stands: who points at it has looked closest.
+
+    Raises:
+        BankError: for a chunk that is not held.
+    """
+    if query.pointed is not None:
+        return query.pointed
+    if not chunk_ids or not session.config.pointing_strength:
+        return ()
+    places = session.retriever.point(query.vector_E, parts_of(session, chunk_ids), query.question)
+    return {chunk_ids[number] for number in places.holders()} if places is not None else ()
 
 
 def reranked(session: Session, query_E: np.ndarray, question: str, hits: Sequence[Hit]) -> list[Hit]:

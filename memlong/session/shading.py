@@ -17,7 +17,7 @@ from memlong.attention.context import MassObserver, MemoryContext
 from memlong.chunking import CONTEXT_CHARACTERS, Token, iter_tokens
 from memlong.model.cache import growing_cache
 from memlong.prompt import encode_prompt
-from memlong.session.relevance import Query, memory_of
+from memlong.session.relevance import Query, memory_of, pointed_chunks
 
 if TYPE_CHECKING:
     from memlong.session.session import Session
@@ -59,10 +59,13 @@ def shade(
     cache, run = growing_cache(), list(prompt)
     context: MemoryContext | None = None
     held: tuple[int, ...] = ()
+    asked = Query(session.embed_query(question), question)
+    pointed = pointed_chunks(session, asked, memories[0]) if memories else ()
     for index, (token, wanted) in enumerate(zip(token_ids, memories, strict=True)):
         if tuple(wanted) != held or index in retrieved_at:
             said = session.tokenizer.decode(list(token_ids[:index]), skip_special_tokens=True)
-            query = Query(session.embed_query(f"{question} {said}" if index else question), question)
+            vector_E = session.embed_query(f"{question} {said}") if index else asked.vector_E
+            query = replace(asked, vector_E=vector_E, pointed=pointed)
             context, held = memory_of(session, query, list(wanted)), tuple(wanted)
         start = len(prompt) + index - len(run) if index else 0
         with torch.no_grad():

@@ -69,10 +69,10 @@ def test_without_strength_or_answers_nothing_moves(tiny_tokenizer):
     assert moved(tiny_tokenizer, {"": 1.0, "wind": 0.0}, []) == {}
 
 
-def leads(tiny_tokenizer, answers, nowhere, says, tokens=()):
+def leads(tiny_tokenizer, answers, nowhere, says, tokens=(), doubt=3.0):
     """Return which tokens gain 6 logits or less, where the model itself says so with these log-probabilities."""
     silence = tiny_tokenizer("Not said.", add_special_tokens=False)["input_ids"]
-    pointing = Pointing(tiny_tokenizer, 6.0, (2,), "Not said.")
+    pointing = Pointing(tiny_tokenizer, 6.0, (2,), "Not said.", doubt)
     pointing.expect(answers, nowhere)
     for at in range(len(tokens) + 1):
         logits = torch.zeros(len(tiny_tokenizer))
@@ -108,6 +108,22 @@ def test_an_answer_that_begins_alike_has_it_decided_a_token_later(tiny_tokenizer
     assert set(leads(tiny_tokenizer, {"Not ships": 0.5}, 0.5, [-0.1, -3.0])) == {silence[0]}
     assert set(leads(tiny_tokenizer, {"Not ships": 0.5}, 0.5, [-0.1, -3.0], silence[:1])) == {answer[1]}
     assert set(leads(tiny_tokenizer, {"Not ships": 0.5}, 0.5, [-0.1, -1.0], silence[:1])) == {silence[1]}
+
+
+def test_until_then_the_token_that_they_share_gains_as_silence_does(tiny_tokenizer, ids):
+    silence, both = ids("Not said."), {"ships": 0.4, "Not ships": 0.1}
+    assert leads(tiny_tokenizer, both, 0.5, [-0.1]) == {silence[0]: 6.0}
+    goes_on = leads(tiny_tokenizer, both, 0.5, [-0.1], ids("ships")[:1])
+    assert goes_on == {ids("ships")[1]: pytest.approx(gain(0.4), abs=1e-3)}
+    assert set(leads(tiny_tokenizer, both, 0.5, [-2.0])) == {silence[0], ids("ships")[0]}, (
+        "it can but become less likely"
+    )
+    assert leads(tiny_tokenizer, {"ships": 0.4, "Not ships": 1e-6}, 0.5, [-0.1, -3.0], silence[:1]) == {silence[1]: 6.0}
+
+
+def test_silence_gains_as_much_as_doubt_says_and_nothing_without(tiny_tokenizer, ids):
+    assert leads(tiny_tokenizer, {"ships": 0.4}, 0.9, [-0.1], doubt=9.0) == {ids("Not said.")[0]: 9.0}
+    assert set(leads(tiny_tokenizer, {"ships": 0.4}, 0.9, [-0.1], doubt=0.0)) == {ids("ships")[0]}
 
 
 def test_nobody_says_so_who_is_not_asked_or_has_no_words_for_it(tiny_tokenizer, ids):
@@ -205,7 +221,7 @@ def test_a_later_chunk_that_nothing_points_at_tells_nothing_anew(session):
 
 
 def test_where_no_words_answer_it_says_so_and_half_a_doubt_is_none(session):
-    session.config = session.config.replace(abstention="Not said.")
+    session.config = session.config.replace(abstention="Not said.", abstention_strength=1.0)
     options = AskOptions(max_tokens=24)
     for nowhere, text in ((0.999999, "Not said."), (0.5, "ships")):
         session.retriever.nowhere = nowhere
@@ -213,6 +229,15 @@ def test_where_no_words_answer_it_says_so_and_half_a_doubt_is_none(session):
     session.retriever.nowhere = 0.999999
     forced = session.ask("Who wrote of wind?", options.replace(forced=(0,))).text
     assert forced != "Not said.", "nobody doubts a chunk that somebody wants"
+
+
+def test_who_points_at_words_has_the_say_of_who_read_the_chunks(session):
+    """Log-odds by which silence would gain 900 logits have no say where words are pointed at, and one elsewhere."""
+    session.config = session.config.replace(abstention="Not said.", abstention_strength=900.0)
+    session.retriever.log_odds = lambda query_E, chunks, question: -5.0
+    assert session.ask("Who wrote of wind?", AskOptions(max_tokens=24)).text == "ships"
+    session.retriever.point = lambda query_E, chunks, question: Places((), 0.0)
+    assert session.ask("Who wrote of wind?", AskOptions(max_tokens=24)).text.startswith("Not said.")
 
 
 def test_the_end_is_that_of_the_model(session):
