@@ -79,10 +79,10 @@ class MemoryConfig:
         abstention: words by which the model says that the text does not tell; "" for one that has none.
         abstention_strength: logits that these words gain where the retriever holds it to be most likely that no
             chunk fetched answers, and lose where one surely does (see ``abstaining.py``); 0 leaves it to the model.
-            Where words are pointed at, whoever points at them has this say.
+            Where words are pointed at, they gain as many, or ``pointing_strength``, where what points at words and the
+            model together hold that none of them answers.
         pointing_strength: logits that the tokens of an answer gain which the retriever surely points at in the chunks
-            fetched, and those of less sure ones less; and that the words of ``abstention`` gain where it and the model
-            together hold that no words answer (see ``pointing.py``); 0 leaves the answer to the model.
+            fetched, and those of less sure ones less (see ``pointing.py``); 0 leaves the answer to the model.
         question_steps: answers that a question takes at most: what it needs to have found first is asked for before it
             where the retriever can tell (see ``retriever/decomposer.py``); 1 asks every question as it stands.
         bank_device: where stored K-V lie: "model" (beside the weights), "cpu" (host memory: only retrieved chunks
