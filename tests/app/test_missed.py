@@ -16,7 +16,7 @@ from app.tabs import ask
 from app.tabs.evidence import among_gone, evidence
 from memlong.config import AskOptions
 from memlong.errors import ConfigError
-from memlong.retriever.base import Step
+from memlong.retriever.base import Place, Places, Step
 from tests.app.conftest import FACT, QUESTION
 from tests.app.test_second_look import loader as looks_twice
 
@@ -87,6 +87,11 @@ def test_what_matches_a_question_badly_is_no_best_match(
     assert missed.missed(visit, 1)[0].likely
     monkeypatch.setattr(session.retriever, "doubt", lambda query_E, parts, question: np.full(len(parts), 2.0))
     assert not any(each.likely for each in missed.missed(visit, 1)), "whoever reads them beside the question says no"
+    seen = Places((Place(0, (0, 4), 0.6), Place(1, (0, 4), 0.4)), 0.0)
+    monkeypatch.setattr(session.retriever, "point", lambda query_E, parts, question: seen)
+    assert not any(each.likely for each in missed.missed(visit, 1)), "nobody is asked to point"
+    session.config = session.config.replace(pointing_strength=1.0)
+    assert sum(each.likely for each in missed.missed(visit, 1)) == 1, "who points at its words has looked closer"
 
 
 def test_what_an_evicting_bank_lost_is_what_a_bank_without_limits_would_have_given(
