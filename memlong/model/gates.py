@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from memlong.nesting import nested
+from memlong.model.forwards import other_forwards
 
 _PARTS = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
@@ -27,7 +28,7 @@ def gates_in_place(model: nn.Module) -> Iterator[None]:
     whose forward pass is the one of :func:`_named` or :func:`_returned`, instruction by instruction, as that of Llama,
     Mistral, Qwen and Gemma is; others (that limit their gates, say) are left to themselves.
     """
-    with nested(model, "_memlong_gates", lambda: _replaced(model)):
+    with other_forwards(model, "_memlong_gates", _other):
         yield
 
 
@@ -48,30 +49,22 @@ def _instructions(function: Any) -> tuple[bytes, tuple[str, ...], int] | None:
 _KNOWN = (_instructions(_named), _instructions(_returned))
 
 
-def _replaced(model: nn.Module) -> Callable[[], None]:
-    layers = [module for module in model.modules() if _replaceable(module)]
-    for module in layers:
-        module.__dict__["forward"] = _forward(module)
-
-    def restore() -> None:
-        for module in layers:
-            del module.__dict__["forward"]
-
-    return restore
+@cache
+def _known(forward: Callable[..., Any]) -> bool:
+    return _instructions(forward) in _KNOWN
 
 
-def _replaceable(module: nn.Module) -> bool:
-    if "forward" in module.__dict__ or _instructions(type(module).forward) not in _KNOWN:
-        return False
+def _other(layer: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    if not _known(type(layer).forward):
+        return None
+    module: Any = layer
     parts = [getattr(module, name, None) for name in _PARTS]
     # Who looks at what a part makes must not see it change; and of a plain linear layer alone it is known that its
     # result is nobody else's.
     watched = any(getattr(part, "_forward_hooks", None) for part in parts)
     gate: Any = parts[0]
-    return type(gate) is nn.Linear and gate.weight.device.type == "cpu" and not watched
-
-
-def _forward(module: Any) -> Callable[[Tensor], Tensor]:
+    if type(gate) is not nn.Linear or gate.weight.device.type != "cpu" or watched:
+        return None
     own: Callable[[Tensor], Tensor] = module.forward
 
     def forward(x: Tensor) -> Tensor:

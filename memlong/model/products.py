@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from memlong.hardware import onednn_is_faster, onednn_linear
-from memlong.nesting import nested
+from memlong.model.forwards import other_forwards
 
 _LEAST_WEIGHTS = 128 * 128
 _LEAST_ROWS = 64  # below, the weights are read once for so little work that the kernel does not matter
@@ -29,21 +29,8 @@ def fast_products(model: nn.Module) -> Iterator[None]:
     if not _worthwhile(model):
         yield
         return
-    with nested(model, "_memlong_products", lambda: _replaced(model)):
+    with other_forwards(model, "_memlong_products", _other):
         yield
-
-
-def _replaced(model: nn.Module) -> Callable[[], None]:
-    """Have large layers multiply by the other kernel, and return what has them multiply as before."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear) and _replaceable(module)]
-    for module in layers:
-        module.__dict__["forward"] = _forward(module)
-
-    def restore() -> None:
-        for module in layers:
-            del module.__dict__["forward"]
-
-    return restore
 
 
 def _worthwhile(model: nn.Module) -> bool:
@@ -51,12 +38,11 @@ def _worthwhile(model: nn.Module) -> bool:
     return first is not None and first.dtype == torch.float32 and first.device.type == "cpu" and onednn_is_faster()
 
 
-def _replaceable(module: nn.Linear) -> bool:
-    # Not subclasses, which multiply in ways of their own, nor layers whose forward another library has replaced.
-    return type(module) is nn.Linear and module.weight.numel() >= _LEAST_WEIGHTS and "forward" not in module.__dict__
+def _other(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    # Not subclasses of linear layers, which multiply in ways of their own.
+    if type(module) is not nn.Linear or module.weight.numel() < _LEAST_WEIGHTS:
+        return None
 
-
-def _forward(module: nn.Linear) -> Callable[[Tensor], Tensor]:
     def forward(input: Tensor) -> Tensor:
         weight, bias = module.weight, module.bias
         plain = (
